@@ -1,0 +1,52 @@
+/* formats.h: the registry of weight formats, one entry each, and the products of weights with
+ * activations. What the bytes mean is docs/formats.md; nothing here knows files or models. */
+#ifndef RQ_FORMATS_H
+#define RQ_FORMATS_H
+#include "../base/base.h"
+
+enum { RQ_BLOCK = 256, RQ_LANES = 16 }; /* ruvq's own blocks */
+
+/* A vector made ready for products with quantized rows: int8 per block of 256 (and tail), in the
+ * order of the weights and, for ruvq's own formats, in lanes; float formats read `x` itself. */
+typedef struct rq_activations {
+  const float *x;        /* (width) */
+  int8_t *q;             /* (width, padded) natural order */
+  int8_t *lanes;         /* (blocks, steps, 16) lane order of formats.md, zero padded */
+  float *scale;          /* (blocks) dx */
+  int32_t *group_sum;    /* (blocks, 4) sum of q over each group of four lanes */
+  int32_t width;
+} rq_activations;
+
+/* Bytes that rq_activations_layout takes from an arena for vectors up to `width`. */
+void rq_activations_layout(rq_arena *arena, int32_t width, rq_activations *out);
+/* Quantizes x (width) into `out`; RQ_E_NONFINITE on NaN or infinity. `quantized` is false when only
+ * float formats will read it. */
+int32_t rq_activations_set(rq_error *error, rq_activations *out, const float *x, int32_t width,
+                           bool quantized, int32_t variant);
+
+typedef struct rq_format {
+  rq_format_info info;
+  int32_t (*row_bytes)(int32_t width); /* -1: can't hold it */
+  void (*decode)(const uint8_t *row, int32_t width, float *out, int32_t variant);
+  float (*dot)(const uint8_t *row, const rq_activations *a, int32_t variant);
+  /* 0, or RQ_E_DATA with error filled in */
+  int32_t (*check)(rq_error *error, const uint8_t *row, int32_t width);
+  bool quantized; /* its products take int8 activations */
+} rq_format;
+
+/* The entry of a format, NULL when there is none. */
+const rq_format *rq_format_get(int32_t format);
+/* The format of a ggml type id that ruvq computes with, or RQ_FORMAT_NONE. */
+int32_t rq_format_of_ggml(int32_t ggml_type);
+/* The format named so (exact lower-case name, as in ruvq.tensor.formats), or RQ_FORMAT_NONE. */
+int32_t rq_format_named(const char *name, int32_t bytes);
+
+/* y[r] = row r . a, for rows [first, last). */
+void rq_rows_dot(const rq_format *format, const uint8_t *data, int32_t width, int32_t first, int32_t last,
+                 const rq_activations *a, float *y /* (rows), written at [first, last) */, int32_t variant);
+
+/* H S x (or its inverse) for one vector; signs come from rq_hadamard_signs. */
+void rq_hadamard_signs(uint32_t seed_low, uint32_t seed_high, int32_t width, float *signs /* (width) +-1 */);
+void rq_hadamard_apply(float *x, const float *signs, int32_t width, bool inverse, int32_t variant);
+
+#endif
