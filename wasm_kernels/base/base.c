@@ -14,6 +14,9 @@
 
 #if defined(__wasm__)
 /* clang emits calls to these; natively the C library has them. */
+void *memcpy(void *to, const void *from, size_t bytes);
+void *memmove(void *to, const void *from, size_t bytes);
+void *memset(void *to, int value, size_t bytes);
 RQ_NO_LOOP_IDIOM void *memcpy(void *to, const void *from, size_t bytes) {
   uint8_t *t = to;
   const uint8_t *f = from;
