@@ -37,7 +37,7 @@ ifeq ($(notdir $(CC)),emcc)
 WASM_DIR := out/wasm-emcc
 WASM_MODULE := $(WASM_DIR)/ruvq.wasm
 # use clang-19 behind Debian's emcc where it is there (emsdk's brings its own)
-EMCC_ENV := $(if $(wildcard /usr/lib/llvm-19/bin/clang),EM_LLVM_ROOT=/usr/lib/llvm-19/bin EM_CLANG_ADD_VERSION= EM_LLVM_ADD_VERSION=) EM_CACHE=$(CURDIR)/out/emcc-cache
+EMCC_ENV := $(if $(wildcard /usr/lib/llvm-19/bin/clang),EM_LLVM_ROOT=/usr/lib/llvm-19/bin EM_CLANG_ADD_VERSION= EM_LLVM_ADD_VERSION=)
 WASM_COMPILE := $(EMCC_ENV) emcc $(WASM_FLAGS)
 else
 WASM_DIR := out/wasm
