@@ -14,13 +14,18 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-WEB_RUNTIME = ("ruvq.wasm", "ruvq.js", "worker.js", "engine.js", "download.js", "errors.js", "abi.js")
+
+
+def web_runtime(web: Path) -> list[Path]:
+    """The WebAssembly module and the runtime's JavaScript; the demo's and the benchmark's stay out."""
+    scripts = [p for p in sorted(web.glob("*.js")) if not p.stem.startswith(("demo", "bench"))]
+    return [web / "ruvq.wasm", *scripts]
 
 
 def files_of(kind: str, root: Path) -> dict[str, str]:
     """Path in the checkout → path in the wheel."""
     if kind == "pure":
-        return {str(root / "web" / name): f"ruvq/browser/_web/{name}" for name in WEB_RUNTIME}
+        return {str(path): f"ruvq/browser/_web/{path.name}" for path in web_runtime(root / "web")}
     folder = root / "py" / "ruvq" / "core" / "_native"
     return {str(path): f"ruvq/core/_native/{path.name}" for path in folder.iterdir() if path.suffix != ".part"}
 
