@@ -10,11 +10,11 @@ enum { RQ_MAX_WIDTH = 1 << 28 };        /* weights in a row */
 /* A vector made ready for products with quantized rows: int8 per block of 256 (and tail), in the
  * order of the weights and, for ruvq's own formats, in lanes; float formats read `x` itself. */
 typedef struct rq_activations {
-  const float *x;        /* (width) */
-  int8_t *q;             /* (blocks, 256) natural order, zero padded */
-  int8_t *lanes;         /* (blocks, 256): (steps, 16) lane order of docs/formats.md, zero padded */
-  float *scale;          /* (blocks) dx */
-  int32_t *group_sum;    /* (blocks, 4) sum of q over each group of four lanes */
+  const float *x;     /* (width) */
+  int8_t *q;          /* (blocks, 256) natural order, zero padded */
+  int8_t *lanes;      /* (blocks, 256): (steps, 16) lane order of docs/formats.md, zero padded */
+  float *scale;       /* (blocks) dx */
+  int32_t *group_sum; /* (blocks, 4) sum of q over each group of four lanes */
   int32_t width;
 } rq_activations;
 
