@@ -14,6 +14,9 @@
 
 #if defined(__wasm__)
 /* clang emits calls to these; natively the C library has them. */
+void *memcpy(void *to, const void *from, size_t bytes);
+void *memmove(void *to, const void *from, size_t bytes);
+void *memset(void *to, int value, size_t bytes);
 RQ_NO_LOOP_IDIOM void *memcpy(void *to, const void *from, size_t bytes) {
   uint8_t *t = to;
   const uint8_t *f = from;
@@ -68,7 +71,11 @@ static void put_char(text_out *out, char c) {
 /* Length of the valid UTF-8 sequence at `text`, 0 when there is none. */
 static int32_t utf8_length(const uint8_t *text, int32_t bytes) {
   uint8_t c = text[0];
-  int32_t n = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : c >= 0xF0 && c < 0xF5 ? 4 : 0;
+  int32_t n = c < 0x80                ? 1
+              : c >= 0xC2 && c < 0xE0 ? 2
+              : c >= 0xE0 && c < 0xF0 ? 3
+              : c >= 0xF0 && c < 0xF5 ? 4
+                                      : 0;
   if (n == 0 || n > bytes) return 0;
   for (int32_t i = 1; i < n; i++)
     if ((text[i] & 0xC0) != 0x80) return 0;
@@ -145,13 +152,13 @@ int32_t rq_fail(rq_error *error, int32_t code, const char *subject_format, ...) 
   return code;
 }
 
-#define DEFINE_DETAIL(function, field)                             \
-  void function(rq_error *error, const char *format, ...) {        \
-    if (!error) return;                                            \
-    va_list args;                                                  \
-    va_start(args, format);                                        \
-    format_text(error->field, sizeof error->field, format, args);  \
-    va_end(args);                                                  \
+#define DEFINE_DETAIL(function, field)                            \
+  void function(rq_error *error, const char *format, ...) {       \
+    if (!error) return;                                           \
+    va_list args;                                                 \
+    va_start(args, format);                                       \
+    format_text(error->field, sizeof error->field, format, args); \
+    va_end(args);                                                 \
   }
 DEFINE_DETAIL(rq_expected, expected)
 DEFINE_DETAIL(rq_actual, actual)

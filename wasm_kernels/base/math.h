@@ -9,7 +9,7 @@ float rq_logf(float x);
 float rq_sinf(double x); /* any |x| below 2^31 */
 float rq_cosf(double x);
 double rq_exp(double x);
-double rq_log(double x); /* x > 0 */
+double rq_log(double x);                     /* x > 0 */
 double rq_pow(double base, double exponent); /* base > 0 */
 
 static inline float rq_sqrtf(float x) { return __builtin_sqrtf(x); }

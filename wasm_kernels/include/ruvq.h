@@ -26,32 +26,32 @@
 
 enum {
   RQ_OK = 0,
-  RQ_MORE = 1,                  /* not a failure: more of the file is needed */
-  RQ_E_ARGUMENT = -1,           /* an argument is out of its range */
-  RQ_E_MEMORY = -2,             /* the memory given is too small */
-  RQ_E_MAGIC = -3,              /* the file is not a GGUF file */
-  RQ_E_VERSION = -4,            /* the GGUF version is not supported */
-  RQ_E_TRUNCATED = -5,          /* the file ends before its contents do */
-  RQ_E_LIMIT = -6,              /* a count or length is above a named limit */
-  RQ_E_STRING = -7,             /* a string is not valid UTF-8 or holds a NUL */
-  RQ_E_KEY = -8,                /* a metadata key is empty or appears twice */
-  RQ_E_VALUE = -9,              /* a metadata value has a wrong type or range */
-  RQ_E_ALIGNMENT = -10,         /* general.alignment is not a usable power of two */
-  RQ_E_NAME = -11,              /* a tensor name is empty, too long or appears twice */
-  RQ_E_SHAPE = -12,             /* a tensor's dimensions are unusable */
-  RQ_E_TYPE = -13,              /* a tensor's type is unknown or can't be used here */
-  RQ_E_OFFSET = -14,            /* tensor data is misplaced: gap, overlap, unaligned, outside */
-  RQ_E_LAYOUT = -15,            /* ruvq layout metadata is missing, inconsistent or of a newer version */
-  RQ_E_DATA = -16,              /* tensor data holds a forbidden value: NaN, infinity, bad block header */
-  RQ_E_INTEGRITY = -17,         /* a SHA-256 differs from the one recorded */
-  RQ_E_HYPERPARAMETER = -18,    /* a model hyper-parameter is missing or out of range */
-  RQ_E_TENSOR = -19,            /* a tensor that the model needs is missing or has another shape */
-  RQ_E_ARCHITECTURE = -20,      /* the model's architecture is not supported */
-  RQ_E_TOKENIZER = -21,         /* the vocabulary is inconsistent or of an unknown kind */
-  RQ_E_TOKEN = -22,             /* a token id is outside the vocabulary */
-  RQ_E_CONTEXT = -23,           /* the context is full */
-  RQ_E_NONFINITE = -24,         /* NaN or infinity among activations or logits */
-  RQ_E_SELF_TEST = -25,         /* a kernel gave a wrong result on this machine */
+  RQ_MORE = 1,               /* not a failure: more of the file is needed */
+  RQ_E_ARGUMENT = -1,        /* an argument is out of its range */
+  RQ_E_MEMORY = -2,          /* the memory given is too small */
+  RQ_E_MAGIC = -3,           /* the file is not a GGUF file */
+  RQ_E_VERSION = -4,         /* the GGUF version is not supported */
+  RQ_E_TRUNCATED = -5,       /* the file ends before its contents do */
+  RQ_E_LIMIT = -6,           /* a count or length is above a named limit */
+  RQ_E_STRING = -7,          /* a string is not valid UTF-8 or holds a NUL */
+  RQ_E_KEY = -8,             /* a metadata key is empty or appears twice */
+  RQ_E_VALUE = -9,           /* a metadata value has a wrong type or range */
+  RQ_E_ALIGNMENT = -10,      /* general.alignment is not a usable power of two */
+  RQ_E_NAME = -11,           /* a tensor name is empty, too long or appears twice */
+  RQ_E_SHAPE = -12,          /* a tensor's dimensions are unusable */
+  RQ_E_TYPE = -13,           /* a tensor's type is unknown or can't be used here */
+  RQ_E_OFFSET = -14,         /* tensor data is misplaced: gap, overlap, unaligned, outside */
+  RQ_E_LAYOUT = -15,         /* ruvq layout metadata is missing, inconsistent or of a newer version */
+  RQ_E_DATA = -16,           /* tensor data holds a forbidden value: NaN, infinity, bad block header */
+  RQ_E_INTEGRITY = -17,      /* a SHA-256 differs from the one recorded */
+  RQ_E_HYPERPARAMETER = -18, /* a model hyper-parameter is missing or out of range */
+  RQ_E_TENSOR = -19,         /* a tensor that the model needs is missing or has another shape */
+  RQ_E_ARCHITECTURE = -20,   /* the model's architecture is not supported */
+  RQ_E_TOKENIZER = -21,      /* the vocabulary is inconsistent or of an unknown kind */
+  RQ_E_TOKEN = -22,          /* a token id is outside the vocabulary */
+  RQ_E_CONTEXT = -23,        /* the context is full */
+  RQ_E_NONFINITE = -24,      /* NaN or infinity among activations or logits */
+  RQ_E_SELF_TEST = -25,      /* a kernel gave a wrong result on this machine */
 };
 
 /* What went wrong, in UTF-8, each string cut to fit and NUL-terminated. */
@@ -121,20 +121,20 @@ int32_t rq_format_row_bytes(int32_t format, int32_t width);
 
 /* How an encoder finds its scale. */
 enum {
-  RQ_SCALE_DEFAULT = 0, /* the best search the format has */
-  RQ_SCALE_GIVEN = 1,   /* options.scale: d, gamma or alpha of every block */
-  RQ_SCALE_ABSMAX = 2,  /* largest magnitude on the last level */
-  RQ_SCALE_RMS = 3,     /* pi-q: alpha = rms of the block (the fixed rule) */
-  RQ_SCALE_ABSMEAN = 4, /* ternary: gamma = mean magnitude (BitNet b1.58) */
-  RQ_SCALE_MSE = 5,     /* least squared error; for pi-q with either sign */
+  RQ_SCALE_DEFAULT = 0,      /* the best search the format has */
+  RQ_SCALE_GIVEN = 1,        /* options.scale: d, gamma or alpha of every block */
+  RQ_SCALE_ABSMAX = 2,       /* largest magnitude on the last level */
+  RQ_SCALE_RMS = 3,          /* pi-q: alpha = rms of the block (the fixed rule) */
+  RQ_SCALE_ABSMEAN = 4,      /* ternary: gamma = mean magnitude (BitNet b1.58) */
+  RQ_SCALE_MSE = 5,          /* least squared error; for pi-q with either sign */
   RQ_SCALE_MSE_UNSIGNED = 6, /* the same, positive scales only */
 };
 
 typedef struct rq_encode_options {
-  int32_t k;       /* pi-q3, pi-q2, pi-ternary: divisor of pi, 2..5; 0: the format's default */
+  int32_t k;          /* pi-q3, pi-q2, pi-ternary: divisor of pi, 2..5; 0: the format's default */
   int32_t scale_rule; /* RQ_SCALE_* */
-  float scale;     /* with RQ_SCALE_GIVEN */
-  int32_t effort;  /* search rounds of the trellis formats; 0: the default */
+  float scale;        /* with RQ_SCALE_GIVEN */
+  int32_t effort;     /* search rounds of the trellis formats; 0: the default */
 } rq_encode_options;
 
 /* Bytes of scratch memory that rq_encode needs for this format and width. */
@@ -143,19 +143,18 @@ int32_t rq_encode_scratch(int32_t format, int32_t width);
 int32_t rq_encode(rq_error *error, int32_t format, const rq_encode_options *options,
                   const float *weights,    /* (rows, width) */
                   const float *importance, /* (width) weights of the squared error, or NULL */
-                  int32_t rows, int32_t width,
-                  uint8_t *out, /* (rows, row_bytes) */
+                  int32_t rows, int32_t width, uint8_t *out, /* (rows, row_bytes) */
                   void *scratch, void *scratch_end);
-int32_t rq_decode(rq_error *error, int32_t format, const uint8_t *data /* (rows, row_bytes) */,
-                  int32_t rows, int32_t width, float *out /* (rows, width) */, int32_t variant);
+int32_t rq_decode(rq_error *error, int32_t format, const uint8_t *data /* (rows, row_bytes) */, int32_t rows,
+                  int32_t width, float *out /* (rows, width) */, int32_t variant);
 /* Refuses bad block headers, NaN and infinity, and codes that are never written. */
 int32_t rq_check_rows(rq_error *error, int32_t format, const uint8_t *data, int32_t rows, int32_t width);
 
 /* y = W x, activations quantized to int8 per block where the format is quantized. */
 int32_t rq_matvec_scratch(int32_t format, int32_t width);
-int32_t rq_matvec(rq_error *error, int32_t format, const uint8_t *data /* (rows, row_bytes) */,
-                  int32_t rows, int32_t width, const float *x /* (width) */,
-                  float *y /* (rows) */, void *scratch, void *scratch_end, int32_t variant);
+int32_t rq_matvec(rq_error *error, int32_t format, const uint8_t *data /* (rows, row_bytes) */, int32_t rows,
+                  int32_t width, const float *x /* (width) */, float *y /* (rows) */, void *scratch,
+                  void *scratch_end, int32_t variant);
 
 /* x <- H S x in place for each row: signs from SplitMix64(seed), blocked Walsh-Hadamard,
  * normalised; inverse != 0 gives x <- S H x, its transpose. */
@@ -177,9 +176,19 @@ int32_t rq_compare(rq_error *error, const float *a, const float *b, int32_t rows
 
 /* Value types of GGUF metadata. */
 enum {
-  RQ_KV_U8 = 0, RQ_KV_I8 = 1, RQ_KV_U16 = 2, RQ_KV_I16 = 3, RQ_KV_U32 = 4, RQ_KV_I32 = 5,
-  RQ_KV_F32 = 6, RQ_KV_BOOL = 7, RQ_KV_STRING = 8, RQ_KV_ARRAY = 9, RQ_KV_U64 = 10,
-  RQ_KV_I64 = 11, RQ_KV_F64 = 12,
+  RQ_KV_U8 = 0,
+  RQ_KV_I8 = 1,
+  RQ_KV_U16 = 2,
+  RQ_KV_I16 = 3,
+  RQ_KV_U32 = 4,
+  RQ_KV_I32 = 5,
+  RQ_KV_F32 = 6,
+  RQ_KV_BOOL = 7,
+  RQ_KV_STRING = 8,
+  RQ_KV_ARRAY = 9,
+  RQ_KV_U64 = 10,
+  RQ_KV_I64 = 11,
+  RQ_KV_F64 = 12,
 };
 enum { RQ_GGML_I8 = 24 };
 
@@ -215,9 +224,9 @@ typedef struct rq_gguf_tensor {
   uint32_t name_bytes;
   uint32_t n_dims;
   int32_t ggml_type;
-  int32_t format;       /* RQ_FORMAT_* after ruvq's metadata is read, or RQ_FORMAT_NONE */
-  uint64_t width;       /* weights in a row: dims[0], or what ruvq.tensor.widths says */
-  uint64_t rows;        /* product of the other dimensions */
+  int32_t format; /* RQ_FORMAT_* after ruvq's metadata is read, or RQ_FORMAT_NONE */
+  uint64_t width; /* weights in a row: dims[0], or what ruvq.tensor.widths says */
+  uint64_t rows;  /* product of the other dimensions */
 } rq_gguf_tensor;
 
 /* Lies at the start of the memory given to rq_gguf_parse; offsets from its own start. */
@@ -233,9 +242,9 @@ typedef struct rq_gguf {
   uint32_t tensor_hash_start;
   uint32_t kv_hash_mask;
   uint32_t tensor_hash_mask;
-  uint32_t index_bytes;   /* bytes of this index in all */
-  uint64_t header_bytes;  /* header, metadata and tensor infos, before padding */
-  uint64_t data_start;    /* offset of the data section from the start of the file */
+  uint32_t index_bytes;  /* bytes of this index in all */
+  uint64_t header_bytes; /* header, metadata and tensor infos, before padding */
+  uint64_t data_start;   /* offset of the data section from the start of the file */
   uint64_t file_bytes;
 } rq_gguf;
 
@@ -290,8 +299,8 @@ int32_t rq_tokenize(rq_error *error, const void *tokenizer, const uint8_t *text,
                     int32_t flags, int32_t *ids, int32_t ids_capacity, void *scratch, void *scratch_end);
 /* The bytes of one token as it stands in running text; their number. Characters may be split
  * between tokens. Special tokens give 0 bytes unless `special` is set. RQ_E_MEMORY: too small. */
-int32_t rq_detokenize(rq_error *error, const void *tokenizer, int32_t id, int32_t special,
-                      uint8_t *out, int32_t out_capacity);
+int32_t rq_detokenize(rq_error *error, const void *tokenizer, int32_t id, int32_t special, uint8_t *out,
+                      int32_t out_capacity);
 
 /* ---- model ---------------------------------------------------------------- */
 
@@ -344,10 +353,10 @@ const uint32_t *rq_model_hashes(const void *model);
 
 typedef struct rq_sampler {
   uint32_t state_low, state_high; /* SplitMix64 */
-  float temperature; /* 0: greedy, ties to the lower id */
-  float top_p;       /* 1: off */
-  float min_p;       /* 0: off */
-  int32_t top_k;     /* 0: off */
+  float temperature;              /* 0: greedy, ties to the lower id */
+  float top_p;                    /* 1: off */
+  float min_p;                    /* 0: off */
+  int32_t top_k;                  /* 0: off */
 } rq_sampler;
 int32_t rq_sampler_init(rq_error *error, rq_sampler *sampler, uint32_t seed_low, uint32_t seed_high,
                         float temperature, float top_p, float min_p, int32_t top_k);

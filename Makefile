@@ -1,0 +1,61 @@
+# ruvq: `make` lists the targets. Everything that is built goes to out/, .venv/, node_modules/ and the
+# two ignored places core.mk names; nothing else in the tree changes.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+include build/core.mk
+
+PYTHON := .venv/bin/python
+RUVQ_DATA ?= ../shared/data
+export RUVQ_DATA
+
+.PHONY: help setup native wasm wheel abi model demo test lint format bench data clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: out/.setup ## install what is missing: Debian packages (as root), .venv, node_modules
+out/.setup: build/setup.sh pyproject.toml package.json package-lock.json
+	bash build/setup.sh
+	@mkdir -p out && touch $@
+
+native: $(NATIVE_LIBRARY) ## the C core as a native library
+
+wasm: $(WASM_MODULE) ## the C core as a WebAssembly module (CC=emcc: with Emscripten)
+
+wheel: setup native wasm ## the pure wheel for Pyodide and the wheel for this desktop, into out/wheels
+	$(PYTHON) build/wheel.py
+
+abi: setup ## regenerate what Python and JavaScript know of ruvq.h
+	$(PYTHON) build/generate_abi.py
+
+model: setup native ## train the bundled story model again (an hour or more on 2 cores)
+	$(PYTHON) build/model/make.py --data $(RUVQ_DATA) --out web/model
+
+demo: wheel ## quantize the bundled model, serve the page and print its address (HEADLESS=1: drive it and exit)
+	$(PYTHON) build/demo.py
+
+test: wheel ## every test, the browser's too
+	$(MAKE) wasm CC=emcc
+	$(PYTHON) -m pytest tests $(PYTEST_FLAGS)
+
+lint: setup ## formatters, linters, type checker, generated files
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	.venv/bin/mypy
+	$(PYTHON) build/generate_abi.py --check
+	clang-format-19 --dry-run -Werror $(CORE_SOURCES) $(CORE_HEADERS)
+	npx --no-install eslint web build tests
+
+format: setup ## rewrite the sources in the house format
+	.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+	clang-format-19 -i $(CORE_SOURCES) $(CORE_HEADERS)
+
+bench: wheel ## measure kernels and models, natively and in Chromium; writes docs/bench/latest.json
+	$(PYTHON) build/bench/run.py
+
+data: setup ## fetch the public test data into RUVQ_DATA, checked by SHA-256 (needs a network)
+	$(PYTHON) build/data.py --to $(RUVQ_DATA)
+
+clean: ## remove everything that was built (not .venv and node_modules)
+	rm -rf out py/ruvq/core/_native py/ruvq/core/_wasm web/ruvq.wasm

@@ -1,0 +1,61 @@
+# core.mk: builds the C core for its two link targets. Included by the Makefile.
+#   native  py/ruvq/core/_native/libruvq.so  for cffi
+#   wasm    web/ruvq.wasm                     for JavaScript and Pyodide
+# V=1 shows the commands. `make wasm CC=emcc` builds the same module with Emscripten, into out/wasm-emcc/ruvq.wasm.
+
+Q := $(if $(V),,@)
+CORE_SOURCES := $(sort $(wildcard wasm_kernels/*/*.c))
+CORE_HEADERS := $(wildcard wasm_kernels/*/*.h)
+CORE_WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+# contraction would fuse multiply and add and change the last bit from machine to machine
+CORE_FLAGS := -std=c11 -O3 -ffreestanding -ffp-contract=off -fvisibility=hidden -fno-math-errno $(CORE_WARNINGS)
+
+# clang-19 unless the caller says otherwise; make's built-in `cc` doesn't count as saying so
+ifeq ($(origin CC),default)
+CC := clang-19
+endif
+NATIVE_CC ?= $(if $(filter emcc,$(notdir $(CC))),clang-19,$(CC))
+MACHINE := $(shell uname -m)
+NATIVE_FLAGS := -fPIC $(if $(filter x86_64,$(MACHINE)),-msse4.1)
+NATIVE_LIBRARY := py/ruvq/core/_native/libruvq.so
+NATIVE_OBJECTS := $(CORE_SOURCES:wasm_kernels/%.c=out/native/%.o)
+
+out/native/%.o: wasm_kernels/%.c $(CORE_HEADERS) build/core.mk
+	@mkdir -p $(@D)
+	@echo "  CC native  $<"
+	$(Q)$(NATIVE_CC) $(CORE_FLAGS) $(NATIVE_FLAGS) -c $< -o $@
+
+$(NATIVE_LIBRARY): $(NATIVE_OBJECTS)
+	@mkdir -p $(@D)
+	@echo "  LD native  $@"
+	$(Q)$(NATIVE_CC) -shared -nostdlib -Wl,-z,defs,-z,noexecstack -o $@.part $^ -lc
+	$(Q)mv $@.part $@
+
+# ---- WebAssembly ----
+WASM_LD ?= wasm-ld-19
+WASM_STACK := 262144
+WASM_LINK := --no-entry --export-dynamic --gc-sections --strip-all -z stack-size=$(WASM_STACK) --stack-first
+WASM_FLAGS := $(CORE_FLAGS) -msimd128 -mbulk-memory
+ifeq ($(notdir $(CC)),emcc)
+WASM_DIR := out/wasm-emcc
+WASM_MODULE := $(WASM_DIR)/ruvq.wasm
+# use clang-19 behind Debian's emcc where it is there (emsdk's brings its own)
+EMCC_ENV := $(if $(wildcard /usr/lib/llvm-19/bin/clang),EM_LLVM_ROOT=/usr/lib/llvm-19/bin EM_CLANG_ADD_VERSION= EM_LLVM_ADD_VERSION=)
+WASM_COMPILE := $(EMCC_ENV) emcc $(WASM_FLAGS)
+else
+WASM_DIR := out/wasm
+WASM_MODULE := web/ruvq.wasm
+WASM_COMPILE := $(CC) --target=wasm32 $(WASM_FLAGS)
+endif
+WASM_OBJECTS := $(CORE_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/%.o)
+
+$(WASM_DIR)/%.o: wasm_kernels/%.c $(CORE_HEADERS) build/core.mk
+	@mkdir -p $(@D)
+	@echo "  CC wasm    $<"
+	$(Q)$(WASM_COMPILE) -c $< -o $@
+
+$(WASM_MODULE): $(WASM_OBJECTS)
+	@mkdir -p $(@D)
+	@echo "  LD wasm    $@"
+	$(Q)$(WASM_LD) $(WASM_LINK) -o $@.part $^
+	$(Q)mv $@.part $@

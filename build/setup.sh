@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs what ruvq's build and tests need and is quick when all of it is there:
+# Debian packages (with apt-get when root, else it says what to install), .venv, node_modules.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# program it is looked up by: Debian package that brings it
+declare -A packages=(
+  [clang-19]=clang-19 [wasm-ld-19]=lld-19 [llvm-objdump-19]=llvm-19 [clang-format-19]=clang-format-19
+  [emcc]=emscripten [chromium]=chromium [node]=nodejs [npm]=npm [make]=make [git]=git
+)
+missing=()
+for program in "${!packages[@]}"; do
+  command -v "$program" >/dev/null || missing+=("${packages[$program]}")
+done
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || missing+=(python3)
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+if ((${#missing[@]})); then
+  if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+    echo "ruvq needs these Debian packages, which are not installed: ${missing[*]}" >&2
+    echo "install them (sudo apt-get install ${missing[*]}) and run this again" >&2
+    exit 1
+  fi
+  echo "installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+[[ -x .venv/bin/python ]] || python3 -m venv .venv
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+
+npm ci --silent --no-audit --no-fund

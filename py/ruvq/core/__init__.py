@@ -1,0 +1,133 @@
+"""The C core, reached through one of two small back ends; the only place that knows which one.
+
+`get()` gives the back end of this host: the native library through cffi on the desktop, the
+WebAssembly module through JavaScript in Pyodide. Addresses and sizes are plain integers. A function
+whose first C argument is `rq_error *` is called without it; a negative result raises the exception
+of `ruvq.errors` that belongs to the code, with its details.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any, Protocol
+
+from .. import errors
+from . import structs
+from .abi import CONSTANTS, ERRORS, FUNCTIONS
+
+__all__ = ["CONSTANTS", "Allocation", "Core", "get", "structs"]
+
+
+class Allocation:
+    """A piece of the core's memory. Freed by `free()`, by leaving a `with`, or with the object."""
+
+    address: int
+    nbytes: int
+
+    @property
+    def end(self) -> int:
+        """The address after the last byte."""
+        return self.address + self.nbytes
+
+    def free(self) -> None:
+        """Gives the memory back; the address must not be used afterwards. May be called twice."""
+        raise NotImplementedError(type(self).__name__)
+
+    def __enter__(self) -> Allocation:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.free()
+
+
+class Core(Protocol):
+    """What a back end offers."""
+
+    host: str  # "native" or "wasm"
+
+    def raw(self, name: str, *args: int | float) -> Any:
+        """Calls the C function as it is, rq_error pointer included; nothing is raised."""
+
+    def alloc(self, nbytes: int) -> Allocation:
+        """Zeroed memory, 64-byte aligned. MemoryLimitError when there is none."""
+
+    def place(self, buffer: Any) -> Allocation:
+        """The buffer's bytes where the core can read them: in place natively, copied into the module's memory in
+        WebAssembly. Any C-contiguous buffer."""
+
+    def read(self, address: int, nbytes: int) -> bytes:
+        """A copy of memory."""
+
+    def write(self, address: int, buffer: Any) -> None:
+        """Copies a C-contiguous buffer into memory."""
+
+    def view(self, address: int, nbytes: int) -> memoryview:
+        """The bytes as a memoryview: the memory itself natively, a copy in WebAssembly."""
+
+    def call(self, name: str, *args: int | float) -> Any:
+        """Calls a function and raises on a negative result; see the module's docstring."""
+
+
+class Calls:
+    """`call`, for both back ends, on top of `raw`, `alloc` and `read`."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def call(self, name: str, *args: int | float) -> Any:
+        result, arguments = FUNCTIONS[name]
+        takes_error = arguments.startswith("e")
+        code = self.raw(name, self._error_address(), *args) if takes_error else self.raw(name, *args)  # type: ignore[attr-defined]
+        if result == "i" and code < 0:
+            raise self._exception(code, takes_error)
+        return code
+
+    def _error_address(self) -> int:
+        """One rq_error a thread."""
+        if not hasattr(self._local, "error"):
+            self._local.error = self.alloc(structs.size("rq_error"))  # type: ignore[attr-defined]
+        return self._local.error.address
+
+    def _exception(self, code: int, detailed: bool) -> errors.RuvqError:
+        name, meaning = ERRORS.get(code, (f"error {code}", f"the core returned the unknown code {code}"))
+        details: dict[str, str] = {}
+        if detailed:
+            raw = structs.unpack("rq_error", self.read(self._error_address(), structs.size("rq_error")))  # type: ignore[attr-defined]
+            if raw["code"] == code:
+                details = {f: structs.text(raw[f]) for f in ("subject", "expected", "actual", "hint")}
+        return errors.for_code(name)(meaning, code=name, **details)
+
+
+_core: Core | None = None
+_lock = threading.Lock()
+
+
+def get() -> Core:
+    """The back end of this host, made and self-tested on first use.
+
+    Raises MissingDependencyError when the native library or cffi isn't there, SelfTestError when a
+    kernel gives wrong results on this machine.
+    """
+    global _core
+    with _lock:
+        if _core is None:
+            core: Core
+            if sys.platform == "emscripten":
+                from .wasm import WasmCore
+
+                core = WasmCore()
+            else:
+                from .native import NativeCore
+
+                core = NativeCore()
+            if core.raw("rq_abi_version") != CONSTANTS["RQ_ABI_VERSION"]:
+                raise errors.MissingDependencyError(
+                    "the core library is of another version than the Python package",
+                    expected=f"interface version {CONSTANTS['RQ_ABI_VERSION']}",
+                    actual=str(core.raw("rq_abi_version")),
+                    hint="run `make native` in a checkout, or reinstall ruvq",
+                )
+            core.call("rq_self_test")
+            _core = core
+    return _core

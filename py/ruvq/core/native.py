@@ -1,0 +1,115 @@
+"""The native back end: libruvq through cffi's ABI mode. Calls release the GIL."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import MemoryLimitError, MissingDependencyError
+from . import Allocation, Calls
+from .abi import FUNCTIONS
+
+_ALIGNMENT = 64
+_MAPPED_FROM = 1 << 20  # larger pieces come from the system, zeroed only when touched
+
+
+def library_path() -> Path:
+    """Where the native library is, or should be."""
+    name = {"darwin": "libruvq.dylib", "win32": "ruvq.dll"}.get(sys.platform, "libruvq.so")
+    return Path(os.environ.get("RUVQ_LIBRARY", Path(__file__).parent / "_native" / name))
+
+
+class NativeAllocation(Allocation):
+    """Holds on to whatever owns the bytes."""
+
+    def __init__(self, core: NativeCore, owner: Any, pointer: Any, address: int, nbytes: int) -> None:
+        self._owner = owner
+        self._pointer = pointer
+        self._ffi = core.ffi
+        self.address = address
+        self.nbytes = nbytes
+
+    def free(self) -> None:
+        pointer, self._pointer = self._pointer, None
+        if pointer is not None and isinstance(self._owner, mmap.mmap):
+            self._ffi.release(pointer)
+        self._owner = None
+
+
+class NativeCore(Calls):
+    """See `ruvq.core.Core`."""
+
+    host = "native"
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            from ._cffi_abi import ffi
+        except ImportError as error:
+            raise MissingDependencyError(
+                "cffi is needed to call the native library", actual=str(error), hint="run `pip install cffi`"
+            ) from error
+        path = library_path()
+        try:
+            self.lib = ffi.dlopen(str(path))
+        except OSError as error:
+            raise MissingDependencyError(
+                "the native library can't be loaded",
+                subject=str(path),
+                actual=str(error),
+                hint="in a checkout run `make native`; otherwise reinstall ruvq for this platform",
+            ) from error
+        self.ffi = ffi
+        self._functions: dict[str, tuple[Any, list[Any]]] = {}
+
+    def _function(self, name: str) -> tuple[Any, list[Any]]:
+        if name not in self._functions:
+            function = getattr(self.lib, name)
+            types = self.ffi.typeof(function).args
+            pointers = [t if t.kind == "pointer" else None for t in types]
+            self._functions[name] = (function, pointers)
+        return self._functions[name]
+
+    def raw(self, name: str, *args: int | float) -> Any:
+        function, pointers = self._function(name)
+        cast = self.ffi.cast
+        result = function(*[a if t is None else cast(t, a) for a, t in zip(args, pointers, strict=True)])
+        if FUNCTIONS[name][0] == "p":
+            return int(cast("uintptr_t", result))
+        return result
+
+    def alloc(self, nbytes: int) -> Allocation:
+        try:
+            if nbytes >= _MAPPED_FROM:
+                owner: Any = mmap.mmap(-1, nbytes)
+                pointer = self.ffi.from_buffer(owner)
+                start = int(self.ffi.cast("uintptr_t", pointer))
+            else:
+                owner = pointer = self.ffi.new("uint8_t[]", nbytes + _ALIGNMENT)
+                start = int(self.ffi.cast("uintptr_t", pointer))
+                start += -start % _ALIGNMENT
+        except (OSError, MemoryError, OverflowError) as error:
+            raise MemoryLimitError(
+                "no memory for the core",
+                expected=f"{nbytes} bytes",
+                actual=str(error),
+                hint="use a smaller model or context",
+            ) from error
+        return NativeAllocation(self, owner, pointer, start, nbytes)
+
+    def place(self, buffer: Any) -> Allocation:
+        pointer = self.ffi.from_buffer(buffer)
+        return NativeAllocation(self, buffer, pointer, int(self.ffi.cast("uintptr_t", pointer)), len(pointer))
+
+    def read(self, address: int, nbytes: int) -> bytes:
+        return bytes(self.ffi.buffer(self.ffi.cast("char *", address), nbytes))
+
+    def write(self, address: int, buffer: Any) -> None:
+        view = memoryview(buffer).cast("B")
+        self.ffi.memmove(self.ffi.cast("char *", address), view, view.nbytes)
+
+    def view(self, address: int, nbytes: int) -> memoryview:
+        return memoryview(self.ffi.buffer(self.ffi.cast("char *", address), nbytes)).cast("B")

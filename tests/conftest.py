@@ -1,0 +1,30 @@
+"""What every test can ask for: the folder of real data, the repository, a seeded generator."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real weights and texts (docs/data.md). In CI missing data is a failure, never a skip."""
+    folder = Path(os.environ.get("RUVQ_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_absolute():
+        folder = ROOT / folder
+    if not (folder / "MANIFEST.json").is_file():
+        message = f"no test data in {folder}: set RUVQ_DATA, or fetch it with `make data`"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
