@@ -79,8 +79,9 @@ int32_t RQ_EXPORT rq_gguf_check_step(rq_error *error, const void *index, const u
     int32_t code = rq_check_rows(error, tensor->format, piece, (int32_t)rows, (int32_t)tensor->width);
     if (code != RQ_OK) {
       /* the tensor's name says more than what the format knows */
-      if (error) rq_hint(error, "in %s of tensor %.*s, rows from %U on", error->subject,
-                         (int)tensor->name_bytes, name, cursor->row);
+      if (error)
+        rq_hint(error, "in %s of tensor %.*s, rows from %U on", error->subject, (int)tensor->name_bytes, name,
+                cursor->row);
       return code;
     }
   }

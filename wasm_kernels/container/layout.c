@@ -40,8 +40,7 @@ int32_t rq_layout_namespace(rq_error *error, const rq_gguf *index, const uint8_t
 static int32_t read_version(rq_error *error, rq_gguf *index, const uint8_t *data) {
   const rq_gguf_kv *kv = rq_gguf_key(index, data, KEY_VERSION);
   if (!kv) return RQ_OK;
-  if (kv->type != RQ_KV_U32)
-    return fail_layout(error, KEY_VERSION, "a u32", rq_kv_type_name(kv->type));
+  if (kv->type != RQ_KV_U32) return fail_layout(error, KEY_VERSION, "a u32", rq_kv_type_name(kv->type));
   uint32_t version = rq_load_u32(data + kv->value_offset);
   if (version == 0 || version > RQ_LAYOUT_VERSION) {
     int32_t code = rq_fail(error, RQ_E_LAYOUT, KEY_VERSION);
@@ -65,8 +64,8 @@ typedef struct own_tensor {
 } own_tensor;
 
 static int32_t fail_own(rq_error *error, const own_tensor *own, const char *expected) {
-  int32_t code = rq_fail(error, RQ_E_LAYOUT, "%.*s", rq_min_i32((int32_t)own->name_bytes, RQ_MAX_NAME_BYTES),
-                         own->name);
+  int32_t code =
+      rq_fail(error, RQ_E_LAYOUT, "%.*s", rq_min_i32((int32_t)own->name_bytes, RQ_MAX_NAME_BYTES), own->name);
   rq_expected(error, "%s", expected);
   return code;
 }
@@ -145,12 +144,17 @@ int32_t rq_layout_apply(rq_error *error, rq_gguf *index, const uint8_t *data) {
   if (index->layout_version == 0)
     return fail_layout(error, KEY_VERSION, "a layout version beside the ruvq.tensor.* arrays", "no such key");
   if (!names || !formats || !widths)
-    return fail_layout(error, !names ? KEY_NAMES : !formats ? KEY_FORMATS : KEY_WIDTHS,
+    return fail_layout(error,
+                       !names     ? KEY_NAMES
+                       : !formats ? KEY_FORMATS
+                                  : KEY_WIDTHS,
                        "all three ruvq.tensor.* arrays", "this one is missing");
-  if (!is_array_of(names, RQ_KV_STRING)) return fail_layout(error, KEY_NAMES, "an array of strings", "another type");
+  if (!is_array_of(names, RQ_KV_STRING))
+    return fail_layout(error, KEY_NAMES, "an array of strings", "another type");
   if (!is_array_of(formats, RQ_KV_STRING))
     return fail_layout(error, KEY_FORMATS, "an array of strings", "another type");
-  if (widths->type != RQ_KV_ARRAY) return fail_layout(error, KEY_WIDTHS, "an array of integers", "another type");
+  if (widths->type != RQ_KV_ARRAY)
+    return fail_layout(error, KEY_WIDTHS, "an array of integers", "another type");
   if (names->count != formats->count || names->count != widths->count) {
     int32_t code = rq_fail(error, RQ_E_LAYOUT, KEY_NAMES);
     rq_expected(error, "ruvq.tensor.* arrays of equal length");
@@ -179,7 +183,8 @@ static int32_t fail_digest(rq_error *error, const char *key, const char *expecte
 
 int32_t rq_integrity_shape(rq_error *error, const rq_gguf *index, const uint8_t *data) {
   const rq_gguf_kv *header = rq_gguf_key(index, data, RQ_KEY_HEADER_DIGEST);
-  if (header && !(header->type == RQ_KV_STRING && is_digest(data + header->value_offset, header->value_bytes)))
+  if (header &&
+      !(header->type == RQ_KV_STRING && is_digest(data + header->value_offset, header->value_bytes)))
     return fail_digest(error, RQ_KEY_HEADER_DIGEST, "64 lower-case hexadecimal digits");
   const rq_gguf_kv *list = rq_gguf_key(index, data, RQ_KEY_TENSOR_DIGESTS);
   if (!list) return RQ_OK;

@@ -7,10 +7,10 @@ typedef struct kv_type {
 } kv_type;
 
 static const kv_type kv_types[] = {
-    [RQ_KV_U8] = {"u8", 1},         [RQ_KV_I8] = {"i8", 1},     [RQ_KV_U16] = {"u16", 2},
-    [RQ_KV_I16] = {"i16", 2},       [RQ_KV_U32] = {"u32", 4},   [RQ_KV_I32] = {"i32", 4},
-    [RQ_KV_F32] = {"f32", 4},       [RQ_KV_BOOL] = {"bool", 1}, [RQ_KV_STRING] = {"string", 0},
-    [RQ_KV_ARRAY] = {"array", 0},   [RQ_KV_U64] = {"u64", 8},   [RQ_KV_I64] = {"i64", 8},
+    [RQ_KV_U8] = {"u8", 1},       [RQ_KV_I8] = {"i8", 1},     [RQ_KV_U16] = {"u16", 2},
+    [RQ_KV_I16] = {"i16", 2},     [RQ_KV_U32] = {"u32", 4},   [RQ_KV_I32] = {"i32", 4},
+    [RQ_KV_F32] = {"f32", 4},     [RQ_KV_BOOL] = {"bool", 1}, [RQ_KV_STRING] = {"string", 0},
+    [RQ_KV_ARRAY] = {"array", 0}, [RQ_KV_U64] = {"u64", 8},   [RQ_KV_I64] = {"i64", 8},
     [RQ_KV_F64] = {"f64", 8},
 };
 

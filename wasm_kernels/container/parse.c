@@ -4,9 +4,9 @@
 #include "parse.h"
 
 enum {
-  HEADER_BYTES = 24,         /* magic, version, two counts */
-  KV_LEAST_BYTES = 14,       /* length, one byte of key, type, one byte of value */
-  TENSOR_LEAST_BYTES = 25,   /* length, one byte of name, n_dims, type, offset */
+  HEADER_BYTES = 24,       /* magic, version, two counts */
+  KV_LEAST_BYTES = 14,     /* length, one byte of key, type, one byte of value */
+  TENSOR_LEAST_BYTES = 25, /* length, one byte of name, n_dims, type, offset */
   ALIGNMENT_DEFAULT = 32,
   ALIGNMENT_LEAST = 8,
 };
@@ -37,8 +37,10 @@ static const char *guess_kind(const rq_reader *reader) {
   if (starts_with(reader, 0, "fugg")) return BIG_ENDIAN_HINT;
   if (starts_with(reader, 0, "lmgg") || starts_with(reader, 0, "tjgg") || starts_with(reader, 0, "fmgg"))
     return "it is a ggml file from before GGUF: convert the original model again";
-  if (starts_with(reader, 0, "pk\x03\x04")) return "it is a zip archive or a PyTorch checkpoint, not a GGUF file";
-  if (starts_with(reader, 8, "{\"")) return "it looks like a safetensors file: convert it with `ruvq quantize`";
+  if (starts_with(reader, 0, "pk\x03\x04"))
+    return "it is a zip archive or a PyTorch checkpoint, not a GGUF file";
+  if (starts_with(reader, 8, "{\""))
+    return "it looks like a safetensors file: convert it with `ruvq quantize`";
   if (starts_with(reader, at, "{") || starts_with(reader, at, "[")) return "it looks like JSON, not a model";
   return "give a GGUF model file";
 }
@@ -71,8 +73,8 @@ static int32_t check_version(rq_reader *reader, uint32_t *version) {
   else if (*version != 0 && (*version & 0xFFFF) == 0)
     rq_hint(reader->error, BIG_ENDIAN_HINT);
   else
-    rq_hint(reader->error, *version > 3 ? "the file is newer than this version of ruvq, or damaged"
-                                        : "the file is damaged");
+    rq_hint(reader->error,
+            *version > 3 ? "the file is newer than this version of ruvq, or damaged" : "the file is damaged");
   return code;
 }
 
@@ -123,8 +125,8 @@ static int32_t begin(rq_reader *reader, rq_gguf *index) {
   return RQ_OK;
 }
 
-static int32_t open_reader(rq_reader *reader, rq_error *error, const uint8_t *data, const uint8_t *present_end,
-                           const uint8_t *file_end) {
+static int32_t open_reader(rq_reader *reader, rq_error *error, const uint8_t *data,
+                           const uint8_t *present_end, const uint8_t *file_end) {
   if (error) rq_zero(error, sizeof *error);
   if (!data || (uintptr_t)present_end < (uintptr_t)data || (uintptr_t)file_end < (uintptr_t)present_end) {
     int32_t code = rq_fail(error, RQ_E_ARGUMENT, "data, present_end, file_end");

@@ -4,9 +4,9 @@
 #include "container.h"
 
 /* Leaves the function with anything but RQ_OK. */
-#define RQ_TRY(expression)                \
-  do {                                    \
-    int32_t try_code = (expression);      \
+#define RQ_TRY(expression)                  \
+  do {                                      \
+    int32_t try_code = (expression);        \
     if (try_code != RQ_OK) return try_code; \
   } while (0)
 
@@ -19,8 +19,6 @@ typedef struct rq_ggml_type {
 } rq_ggml_type;
 
 enum { RQ_GGML_NVFP4 = 40, RQ_GGML_Q1_0 = 41, RQ_GGML_TYPE_COUNT = 43 };
-/* What ids 40 and 41 are in the namespace "ruvllm": 3- and 2-bit codes, then an f16 step. */
-enum { RQ_RUVLLM_BLOCK = 256, RQ_RUVLLM_Q3_BYTES = 98, RQ_RUVLLM_Q2_BYTES = 66 };
 /* NULL when the id is outside the table. */
 const rq_ggml_type *rq_ggml_type_get(uint32_t id);
 

@@ -110,8 +110,8 @@ static int32_t read_type(rq_reader *reader, rq_gguf_tensor *tensor, bool ruvllm_
     int32_t pi = type == RQ_GGML_NVFP4 ? RQ_FORMAT_PI_Q3_RUVLLM : RQ_FORMAT_PI_Q2_RUVLLM;
     tensor->format = ruvllm_types ? pi : RQ_FORMAT_NONE;
     if (ruvllm_types) {
-      block_weights = RQ_RUVLLM_BLOCK;
-      block_bytes = type == RQ_GGML_NVFP4 ? RQ_RUVLLM_Q3_BYTES : RQ_RUVLLM_Q2_BYTES;
+      block_weights = (uint64_t)rq_format_get(pi)->info.block_weights;
+      block_bytes = (uint64_t)rq_format_get(pi)->info.block_bytes;
     }
   }
   if (tensor->width % block_weights != 0) {
@@ -128,7 +128,7 @@ static int32_t read_type(rq_reader *reader, rq_gguf_tensor *tensor, bool ruvllm_
     return code;
   }
   tensor->data_bytes = blocks * block_bytes;
-  if (tensor->width > INT32_MAX || tensor->rows > INT32_MAX) tensor->format = RQ_FORMAT_NONE;
+  if (tensor->width > RQ_MAX_WIDTH || tensor->rows > INT32_MAX) tensor->format = RQ_FORMAT_NONE;
   return RQ_OK;
 }
 
