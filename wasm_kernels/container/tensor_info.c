@@ -3,6 +3,9 @@
 #include "../formats/formats.h" /* which ggml types ruvq computes with */
 #include "parse.h"
 
+/* Of one tensor: more than any file has, and few enough that bytes never wrap in 64 bits. */
+#define MOST_BLOCKS (1ull << 48)
+
 static int32_t fail_tensor(rq_reader *reader, const rq_gguf_tensor *tensor, int32_t code) {
   return rq_fail(reader->error, code, "%.*s", (int)tensor->name_bytes,
                  (const char *)reader->data + tensor->name_offset);
@@ -121,9 +124,9 @@ static int32_t read_type(rq_reader *reader, rq_gguf_tensor *tensor, bool ruvllm_
     return code;
   }
   uint64_t blocks = tensor->width / block_weights * tensor->rows; /* at most the weights: below 2^63 */
-  if (blocks > UINT64_MAX / block_bytes) {
+  if (blocks > MOST_BLOCKS) {
     int32_t code = fail_tensor(reader, tensor, RQ_E_SHAPE);
-    rq_expected(reader->error, "a size in bytes below 2^64");
+    rq_expected(reader->error, "at most %U blocks", (uint64_t)MOST_BLOCKS);
     rq_actual(reader->error, "%U blocks of %U bytes", blocks, block_bytes);
     return code;
   }
