@@ -57,10 +57,20 @@ static double reduce_exp(double x, int32_t *k) {
 }
 
 double rq_exp(double x) {
-  static const double coefficients[] = {
-      1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0,
-      1.0 / 40320.0,      1.0 / 5040.0,      1.0 / 720.0,      1.0 / 120.0,     1.0 / 24.0,
-      1.0 / 6.0,          1.0 / 2.0,         1.0,              1.0};
+  static const double coefficients[] = {1.0 / 6227020800.0,
+                                        1.0 / 479001600.0,
+                                        1.0 / 39916800.0,
+                                        1.0 / 3628800.0,
+                                        1.0 / 362880.0,
+                                        1.0 / 40320.0,
+                                        1.0 / 5040.0,
+                                        1.0 / 720.0,
+                                        1.0 / 120.0,
+                                        1.0 / 24.0,
+                                        1.0 / 6.0,
+                                        1.0 / 2.0,
+                                        1.0,
+                                        1.0};
   if (x != x) return x;
   if (x > 709.8) return infinity();
   if (x < -745.2) return 0.0;
@@ -96,13 +106,14 @@ double rq_log(double x) {
   uint64_t bits = bits_of(x);
   exponent += (int32_t)(bits >> 52) - 1023;
   double m = double_of((bits & 0x000FFFFFFFFFFFFFu) | 0x3FF0000000000000u); /* in [1, 2) */
-  if (m > 0x1.6a09e667f3bcdp+0) {                                          /* sqrt 2 */
+  if (m > 0x1.6a09e667f3bcdp+0) {                                           /* sqrt 2 */
     m *= 0.5;
     exponent++;
   }
   /* log m = 2 artanh s = 2 (s + s^3/3 + s^5/5 + ...), |s| <= 0.1716; the series ends below 2^-56 s. */
-  static const double coefficients[] = {1.0 / 23.0, 1.0 / 21.0, 1.0 / 19.0, 1.0 / 17.0, 1.0 / 15.0, 1.0 / 13.0,
-                                        1.0 / 11.0, 1.0 / 9.0,  1.0 / 7.0,  1.0 / 5.0,  1.0 / 3.0};
+  static const double coefficients[] = {1.0 / 23.0, 1.0 / 21.0, 1.0 / 19.0, 1.0 / 17.0,
+                                        1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0,
+                                        1.0 / 7.0,  1.0 / 5.0,  1.0 / 3.0};
   double s = (m - 1.0) / (m + 1.0), z = s * s;
   double rest = s * z * series(z, coefficients, RQ_COUNT(coefficients));
   double e = (double)exponent;
@@ -127,17 +138,23 @@ static uint32_t reduce_angle(double x, double *r) {
 }
 
 static double sine_near_zero(double r) {
-  static const double coefficients[] = {-1.0 / 1307674368000.0, 1.0 / 6227020800.0, -1.0 / 39916800.0,
-                                        1.0 / 362880.0,         -1.0 / 5040.0,      1.0 / 120.0,
-                                        -1.0 / 6.0};
+  static const double coefficients[] = {
+      -1.0 / 1307674368000.0, 1.0 / 6227020800.0, -1.0 / 39916800.0, 1.0 / 362880.0,
+      -1.0 / 5040.0,          1.0 / 120.0,        -1.0 / 6.0};
   double z = r * r;
   return r + r * z * series(z, coefficients, RQ_COUNT(coefficients));
 }
 
 static double cosine_near_zero(double r) {
-  static const double coefficients[] = {1.0 / 20922789888000.0, -1.0 / 87178291200.0, 1.0 / 479001600.0,
-                                        -1.0 / 3628800.0,       1.0 / 40320.0,        -1.0 / 720.0,
-                                        1.0 / 24.0,             -1.0 / 2.0,           1.0};
+  static const double coefficients[] = {1.0 / 20922789888000.0,
+                                        -1.0 / 87178291200.0,
+                                        1.0 / 479001600.0,
+                                        -1.0 / 3628800.0,
+                                        1.0 / 40320.0,
+                                        -1.0 / 720.0,
+                                        1.0 / 24.0,
+                                        -1.0 / 2.0,
+                                        1.0};
   return series(r * r, coefficients, RQ_COUNT(coefficients));
 }
 

@@ -52,8 +52,8 @@ enum { RQ_ALPHA_BYTE_MAX = 247, RQ_GROUPS = 4, RQ_GROUP_LANES = 4 };
 
 /* What tells them apart. */
 typedef struct rq_own {
-  bool three_bits;     /* else two */
-  bool trellis;        /* else f32(code - offset) * d */
+  bool three_bits; /* else two */
+  bool trellis;    /* else f32(code - offset) * d */
   int32_t offset;
   const int8_t *table; /* trellis: (32) T3 or (16) T2 */
   const float *c;      /* trellis: (4) C[k], k = 2..5 */

@@ -6,15 +6,15 @@
 static float load_f16(const uint8_t *row, int32_t i) { return rq_f16_to_f32(rq_load_u16(row, i)); }
 static float load_bf16(const uint8_t *row, int32_t i) { return rq_bf16_to_f32(rq_load_u16(row, i)); }
 
-#define DEFINE_FLOAT_FORMAT(name, load)                                            \
-  void rq_##name##_decode_scalar(const uint8_t *row, int32_t width, float *out) {  \
-    for (int32_t i = 0; i < width; i++) out[i] = load(row, i);                     \
-  }                                                                                \
-  float rq_##name##_dot_scalar(const uint8_t *row, const rq_activations *a) {      \
-    float lanes[RQ_LANES] = {0.0f};                                                \
-    for (int32_t i = 0; i < a->width; i++)                                         \
-      lanes[i % RQ_LANES] = lanes[i % RQ_LANES] + a->x[i] * load(row, i);          \
-    return rq_sum16(lanes);                                                        \
+#define DEFINE_FLOAT_FORMAT(name, load)                                           \
+  void rq_##name##_decode_scalar(const uint8_t *row, int32_t width, float *out) { \
+    for (int32_t i = 0; i < width; i++) out[i] = load(row, i);                    \
+  }                                                                               \
+  float rq_##name##_dot_scalar(const uint8_t *row, const rq_activations *a) {     \
+    float lanes[RQ_LANES] = {0.0f};                                               \
+    for (int32_t i = 0; i < a->width; i++)                                        \
+      lanes[i % RQ_LANES] = lanes[i % RQ_LANES] + a->x[i] * load(row, i);         \
+    return rq_sum16(lanes);                                                       \
   }
 DEFINE_FLOAT_FORMAT(f32, rq_load_f32)
 DEFINE_FLOAT_FORMAT(f16, load_f16)
@@ -113,7 +113,8 @@ int32_t rq_bf16_check(rq_error *error, const uint8_t *row, int32_t width) {
 }
 
 /* The f16 scales at `offset` in each of `blocks` blocks of `bytes`. */
-static int32_t check_scales(rq_error *error, const uint8_t *row, int32_t blocks, int32_t bytes, int32_t offset) {
+static int32_t check_scales(rq_error *error, const uint8_t *row, int32_t blocks, int32_t bytes,
+                            int32_t offset) {
   for (int32_t b = 0; b < blocks; b++) {
     uint32_t bits = rq_read_u16(row + (size_t)bytes * (size_t)b + offset);
     if ((bits & 0x7C00) == 0x7C00) return not_finite(error, "the scale of block", b, bits);
@@ -126,9 +127,11 @@ int32_t rq_q8_0_check(rq_error *error, const uint8_t *row, int32_t width) {
 }
 
 int32_t rq_q3_ruvllm_check(rq_error *error, const uint8_t *row, int32_t width) {
-  return check_scales(error, row, width / RQ_BLOCK, sizeof(rq_block_q3_ruvllm), offsetof(rq_block_q3_ruvllm, d));
+  return check_scales(error, row, width / RQ_BLOCK, sizeof(rq_block_q3_ruvllm),
+                      offsetof(rq_block_q3_ruvllm, d));
 }
 
 int32_t rq_q2_ruvllm_check(rq_error *error, const uint8_t *row, int32_t width) {
-  return check_scales(error, row, width / RQ_BLOCK, sizeof(rq_block_q2_ruvllm), offsetof(rq_block_q2_ruvllm, d));
+  return check_scales(error, row, width / RQ_BLOCK, sizeof(rq_block_q2_ruvllm),
+                      offsetof(rq_block_q2_ruvllm, d));
 }

@@ -2,8 +2,8 @@
  * Every other kernel is held to this file bit for bit. */
 #include "blocks.h"
 
-const int8_t rq_trellis_t3[32] = {-11, 26,  -4, 3, -34, 43, 14, -20, 33, -27, -14, -48, 8,  -4, 63,  20,
-                                  -20, -63, 4,  -8, 48, 14, 27, -33, 20, -14, -43, 34,  -3, 4,  -26, 11};
+const int8_t rq_trellis_t3[32] = {-11, 26,  -4, 3,  -34, 43, 14, -20, 33, -27, -14, -48, 8,  -4, 63,  20,
+                                  -20, -63, 4,  -8, 48,  14, 27, -33, 20, -14, -43, 34,  -3, 4,  -26, 11};
 const int8_t rq_trellis_t2[16] = {9, 39, -14, -41, -21, -1, 26, 63, -63, -26, 1, 21, 41, 14, -39, -9};
 /* pi * u / k as f32, u the unit of the table. */
 const float rq_trellis_c3[4] = {0x1.1046b0p-4f, 0x1.6b08ecp-5f, 0x1.1046b0p-5f, 0x1.b3a44ep-6f};

@@ -34,26 +34,27 @@ static int32_t q2_ruvllm_row_bytes(int32_t width) {
 
 #if RQ_HAVE_SIMD
 #define PICK(variant, simd, scalar) \
-  if ((variant) == RQ_SIMD) simd;   \
-  else scalar
+  if ((variant) == RQ_SIMD)         \
+    simd;                           \
+  else                              \
+    scalar
 #else
 #define PICK(variant, simd, scalar) \
   (void)(variant);                  \
   scalar
 #endif
 
-#define DEFINE_OWN(name)                                                                   \
-  static int32_t name##_row_bytes(int32_t width) { return own_row_bytes(&rq_own_##name, width); } \
-  static void name##_decode(const uint8_t *row, int32_t width, float *out, int32_t variant) {     \
-    PICK(variant, rq_own_decode_simd(&rq_own_##name, row, width, out),                            \
-         rq_own_decode_scalar(&rq_own_##name, row, width, out));                                  \
-  }                                                                                               \
-  static float name##_dot(const uint8_t *row, const rq_activations *a, int32_t variant) {         \
-    PICK(variant, return rq_##name##_dot_simd(row, a),                                            \
-         return rq_own_dot_scalar(&rq_own_##name, row, a));                                       \
-  }                                                                                               \
-  static int32_t name##_check(rq_error *error, const uint8_t *row, int32_t width) {               \
-    return rq_own_check(error, &rq_own_##name, row, width);                                       \
+#define DEFINE_OWN(name)                                                                                  \
+  static int32_t name##_row_bytes(int32_t width) { return own_row_bytes(&rq_own_##name, width); }         \
+  static void name##_decode(const uint8_t *row, int32_t width, float *out, int32_t variant) {             \
+    PICK(variant, rq_own_decode_simd(&rq_own_##name, row, width, out),                                    \
+         rq_own_decode_scalar(&rq_own_##name, row, width, out));                                          \
+  }                                                                                                       \
+  static float name##_dot(const uint8_t *row, const rq_activations *a, int32_t variant) {                 \
+    PICK(variant, return rq_##name##_dot_simd(row, a), return rq_own_dot_scalar(&rq_own_##name, row, a)); \
+  }                                                                                                       \
+  static int32_t name##_check(rq_error *error, const uint8_t *row, int32_t width) {                       \
+    return rq_own_check(error, &rq_own_##name, row, width);                                               \
   }
 DEFINE_OWN(pi_q3)
 DEFINE_OWN(pi_q2)
@@ -61,13 +62,12 @@ DEFINE_OWN(pi_t3)
 DEFINE_OWN(pi_t2)
 DEFINE_OWN(ternary)
 
-#define DEFINE_FOREIGN(name)                                                                  \
-  static void name##_decode(const uint8_t *row, int32_t width, float *out, int32_t variant) { \
-    PICK(variant, rq_##name##_decode_simd(row, width, out),                                   \
-         rq_##name##_decode_scalar(row, width, out));                                         \
-  }                                                                                           \
-  static float name##_dot(const uint8_t *row, const rq_activations *a, int32_t variant) {     \
-    PICK(variant, return rq_##name##_dot_simd(row, a), return rq_##name##_dot_scalar(row, a)); \
+#define DEFINE_FOREIGN(name)                                                                             \
+  static void name##_decode(const uint8_t *row, int32_t width, float *out, int32_t variant) {            \
+    PICK(variant, rq_##name##_decode_simd(row, width, out), rq_##name##_decode_scalar(row, width, out)); \
+  }                                                                                                      \
+  static float name##_dot(const uint8_t *row, const rq_activations *a, int32_t variant) {                \
+    PICK(variant, return rq_##name##_dot_simd(row, a), return rq_##name##_dot_scalar(row, a));           \
   }
 DEFINE_FOREIGN(f32)
 DEFINE_FOREIGN(f16)
@@ -89,17 +89,28 @@ DEFINE_PLAIN(q2_ruvllm)
 
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30, RUVLLM_Q3 = 40, RUVLLM_Q2 = 41 };
 
-#define OWN(id, text, name, bytes)                                                                      \
-  {                                                                                                     \
-    {id, RQ_GGML_I8, 1, RQ_BLOCK, bytes, 1, text}, name##_row_bytes, name##_decode, name##_dot, name##_check, \
-        true                                                                                            \
-  }
+#define OWN(id, text, name, bytes)                \
+  {{id, RQ_GGML_I8, 1, RQ_BLOCK, bytes, 1, text}, \
+   name##_row_bytes,                              \
+   name##_decode,                                 \
+   name##_dot,                                    \
+   name##_check,                                  \
+   true}
 static const rq_format formats[RQ_FORMAT_COUNT] = {
     {{RQ_FORMAT_F32, GGML_F32, 1, 1, 4, 0, "f32"}, f32_row_bytes, f32_decode, f32_dot, rq_f32_check, false},
     {{RQ_FORMAT_F16, GGML_F16, 1, 1, 2, 0, "f16"}, half_row_bytes, f16_decode, f16_dot, rq_f16_check, false},
-    {{RQ_FORMAT_BF16, GGML_BF16, 1, 1, 2, 0, "bf16"}, half_row_bytes, bf16_decode, bf16_dot, rq_bf16_check, false},
+    {{RQ_FORMAT_BF16, GGML_BF16, 1, 1, 2, 0, "bf16"},
+     half_row_bytes,
+     bf16_decode,
+     bf16_dot,
+     rq_bf16_check,
+     false},
     {{RQ_FORMAT_Q8_0, GGML_Q8_0, 0, RQ_Q8_0_WEIGHTS, sizeof(rq_block_q8_0), 0, "q8_0"},
-     q8_0_row_bytes, q8_0_decode, q8_0_dot, rq_q8_0_check, true},
+     q8_0_row_bytes,
+     q8_0_decode,
+     q8_0_dot,
+     rq_q8_0_check,
+     true},
     OWN(RQ_FORMAT_PI_Q3, "pi-q3", pi_q3, sizeof(rq_block_3bit)),
     OWN(RQ_FORMAT_PI_Q2, "pi-q2", pi_q2, sizeof(rq_block_2bit)),
     OWN(RQ_FORMAT_PI_T3, "pi-t3", pi_t3, sizeof(rq_block_3bit)),
@@ -107,9 +118,17 @@ static const rq_format formats[RQ_FORMAT_COUNT] = {
     OWN(RQ_FORMAT_TERNARY, "ternary", ternary, sizeof(rq_block_2bit)),
     OWN(RQ_FORMAT_PI_TERNARY, "pi-ternary", ternary, sizeof(rq_block_2bit)),
     {{RQ_FORMAT_PI_Q3_RUVLLM, RUVLLM_Q3, 0, RQ_BLOCK, sizeof(rq_block_q3_ruvllm), 0, "pi-q3-ruvllm"},
-     q3_ruvllm_row_bytes, q3_ruvllm_decode, q3_ruvllm_dot, rq_q3_ruvllm_check, true},
+     q3_ruvllm_row_bytes,
+     q3_ruvllm_decode,
+     q3_ruvllm_dot,
+     rq_q3_ruvllm_check,
+     true},
     {{RQ_FORMAT_PI_Q2_RUVLLM, RUVLLM_Q2, 0, RQ_BLOCK, sizeof(rq_block_q2_ruvllm), 0, "pi-q2-ruvllm"},
-     q2_ruvllm_row_bytes, q2_ruvllm_decode, q2_ruvllm_dot, rq_q2_ruvllm_check, true},
+     q2_ruvllm_row_bytes,
+     q2_ruvllm_decode,
+     q2_ruvllm_dot,
+     rq_q2_ruvllm_check,
+     true},
 };
 
 const rq_format *rq_format_get(int32_t format) {
@@ -119,7 +138,8 @@ const rq_format *rq_format_get(int32_t format) {
 int32_t rq_format_of_ggml(int32_t ggml_type) {
   for (int32_t i = 0; i < RQ_FORMAT_COUNT; i++) {
     const rq_format_info *info = &formats[i].info;
-    if (info->ggml_type == ggml_type && !info->own && ggml_type != RUVLLM_Q3 && ggml_type != RUVLLM_Q2) return i;
+    if (info->ggml_type == ggml_type && !info->own && ggml_type != RUVLLM_Q3 && ggml_type != RUVLLM_Q2)
+      return i;
   }
   return RQ_FORMAT_NONE;
 }
@@ -150,8 +170,8 @@ int32_t RQ_EXPORT rq_format_row_bytes(int32_t format, int32_t width) {
 /* ---- exported work on rows ---- */
 
 /* The entry of a format after the checks that all of them share; NULL with error filled in. */
-static const rq_format *open_rows(rq_error *error, int32_t format, const uint8_t *data, int32_t rows, int32_t width,
-                                  int32_t *row_bytes) {
+static const rq_format *open_rows(rq_error *error, int32_t format, const uint8_t *data, int32_t rows,
+                                  int32_t width, int32_t *row_bytes) {
   const rq_format *entry = rq_format_get(format);
   if (!entry) {
     rq_fail(error, RQ_E_ARGUMENT, "format");
@@ -165,7 +185,8 @@ static const rq_format *open_rows(rq_error *error, int32_t format, const uint8_t
     if (entry->info.any_width)
       rq_expected(error, "a width of 1 to %d and rows below 2 GiB", (int32_t)RQ_MAX_WIDTH);
     else
-      rq_expected(error, "a multiple of %d weights, at most %d", entry->info.block_weights, (int32_t)RQ_MAX_WIDTH);
+      rq_expected(error, "a multiple of %d weights, at most %d", entry->info.block_weights,
+                  (int32_t)RQ_MAX_WIDTH);
     rq_actual(error, "a width of %d", width);
     rq_hint(error, entry->info.any_width ? "split the rows" : "choose a format that takes any width");
     return NULL;
@@ -197,7 +218,8 @@ int32_t RQ_EXPORT rq_decode(rq_error *error, int32_t format, const uint8_t *data
   return RQ_OK;
 }
 
-int32_t RQ_EXPORT rq_check_rows(rq_error *error, int32_t format, const uint8_t *data, int32_t rows, int32_t width) {
+int32_t RQ_EXPORT rq_check_rows(rq_error *error, int32_t format, const uint8_t *data, int32_t rows,
+                                int32_t width) {
   int32_t row_bytes;
   const rq_format *entry = open_rows(error, format, data, rows, width, &row_bytes);
   if (!entry) return open_code(format, width);
@@ -208,7 +230,8 @@ int32_t RQ_EXPORT rq_check_rows(rq_error *error, int32_t format, const uint8_t *
     rq_fail(error, code, "row %d of %s, %s", r, entry->info.name, detail.subject);
     rq_expected(error, "%s", detail.expected);
     rq_actual(error, "%s", detail.actual);
-    rq_hint(error, "the data is damaged or was not written for this format: get the file again, or quantize again");
+    rq_hint(error,
+            "the data is damaged or was not written for this format: get the file again, or quantize again");
     return code;
   }
   return RQ_OK;
