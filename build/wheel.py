@@ -23,10 +23,7 @@ PURE_BUDGET = 600_000  # bytes: what a page may have to download
 
 def inputs(kind: str) -> list[Path]:
     """Every file whose change means a new wheel."""
-    files = list((ROOT / "py").rglob("*.py")) + [
-        ROOT / "pyproject.toml",
-        ROOT / "build" / "hatch_hook.py",
-    ]
+    files = [*list((ROOT / "py").rglob("*.py")), ROOT / "pyproject.toml", ROOT / "build" / "hatch_hook.py"]
     if kind == "pure":
         files += [p for p in (ROOT / "web").iterdir() if p.suffix in (".js", ".wasm")]
     else:
