@@ -54,7 +54,8 @@ def fetch(entry: dict[str, Any], folder: Path, base: str) -> str | None:
         return f"{url}: {error}"
     if sha.hexdigest() != entry["sha256"]:
         part.unlink()
-        return f"{url}: expected {entry['bytes']} bytes of sha256 {entry['sha256']}, found {length} of {sha.hexdigest()}"
+        wanted = f"{entry['bytes']} bytes of sha256 {entry['sha256']}"
+        return f"{url}: expected {wanted}, found {length} of {sha.hexdigest()}"
     part.replace(target)
     return None
 
@@ -70,9 +71,13 @@ def table(entries: list[dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--to", type=Path, help="the folder of the data")
-    parser.add_argument("--base", default=BASE, help="where REPO/COMMIT/PATH is served (default: %(default)s)")
+    parser.add_argument(
+        "--base", default=BASE, help="where REPO/COMMIT/PATH is served (default: %(default)s)"
+    )
     parser.add_argument("--table", action="store_true", help="rewrite the table of docs/data.md and stop")
     options = parser.parse_args()
     entries = json.loads(MANIFEST.read_text())

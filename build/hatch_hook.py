@@ -1,8 +1,8 @@
 """Hatch build hook: what goes into a wheel beside the Python files, by the variable RUVQ_WHEEL.
 
-    pure     py3-none-any: the WebAssembly module and the JavaScript that drives it, for Pyodide
-    native   py3-none-<platform>: the native library, for this desktop
-    unset    nothing (an editable install uses what `make native` built)
+pure     py3-none-any: the WebAssembly module and the JavaScript that drives it, for Pyodide
+native   py3-none-<platform>: the native library, for this desktop
+unset    nothing (an editable install uses what `make native` built)
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-
 
 
 def web_runtime(web: Path) -> list[Path]:
@@ -27,7 +26,9 @@ def files_of(kind: str, root: Path) -> dict[str, str]:
     if kind == "pure":
         return {str(path): f"ruvq/browser/_web/{path.name}" for path in web_runtime(root / "web")}
     folder = root / "py" / "ruvq" / "core" / "_native"
-    return {str(path): f"ruvq/core/_native/{path.name}" for path in folder.iterdir() if path.suffix != ".part"}
+    return {
+        str(path): f"ruvq/core/_native/{path.name}" for path in folder.iterdir() if path.suffix != ".part"
+    }
 
 
 class CustomBuildHook(BuildHookInterface):
@@ -40,7 +41,9 @@ class CustomBuildHook(BuildHookInterface):
         files = files_of(kind, Path(self.root))
         absent = [path for path in files if not Path(path).is_file()]
         if absent or not files:
-            raise FileNotFoundError(f"build these first (`make native wasm`): {', '.join(absent) or 'the native library'}")
+            raise FileNotFoundError(
+                f"build these first (`make native wasm`): {', '.join(absent) or 'the native library'}"
+            )
         build_data["force_include"].update(files)
         if kind == "pure":
             build_data["tag"] = "py3-none-any"

@@ -40,9 +40,24 @@ def micropip_wheel() -> Path:
     folder = ROOT / "out" / "downloads"
     wheel = folder / f"micropip-{version}-py3-none-any.whl"
     if not wheel.is_file():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
         # micropip asks for the Python that Pyodide has, not for this one
-        command += ["--only-binary=:all:", "--python-version", "3.14", "--dest", str(folder), f"micropip=={version}"]
+        command += [
+            "--only-binary=:all:",
+            "--python-version",
+            "3.14",
+            "--dest",
+            str(folder),
+            f"micropip=={version}",
+        ]
         subprocess.run(command, check=True)
     found = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if found != digest:
@@ -101,7 +116,9 @@ def assemble(folder: Path, versions: tuple[str, ...] = tuple(PACKAGES)) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--to", type=Path, default=ROOT / "out" / "pyodide")
     assemble(parser.parse_args().to)
     return 0

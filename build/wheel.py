@@ -23,7 +23,7 @@ PURE_BUDGET = 600_000  # bytes: what a page may have to download
 
 def inputs(kind: str) -> list[Path]:
     """Every file whose change means a new wheel."""
-    files = [p for p in (ROOT / "py").rglob("*.py")] + [ROOT / "pyproject.toml", ROOT / "build" / "hatch_hook.py"]
+    files = [*list((ROOT / "py").rglob("*.py")), ROOT / "pyproject.toml", ROOT / "build" / "hatch_hook.py"]
     if kind == "pure":
         files += [p for p in (ROOT / "web").iterdir() if p.suffix in (".js", ".wasm")]
     else:
@@ -46,7 +46,9 @@ def build(kind: str) -> Path:
     WHEELS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WHEELS) as folder:
         command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
-        subprocess.run(command, cwd=ROOT, env={**os.environ, "RUVQ_WHEEL": kind}, check=True, stdout=sys.stderr)
+        subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "RUVQ_WHEEL": kind}, check=True, stdout=sys.stderr
+        )
         (fresh,) = Path(folder).glob("*.whl")
         for old in WHEELS.glob("ruvq-*.whl"):
             if old.name.endswith("-none-any.whl") == (kind == "pure"):
@@ -55,7 +57,9 @@ def build(kind: str) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kind", choices=("pure", "native", "both"), default="both")
     kind = parser.parse_args().kind
     for one in ("pure", "native") if kind == "both" else (kind,):
