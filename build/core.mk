@@ -1,8 +1,9 @@
 # core.mk: builds the C core for its two link targets. Included by the Makefile.
 #   native  py/ruvq/core/_native/libruvq.so  for cffi
 #   wasm    web/ruvq.wasm                     for JavaScript and Pyodide
-# `make wasm CC=emcc` builds the same module with Emscripten, into out/wasm-emcc/ruvq.wasm.
+# V=1 shows the commands. `make wasm CC=emcc` builds the same module with Emscripten, into out/wasm-emcc/ruvq.wasm.
 
+Q := $(if $(V),,@)
 CORE_SOURCES := $(sort $(wildcard wasm_kernels/*/*.c))
 CORE_HEADERS := $(wildcard wasm_kernels/*/*.h)
 CORE_WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
@@ -21,12 +22,14 @@ NATIVE_OBJECTS := $(CORE_SOURCES:wasm_kernels/%.c=out/native/%.o)
 
 out/native/%.o: wasm_kernels/%.c $(CORE_HEADERS) build/core.mk
 	@mkdir -p $(@D)
-	$(NATIVE_CC) $(CORE_FLAGS) $(NATIVE_FLAGS) -c $< -o $@
+	@echo "  CC native  $<"
+	$(Q)$(NATIVE_CC) $(CORE_FLAGS) $(NATIVE_FLAGS) -c $< -o $@
 
 $(NATIVE_LIBRARY): $(NATIVE_OBJECTS)
 	@mkdir -p $(@D)
-	$(NATIVE_CC) -shared -nostdlib -Wl,-z,defs,-z,noexecstack -o $@.part $^ -lc
-	mv $@.part $@
+	@echo "  LD native  $@"
+	$(Q)$(NATIVE_CC) -shared -nostdlib -Wl,-z,defs,-z,noexecstack -o $@.part $^ -lc
+	$(Q)mv $@.part $@
 
 # ---- WebAssembly ----
 WASM_LD ?= wasm-ld-19
@@ -37,7 +40,7 @@ ifeq ($(notdir $(CC)),emcc)
 WASM_DIR := out/wasm-emcc
 WASM_MODULE := $(WASM_DIR)/ruvq.wasm
 # use clang-19 behind Debian's emcc where it is there (emsdk's brings its own)
-EMCC_ENV := $(if $(wildcard /usr/lib/llvm-19/bin/clang),EM_LLVM_ROOT=/usr/lib/llvm-19/bin EM_CLANG_ADD_VERSION= EM_LLVM_ADD_VERSION=) EM_CACHE=$(CURDIR)/out/emcc-cache
+EMCC_ENV := $(if $(wildcard /usr/lib/llvm-19/bin/clang),EM_LLVM_ROOT=/usr/lib/llvm-19/bin EM_CLANG_ADD_VERSION= EM_LLVM_ADD_VERSION=)
 WASM_COMPILE := $(EMCC_ENV) emcc $(WASM_FLAGS)
 else
 WASM_DIR := out/wasm
@@ -48,9 +51,11 @@ WASM_OBJECTS := $(CORE_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/%.o)
 
 $(WASM_DIR)/%.o: wasm_kernels/%.c $(CORE_HEADERS) build/core.mk
 	@mkdir -p $(@D)
-	$(WASM_COMPILE) -c $< -o $@
+	@echo "  CC wasm    $<"
+	$(Q)$(WASM_COMPILE) -c $< -o $@
 
 $(WASM_MODULE): $(WASM_OBJECTS)
 	@mkdir -p $(@D)
-	$(WASM_LD) $(WASM_LINK) -o $@.part $^
-	mv $@.part $@
+	@echo "  LD wasm    $@"
+	$(Q)$(WASM_LD) $(WASM_LINK) -o $@.part $^
+	$(Q)mv $@.part $@

@@ -63,14 +63,17 @@ def struct_layouts(ffi: cffi.FFI, code: str) -> dict[str, dict]:
             while kind.kind == "array":
                 kind, count = kind.item, count * kind.length
             if kind.kind == "pointer":
-                raise SystemExit(f"{name}.{field} is a pointer: public structs must have one layout everywhere")
+                raise SystemExit(
+                    f"{name}.{field} is a pointer: public structs must have one layout everywhere"
+                )
             fields[field] = (info.offset, SCALARS.get(kind.cname, kind.cname.removeprefix("struct ")), count)
         layouts[name] = {"size": ffi.sizeof(name), "fields": fields}
     return layouts
 
 
 def signatures(code: str) -> dict[str, tuple[str, str]]:
-    """Function → (result, arguments), one letter each: p pointer, e rq_error *, i int32, u uint32, f float, v void."""
+    """Function → (result, arguments), a letter each: p pointer, e rq_error *, i int32, u uint32, f float,
+    v void."""
 
     def letter(text: str) -> str:
         text = text.strip()
@@ -141,7 +144,9 @@ def render(header: str) -> dict[Path, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="only compare; exit 1 when a file is stale")
     check = parser.parse_args().check
     stale = []

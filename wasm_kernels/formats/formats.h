@@ -5,13 +5,14 @@
 #include "../base/base.h"
 
 enum { RQ_BLOCK = 256, RQ_LANES = 16 }; /* ruvq's own blocks */
+enum { RQ_MAX_WIDTH = 1 << 28 };        /* weights in a row */
 
 /* A vector made ready for products with quantized rows: int8 per block of 256 (and tail), in the
  * order of the weights and, for ruvq's own formats, in lanes; float formats read `x` itself. */
 typedef struct rq_activations {
   const float *x;     /* (width) */
-  int8_t *q;          /* (width, padded) natural order */
-  int8_t *lanes;      /* (blocks, steps, 16) lane order of formats.md, zero padded */
+  int8_t *q;          /* (blocks, 256) natural order, zero padded */
+  int8_t *lanes;      /* (blocks, 256): (steps, 16) lane order of docs/formats.md, zero padded */
   float *scale;       /* (blocks) dx */
   int32_t *group_sum; /* (blocks, 4) sum of q over each group of four lanes */
   int32_t width;
@@ -36,9 +37,12 @@ typedef struct rq_format {
 
 /* The entry of a format, NULL when there is none. */
 const rq_format *rq_format_get(int32_t format);
-/* The format of a ggml type id that ruvq computes with, or RQ_FORMAT_NONE. */
+/* The format of a ggml type id that ruvq computes with, or RQ_FORMAT_NONE. Ids 40 and 41 belong to other
+ * formats unless the file says "ruvllm": a reader that has seen that key takes RQ_FORMAT_PI_Q3_RUVLLM and
+ * RQ_FORMAT_PI_Q2_RUVLLM itself. */
 int32_t rq_format_of_ggml(int32_t ggml_type);
-/* The format named so (exact lower-case name, as in ruvq.tensor.formats), or RQ_FORMAT_NONE. */
+/* The format named so (its exact lower-case name), or RQ_FORMAT_NONE. In ruvq.tensor.formats only those
+ * with info.own are allowed. */
 int32_t rq_format_named(const char *name, int32_t bytes);
 
 /* y[r] = row r . a, for rows [first, last). */

@@ -53,8 +53,8 @@ class Core(Protocol):
         """Zeroed memory, 64-byte aligned. MemoryLimitError when there is none."""
 
     def place(self, buffer: Any) -> Allocation:
-        """The buffer's bytes where the core can read them: in place natively, copied into the module's memory in
-        WebAssembly. Any C-contiguous buffer."""
+        """The bytes of any C-contiguous buffer where the core can read them: in place natively, copied
+        into the module's memory in WebAssembly."""
 
     def read(self, address: int, nbytes: int) -> bytes:
         """A copy of memory."""

@@ -8,7 +8,18 @@ from typing import Any
 
 from .abi import STRUCTS
 
-_CODES = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "i8": "q", "u8": "Q", "f4": "f", "f8": "d"}
+_CODES = {
+    "i1": "b",
+    "u1": "B",
+    "i2": "h",
+    "u2": "H",
+    "i4": "i",
+    "u4": "I",
+    "i8": "q",
+    "u8": "Q",
+    "f4": "f",
+    "f8": "d",
+}
 
 
 def size(name: str) -> int:
@@ -17,7 +28,7 @@ def size(name: str) -> int:
 
 
 def unpack(name: str, data: bytes | memoryview, offset: int = 0) -> dict[str, Any]:
-    """A struct's fields; numbers as int or float, arrays as tuples, byte arrays and inner structs as bytes."""
+    """A struct's fields; arrays as tuples, byte arrays and inner structs as bytes."""
     out: dict[str, Any] = {}
     for field, (at, kind, count) in STRUCTS[name]["fields"].items():
         start = offset + at
@@ -31,7 +42,9 @@ def unpack(name: str, data: bytes | memoryview, offset: int = 0) -> dict[str, An
     return out
 
 
-def unpack_array(name: str, data: bytes | memoryview, count: int, offset: int = 0) -> Iterator[dict[str, Any]]:
+def unpack_array(
+    name: str, data: bytes | memoryview, count: int, offset: int = 0
+) -> Iterator[dict[str, Any]]:
     """`count` structs in a row."""
     return (unpack(name, data, offset + i * size(name)) for i in range(count))
 

@@ -1,0 +1,115 @@
+"""Random models in real shapes: the right bytes for every format, so that speed and size can be measured
+where real weights can't be had. Their text is noise; nothing about quality follows from them.
+
+    K  110M: 768 wide, 12 layers, all widths multiples of 256
+    M  135M: SmolLM-135M's shape, 576 wide, 30 layers, 9 heads and 3 key-value heads
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from ruvq import formats
+
+# what follows the codes in a block: every byte of these formats is codes but for a 2-byte header
+_OWN = {"pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary"}
+_TRELLIS = {"pi-t3", "pi-t2"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A llama-shaped model."""
+
+    name: str
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    ff_width: int
+    vocab: int
+    context: int = 2048
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    def matrices(self) -> Iterator[tuple[str, int, int]]:
+        """(name, rows, width) of every two-dimensional tensor."""
+        kv = self.kv_heads * self.head_width
+        yield "token_embd.weight", self.vocab, self.width
+        for i in range(self.layers):
+            yield f"blk.{i}.attn_q.weight", self.width, self.width
+            yield f"blk.{i}.attn_k.weight", kv, self.width
+            yield f"blk.{i}.attn_v.weight", kv, self.width
+            yield f"blk.{i}.attn_output.weight", self.width, self.width
+            yield f"blk.{i}.ffn_gate.weight", self.ff_width, self.width
+            yield f"blk.{i}.ffn_up.weight", self.ff_width, self.width
+            yield f"blk.{i}.ffn_down.weight", self.width, self.ff_width
+
+    def vectors(self) -> Iterator[tuple[str, int]]:
+        """(name, width) of the norms."""
+        yield "output_norm.weight", self.width
+        for i in range(self.layers):
+            yield f"blk.{i}.attn_norm.weight", self.width
+            yield f"blk.{i}.ffn_norm.weight", self.width
+
+
+SHAPES = {
+    "K": Shape("K", 768, 12, 12, 12, 2048, 32000),
+    "M": Shape("M", 576, 30, 9, 3, 1536, 49152),
+    "tiny": Shape("tiny", 64, 2, 4, 2, 172, 512, 256),
+}
+
+
+def _blocks(width: int) -> list[int]:
+    """Widths of the blocks of a row in ruvq's own formats."""
+    return [256] * (width // 256) + ([width % 256] if width % 256 else [])
+
+
+def random_rows(format_name: str, rows: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Bytes of random rows, (rows, row_bytes) uint8: random codes, scales near 0.02."""
+    if format_name == "f32":
+        return (rng.standard_normal((rows, width), np.float32) * np.float32(0.02)).view(np.uint8)
+    if format_name == "f16":
+        return (
+            (rng.standard_normal((rows, width), np.float32) * np.float32(0.02)).astype("<f2").view(np.uint8)
+        )
+    if format_name == "bf16":
+        data = (rng.standard_normal((rows, width), np.float32) * np.float32(0.02)).view(np.uint32)
+        return (data >> 16).astype("<u2").view(np.uint8).reshape(rows, 2 * width)
+    if format_name == "q8_0":
+        blocks = np.empty((rows, width // 32, 34), np.uint8)
+        blocks[..., :2] = _f16(rng, (rows, width // 32), 0.0003)
+        blocks[..., 2:] = rng.integers(0, 256, (rows, width // 32, 32), np.uint8)
+        return blocks.reshape(rows, -1)
+    if format_name not in _OWN:
+        raise ValueError(f"no random rows for {format_name!r}")
+    return np.concatenate([_own_block(format_name, rows, n, rng) for n in _blocks(width)], axis=1)
+
+
+def _f16(rng: np.random.Generator, shape: tuple[int, ...], size: float) -> np.ndarray:
+    scale = (rng.uniform(0.5, 1.5, shape) * size).astype("<f2")
+    return scale.view(np.uint8).reshape(*shape, 2)
+
+
+def _own_block(format_name: str, rows: int, n: int, rng: np.random.Generator) -> np.ndarray:
+    """One block column: encodes nothing, but leaves places beyond the width and forbidden codes at zero."""
+    nbytes = formats.get(format_name).row_bytes(n)
+    out = np.empty((rows, nbytes), np.uint8)
+    codes = rng.integers(0, 256, (rows, nbytes - 2), np.uint8)
+    if format_name.endswith("ternary"):
+        codes &= ~((codes >> 1) & codes & 0x55)  # code 3 is never written: make it 2
+    if n % 256:  # a tail: keep whole lanes, which needs a width of 16 steps of whole bytes
+        if n % 64:
+            raise ValueError(f"no random rows with a tail of {n}")
+        if format_name in ("pi-q3", "pi-t3") and (n // 16) % 8 and (n // 16) % 8 != 4:
+            raise ValueError(f"no random rows with a tail of {n}")
+    out[:, :-2] = codes
+    if format_name in _TRELLIS:
+        out[:, -2] = rng.integers(150, 156, rows)
+        out[:, -1] = rng.integers(0, 256, rows)
+    else:
+        out[:, -2:] = _f16(rng, (rows,), 0.01)
+    return out

@@ -1,0 +1,53 @@
+"""Hatch build hook: what goes into a wheel beside the Python files, by the variable RUVQ_WHEEL.
+
+pure     py3-none-any: the WebAssembly module and the JavaScript that drives it, for Pyodide
+native   py3-none-<platform>: the native library, for this desktop
+unset    nothing (an editable install uses what `make native` built)
+"""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+def web_runtime(web: Path) -> list[Path]:
+    """The WebAssembly module and the runtime's JavaScript; the demo's and the benchmark's stay out."""
+    scripts = [p for p in sorted(web.glob("*.js")) if not p.stem.startswith(("demo", "bench"))]
+    return [web / "ruvq.wasm", *scripts]
+
+
+def files_of(kind: str, root: Path) -> dict[str, str]:
+    """Path in the checkout → path in the wheel."""
+    if kind == "pure":
+        return {str(path): f"ruvq/browser/_web/{path.name}" for path in web_runtime(root / "web")}
+    folder = root / "py" / "ruvq" / "core" / "_native"
+    return {
+        str(path): f"ruvq/core/_native/{path.name}" for path in folder.iterdir() if path.suffix != ".part"
+    }
+
+
+class CustomBuildHook(BuildHookInterface):
+    """Adds the built files and sets the tag."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        kind = os.environ.get("RUVQ_WHEEL")
+        if version == "editable" or kind is None:
+            return
+        files = files_of(kind, Path(self.root))
+        absent = [path for path in files if not Path(path).is_file()]
+        if absent or not files:
+            raise FileNotFoundError(
+                f"build these first (`make native wasm`): {', '.join(absent) or 'the native library'}"
+            )
+        build_data["force_include"].update(files)
+        if kind == "pure":
+            build_data["tag"] = "py3-none-any"
+        else:
+            platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{platform}"

@@ -1,0 +1,128 @@
+"""Puts together what a page needs to start Pyodide and `micropip.install("ruvq")` without a CDN.
+
+    python build/pyodide_dist.py --to out/pyodide
+
+makes, from the npm packages and PyPI:
+    out/pyodide/314.0.7/  out/pyodide/0.29.5/   Pyodide's core, micropip, a lock file that names both
+    out/pyodide/simple/ruvq/index.html          a package index with ruvq's pure wheel
+    out/pyodide/wheels/ruvq-*.whl
+
+npm's `pyodide` holds the core only, so micropip comes from PyPI and the lock file is cut down to it: a
+package that the lock names but nobody serves would make an install succeed and the import fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {"314.0.7": "pyodide", "0.29.5": "pyodide-0.29"}  # version: folder in node_modules
+CORE_FILES = (
+    "pyodide.mjs",
+    "pyodide.js",
+    "pyodide.asm.mjs",
+    "pyodide.asm.js",
+    "pyodide.asm.wasm",
+    "python_stdlib.zip",
+)
+MICROPIP = ("0.11.1", "768de165adb8e66906039d8fec4127a57f522dfdf8e6fbff877a4616941ecfd3")
+
+
+def micropip_wheel() -> Path:
+    """micropip's wheel from PyPI, fetched once and checked."""
+    version, digest = MICROPIP
+    folder = ROOT / "out" / "downloads"
+    wheel = folder / f"micropip-{version}-py3-none-any.whl"
+    if not wheel.is_file():
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
+        # micropip asks for the Python that Pyodide has, not for this one
+        command += [
+            "--only-binary=:all:",
+            "--python-version",
+            "3.14",
+            "--dest",
+            str(folder),
+            f"micropip=={version}",
+        ]
+        subprocess.run(command, check=True)
+    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if found != digest:
+        wheel.unlink()
+        raise SystemExit(f"{wheel.name}: expected sha256 {digest}, found {found}; deleted it, run this again")
+    return wheel
+
+
+def copy_if_newer(source: Path, target: Path) -> None:
+    """Copies under a temporary name and renames, so that a killed run leaves nothing half-written."""
+    if target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    shutil.copyfile(source, part)
+    part.replace(target)
+
+
+def assemble_core(version: str, folder: Path) -> None:
+    """One Pyodide with micropip beside it."""
+    package = ROOT / "node_modules" / PACKAGES[version]
+    if not (package / "pyodide.asm.wasm").is_file():
+        raise SystemExit(f"{package} is not there: run `make setup`")
+    for name in CORE_FILES:
+        if (package / name).is_file():
+            copy_if_newer(package / name, folder / name)
+    wheel = micropip_wheel()
+    copy_if_newer(wheel, folder / wheel.name)
+    lock = json.loads((package / "pyodide-lock.json").read_text())
+    entry = {**lock["packages"]["micropip"], "file_name": wheel.name, "sha256": MICROPIP[1]}
+    lock["packages"] = {"micropip": entry}
+    (folder / "pyodide-lock.json").write_text(json.dumps(lock))
+
+
+def assemble_index(folder: Path) -> Path:
+    """A package index (PEP 503) with the pure wheel; the wheel's place in it."""
+    wheels = sorted((ROOT / "out" / "wheels").glob("ruvq-*-none-any.whl"))
+    if not wheels:
+        raise SystemExit("there is no pure wheel in out/wheels: run `make wheel`")
+    shutil.rmtree(folder / "wheels", ignore_errors=True)
+    placed = folder / "wheels" / wheels[-1].name
+    copy_if_newer(wheels[-1], placed)
+    digest = hashlib.sha256(placed.read_bytes()).hexdigest()
+    page = folder / "simple" / "ruvq" / "index.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    link = f'<a href="../../wheels/{placed.name}#sha256={digest}">{placed.name}</a>'
+    page.write_text(f"<!DOCTYPE html><html><body>{link}</body></html>\n")
+    return placed
+
+
+def assemble(folder: Path, versions: tuple[str, ...] = tuple(PACKAGES)) -> None:
+    """Everything into `folder`; quick when nothing has changed."""
+    for version in versions:
+        assemble_core(version, folder / version)
+    assemble_index(folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--to", type=Path, default=ROOT / "out" / "pyodide")
+    assemble(parser.parse_args().to)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

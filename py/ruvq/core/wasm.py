@@ -1,0 +1,119 @@
+"""The back end of Pyodide: the stand-alone WebAssembly module in its own memory, driven through JavaScript.
+
+The module's memory is apart from Python's, so buffers are copied in and out; weights, caches and
+activations stay inside. Nothing here needs NumPy or cffi, and no rebuild for a new Pyodide.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import MemoryLimitError, MissingDependencyError
+from . import Allocation, Calls
+from .abi import FUNCTIONS
+
+# A fresh view each time: growing the memory detaches the old ones.
+_FACTORY = """
+(bytes) => {
+  const exports = new WebAssembly.Instance(new WebAssembly.Module(bytes), {}).exports;
+  return {
+    exports,
+    view: (address, length) => new Uint8Array(exports.memory.buffer, address, length),
+    clear: (address, length) => { new Uint8Array(exports.memory.buffer, address, length).fill(0); },
+  };
+}
+"""
+
+
+def module_path() -> Path:
+    """Where the wheel carries the WebAssembly module."""
+    return Path(__file__).parent.parent / "browser" / "_web" / "ruvq.wasm"
+
+
+class WasmAllocation(Allocation):
+    """Memory from the module's own heap."""
+
+    def __init__(self, core: WasmCore, address: int, nbytes: int) -> None:
+        self._core: WasmCore | None = core
+        self.address = address
+        self.nbytes = nbytes
+
+    def free(self) -> None:
+        core, self._core = self._core, None
+        if core is not None:
+            core.raw("rq_free", self.address)
+
+    def __del__(self) -> None:
+        self.free()
+
+
+class WasmCore(Calls):
+    """See `ruvq.core.Core`."""
+
+    host = "wasm"
+
+    def __init__(self) -> None:
+        super().__init__()
+        from pyodide.code import run_js
+        from pyodide.ffi import JsException, to_js
+
+        path = module_path()
+        try:
+            self._module = run_js(_FACTORY)(to_js(path.read_bytes()))
+        except FileNotFoundError as error:
+            raise MissingDependencyError(
+                "the wheel lacks the WebAssembly module",
+                subject=str(path),
+                hint='install the pure wheel: await micropip.install("ruvq")',
+            ) from error
+        except JsException as error:
+            raise MissingDependencyError(
+                "this browser can't run the WebAssembly module",
+                expected="WebAssembly with 128-bit SIMD",
+                actual=str(error),
+                hint="use a current Chromium, Firefox or Safari",
+            ) from error
+        self._exports = self._module.exports
+        self._functions: dict[str, Any] = {}
+
+    def raw(self, name: str, *args: int | float) -> Any:
+        function = self._functions.get(name)
+        if function is None:
+            function = self._functions[name] = getattr(self._exports, name)
+        result = function(*args)
+        # addresses at or above 2^31 come back negative
+        return result & 0xFFFFFFFF if FUNCTIONS[name][0] == "p" else result
+
+    def alloc(self, nbytes: int) -> Allocation:
+        allocation = self._take(nbytes)
+        self._module.clear(allocation.address, nbytes)
+        return allocation
+
+    def place(self, buffer: Any) -> Allocation:
+        view = memoryview(buffer).cast("B")
+        allocation = self._take(view.nbytes)
+        self.write(allocation.address, view)
+        return allocation
+
+    def _take(self, nbytes: int) -> WasmAllocation:
+        address = self.raw("rq_alloc", nbytes) if nbytes < 2**32 else 0
+        if address == 0:
+            raise MemoryLimitError(
+                "the WebAssembly module has no more memory",
+                expected=f"{nbytes:,} bytes more",
+                actual=f"{self._exports.memory.buffer.byteLength:,} bytes in use, at most 4 GiB possible",
+                hint="use a smaller model or context, or close other tabs",
+            )
+        return WasmAllocation(self, address, nbytes)
+
+    def read(self, address: int, nbytes: int) -> bytes:
+        return self._module.view(address, nbytes).to_bytes() if nbytes else b""
+
+    def write(self, address: int, buffer: Any) -> None:
+        view = memoryview(buffer).cast("B")
+        if view.nbytes:
+            self._module.view(address, view.nbytes).assign(view)
+
+    def view(self, address: int, nbytes: int) -> memoryview:
+        return memoryview(self.read(address, nbytes))

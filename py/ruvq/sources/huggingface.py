@@ -1,0 +1,274 @@
+"""Hugging Face checkpoints of the llama family: config.json, safetensors (one file or shards), tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileFormatError, ModelError, StorageError
+from .base import Source, TensorInfo
+from .files import read_json
+from .llama import LlamaParameters, RopeScaling, check_shapes, llama3_frequency_factors, rotary_rows
+from .safetensors_file import SafetensorsFile
+
+SUPPORTED = ("llama", "mistral")  # what GGUF calls llama
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+_LAYER = {
+    "input_layernorm.weight": "attn_norm.weight",
+    "self_attn.q_proj.weight": "attn_q.weight",
+    "self_attn.k_proj.weight": "attn_k.weight",
+    "self_attn.v_proj.weight": "attn_v.weight",
+    "self_attn.o_proj.weight": "attn_output.weight",
+    "self_attn.q_proj.bias": "attn_q.bias",
+    "self_attn.k_proj.bias": "attn_k.bias",
+    "self_attn.v_proj.bias": "attn_v.bias",
+    "self_attn.o_proj.bias": "attn_output.bias",
+    "post_attention_layernorm.weight": "ffn_norm.weight",
+    "mlp.gate_proj.weight": "ffn_gate.weight",
+    "mlp.up_proj.weight": "ffn_up.weight",
+    "mlp.down_proj.weight": "ffn_down.weight",
+}
+_OTHER = {
+    "embed_tokens.weight": "token_embd.weight",
+    "norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+_MISSING: Any = object()
+
+
+def _get(config: dict[str, Any], key: str, kind: type | tuple[type, ...], default: Any = _MISSING) -> Any:
+    """A value of the configuration, of the right type; null counts as absent."""
+    value = config.get(key)
+    if value is None:
+        if default is _MISSING:
+            raise ModelError(
+                "the configuration lacks a key", subject=key, expected="a value in config.json", actual="none"
+            )
+        return default
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ModelError(
+            "a value of config.json has the wrong type",
+            subject=key,
+            expected=getattr(kind, "__name__", "a number"),
+            actual=repr(value)[:60],
+        )
+    return value
+
+
+def _refuse(what: str, expected: str, actual: str, hint: str = "") -> ModelError:
+    return ModelError(
+        f"ruvq can't convert this {what}",
+        subject=what,
+        expected=expected,
+        actual=actual,
+        hint=hint or "this variant of the architecture isn't supported",
+    )
+
+
+def _rope(config: dict[str, Any]) -> tuple[float, RopeScaling | None]:
+    """Base and scaling, from `rope_theta` and `rope_scaling` or the newer `rope_parameters`."""
+    number = (int, float)
+    newer = _get(config, "rope_parameters", dict, {})
+    scaling = _get(config, "rope_scaling", dict, newer)
+    base = float(_get(newer, "rope_theta", number, _get(config, "rope_theta", number, 10000.0)))
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind == "default":
+        return base, None
+    if kind == "linear":
+        return base, RopeScaling("linear", float(_get(scaling, "factor", number)))
+    if kind == "llama3":
+        return base, RopeScaling(
+            "llama3",
+            float(_get(scaling, "factor", number)),
+            float(_get(scaling, "low_freq_factor", number)),
+            float(_get(scaling, "high_freq_factor", number)),
+            _get(scaling, "original_max_position_embeddings", int),
+        )
+    raise _refuse("rope scaling", "default, linear or llama3", repr(kind)[:40])
+
+
+def parameters_from_config(config: dict[str, Any]) -> LlamaParameters:
+    """Hyper-parameters from a config.json; ModelError says what isn't supported."""
+    model_type = config.get("model_type", "llama" if "LlamaForCausalLM" in str(config.get("architectures")) else None)
+    if model_type not in SUPPORTED:
+        raise _refuse(
+            "architecture",
+            f"model_type {' or '.join(SUPPORTED)}",
+            f"model_type {model_type!r}",
+            "ruvq converts models of the llama family so far",
+        )
+    if config.get("quantization_config"):
+        method = config["quantization_config"]
+        name = method.get("quant_method", "unknown") if isinstance(method, dict) else "unknown"
+        raise _refuse("checkpoint", "float weights", f"weights quantized by {name!r}", "start from the float model")
+    activation = _get(config, "hidden_act", str, "silu")
+    if activation not in ("silu", "swish"):
+        raise _refuse("activation", "silu", repr(activation))
+    if _get(config, "mlp_bias", bool, False):
+        raise _refuse("feed-forward bias", "mlp_bias false", "true")
+    base, scaling = _rope(config)
+    heads = _get(config, "num_attention_heads", int)
+    width = _get(config, "hidden_size", int)
+    if heads < 1 or ("head_dim" not in config and width % heads):
+        raise _refuse("attention", f"a number of heads that divides {width}", str(heads))
+    context = _get(config, "max_position_embeddings", int, 2048)
+    window = _get(config, "sliding_window", int, context)
+    return LlamaParameters(
+        vocab_size=_get(config, "vocab_size", int),
+        width=width,
+        layers=_get(config, "num_hidden_layers", int),
+        heads=heads,
+        kv_heads=_get(config, "num_key_value_heads", int, heads),
+        head_width=_get(config, "head_dim", int, width // heads),
+        ff_width=_get(config, "intermediate_size", int),
+        context=min(context, window),
+        rms_epsilon=float(_get(config, "rms_norm_eps", (int, float), 1e-6)),
+        rope_base=base,
+        rope_scaling=scaling,
+        tied=_get(config, "tie_word_embeddings", bool, False),
+        attention_bias=_get(config, "attention_bias", bool, False),
+    )
+
+
+def gguf_name(name: str) -> str | None:
+    """GGUF's name of a Hugging Face tensor, the name itself when it has none, None for what isn't needed."""
+    short = name.removeprefix("model.")
+    if short.endswith("rotary_emb.inv_freq"):
+        return None  # recomputed from the configuration
+    if short in _OTHER:
+        return _OTHER[short]
+    parts = short.split(".", 2)
+    if len(parts) == 3 and parts[0] == "layers" and parts[1].isdecimal() and parts[2] in _LAYER:
+        return f"blk.{int(parts[1])}.{_LAYER[parts[2]]}"
+    return name
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The files that the index names, each a plain name inside the folder and present."""
+    weights = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weights, dict) or not all(isinstance(f, str) for f in weights.values()) or not weights:
+        raise FileFormatError(
+            "the shard index is unusable",
+            subject=str(folder / INDEX),
+            expected="weight_map: tensor name -> file name",
+            actual=type(weights).__name__,
+        )
+    names = sorted(set(weights.values()))
+    for name in names:
+        if Path(name).name != name or name in (".", "..") or "\\" in name or "\0" in name:
+            raise FileFormatError(
+                "the shard index points outside its folder",
+                subject=str(folder / INDEX),
+                expected="plain file names",
+                actual=repr(name)[:80],
+            )
+        if not (folder / name).is_file():
+            raise StorageError(
+                "a shard is missing",
+                subject=str(folder / name),
+                expected=f"{len(names)} shards",
+                actual=f"no file {name}",
+                hint="download the rest of the model",
+            )
+    return [folder / name for name in names]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder; StorageError when there are none."""
+    if (folder / INDEX).is_file():
+        return _shards(folder)
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    others = sorted(p.name for p in folder.glob("*.safetensors"))
+    if len(others) == 1:
+        return [folder / others[0]]
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+    raise StorageError(
+        "the folder holds no safetensors weights",
+        subject=str(folder),
+        expected=f"{SINGLE} or {INDEX}",
+        actual=", ".join((others or pickles)[:3]) or "neither",
+        hint="convert pickled weights with save_pretrained(..., safe_serialization=True)" if pickles else "",
+    )
+
+
+def _reader(
+    file: SafetensorsFile, name: str, target: str, parameters: LlamaParameters
+) -> Callable[[int, int], Any]:
+    """Rows of one tensor in GGUF's order: q and k permuted head by head."""
+    kind = target.split(".")[-2]
+    heads = {"attn_q": parameters.heads, "attn_k": parameters.kv_heads}.get(kind)
+    if heads is None:
+        return lambda first, last: file.rows(name, first, last)
+    order, head = rotary_rows(heads, parameters.head_width), parameters.head_width
+    if target.endswith(".bias"):
+        return lambda first, last: file.rows(name, 0, 1)[:, order]
+
+    def rows(first: int, last: int) -> Any:
+        begin, end = first // head * head, -(-last // head) * head  # whole heads
+        return file.rows(name, begin, end)[order[first:last] - begin]
+
+    return rows
+
+
+def open_huggingface(
+    files: list[Path], config: dict[str, Any], path: Path, tokenizer: Any, name: str, kind: str
+) -> Source:
+    """A model of safetensors `files` and a parsed config.json; `tokenizer` is a TokenizerSpec or None."""
+    parameters = parameters_from_config(config)
+    opened: list[SafetensorsFile] = []
+
+    def close() -> None:
+        for file in opened:
+            file.close()
+
+    try:
+        places: dict[str, tuple[SafetensorsFile, str]] = {}
+        for file_path in files:
+            file = SafetensorsFile(file_path)
+            opened.append(file)
+            for source_name in file.entries:
+                target = gguf_name(source_name)
+                if target is None or (target == "output.weight" and parameters.tied):
+                    continue
+                if target in places:
+                    raise FileFormatError(
+                        "a tensor appears twice",
+                        subject=str(file_path),
+                        expected="each tensor once",
+                        actual=f"{source_name}, also in {places[target][0].path.name}",
+                        hint="the folder mixes files of several exports",
+                    )
+                places[target] = (file, source_name)
+        shapes = {target: file.entries[n].shape for target, (file, n) in places.items()}
+        if parameters.rope_scaling is not None and parameters.rope_scaling.kind == "llama3":
+            shapes["rope_freqs.weight"] = (parameters.head_width // 2,)
+        check_shapes(parameters, shapes, {target: n for target, (_, n) in places.items()})
+        tensors = {}
+        for target, shape in parameters.shapes().items():
+            if target == "rope_freqs.weight":
+                factors = llama3_frequency_factors(parameters)[None]
+                tensors[target] = TensorInfo(target, shape, "f32", lambda first, last, f=factors: f)  # type: ignore[misc]
+                continue
+            file, source_name = places[target]
+            reader = _reader(file, source_name, target, parameters)
+            tensors[target] = TensorInfo(target, shape, file.dtype(source_name), reader)
+    except BaseException:
+        close()
+        raise
+    notes = []
+    window = config.get("sliding_window")
+    if isinstance(window, int) and window < config.get("max_position_embeddings", 2048):
+        notes.append(f"the context is cut to the sliding window of {window} tokens")
+    return Source(
+        path=path,
+        kind=kind,
+        name=name,
+        parameters=parameters,
+        tensors=tensors,
+        tokenizer=tokenizer,
+        notes=notes,
+        close=close,
+    )
