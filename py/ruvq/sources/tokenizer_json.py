@@ -1,7 +1,7 @@
 """Hugging Face's tokenizer.json, and GPT-2's encoder.json with vocab.bpe, as GGUF vocabularies.
 
-Byte-level BPE becomes "gpt2"; BPE with byte fallback (as of Llama 2) becomes "llama" with scores from the ranks
-of the merges. What a tokenizer does is recognised by its structure, and refused where it is not known.
+Byte-level BPE becomes "gpt2"; BPE with byte fallback (as of Llama 2) becomes "llama" with scores from the
+ranks of the merges. What a tokenizer does is recognised by its structure, and refused where it is not known.
 """
 
 from __future__ import annotations
@@ -193,8 +193,8 @@ def _scores(
 ) -> list[float]:
     """Scores that make SentencePiece's rule (best token first) do what the ranks of the pairs say.
 
-    That needs every pair of tokens that makes a token to be a merge, and a token's merges to stand together, as
-    they do where the merges were made from a SentencePiece model. Anything else is refused.
+    That needs every pair of tokens that makes a token to be a merge, and a token's merges to stand together,
+    as they do where the merges were made from a SentencePiece model. Anything else is refused.
     """
     first: dict[bytes, int] = {}
     pairs = set()
@@ -231,17 +231,12 @@ def _recognise(pre: Any, subject: str) -> str:
         raise _unknown("pre-tokenizer", "ByteLevel without add_prefix_space", pre, subject)
     if not before and own_words:
         return "gpt-2"
-    if (
-        len(before) == 1
-        and own_words
-        and before[0].get("type") == "Digits"
-        and before[0].get("individual_digits")
-    ):
+    first = before[0] if len(before) == 1 else {}
+    if own_words and first.get("type") == "Digits" and first.get("individual_digits"):
         return "smollm"
-    if len(before) == 1 and not own_words and before[0].get("type") == "Split":
-        split = before[0]
-        name = _SPLITS.get((split.get("pattern") or {}).get("Regex"))
-        if name and split.get("behavior") == "Isolated" and not split.get("invert"):
+    if not own_words and first.get("type") == "Split":
+        name = _SPLITS.get(str((first.get("pattern") or {}).get("Regex")))
+        if name and first.get("behavior") == "Isolated" and not first.get("invert"):
             return name
     raise _unknown("pre-tokenizer", known, pre, subject)
 

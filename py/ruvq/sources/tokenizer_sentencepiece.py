@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileFormatError, TokenizerError
+from ..errors import FileFormatError, RuvqError, TokenizerError
 from .files import PieceFile
 from .tokenizers import CONTROL, NORMAL, USER_DEFINED, TokenizerSpec, chat_template_of
 
@@ -44,7 +44,9 @@ def from_sentencepiece(path: Path, settings: dict[str, Any], config: dict[str, A
         file.close()
     try:
         return _spec(raw, str(path), settings)
-    except (_MalformedError, UnicodeDecodeError) as error:
+    except RuvqError:
+        raise
+    except (_MalformedError, TypeError, ValueError, struct.error) as error:
         raise FileFormatError(
             "not a SentencePiece model, or damaged", subject=str(path), actual=str(error)
         ) from error

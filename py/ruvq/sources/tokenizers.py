@@ -1,7 +1,7 @@
 """A source model's tokenizer as GGUF metadata: which kind of file it is, and what every kind becomes.
 
-`load_tokenizer` opens tokenizer.json, tokenizer.model, llama2.c's tok*.bin, GPT-2's pair of files, or a folder
-with one of them. No dependencies: each has a small reader of its own.
+`load_tokenizer` opens tokenizer.json, tokenizer.model, llama2.c's tok*.bin, GPT-2's pair of files, or a
+folder with one of them. No dependencies: each has a small reader of its own.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class TokenizerSpec:
         return len(self.tokens)
 
     def metadata(self) -> dict[str, Any]:
-        """GGUF keys: str, bool, int (to be stored as u32), list[str], array("i") as i32, array("f") as f32."""
+        """GGUF keys: str, bool, int (stored as u32), list[str], array("i") (i32) and array("f") (f32)."""
         out: dict[str, Any] = {
             "tokenizer.ggml.model": self.model,
             "tokenizer.ggml.pre": self.pre,
@@ -150,7 +150,7 @@ def _tokenizer_file(path: Path) -> Path:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """tokenizer_config.json beside the tokenizer, with the chat template from its own file if there is one."""
+    """tokenizer_config.json beside the tokenizer, with the chat template of a file of its own."""
     path = folder / _CONFIG_FILE
     settings = read_json(path) if path.is_file() else {}
     template = folder / _TEMPLATE_FILE
