@@ -192,6 +192,17 @@ enum {
 };
 enum { RQ_GGML_I8 = 24 };
 
+/* A tensor type of the container, computed with or not. */
+typedef struct rq_ggml_type_info {
+  int32_t ggml_type;
+  int32_t format;        /* RQ_FORMAT_* outside every namespace, or RQ_FORMAT_NONE */
+  int32_t block_weights; /* 0: removed from ggml, refused in files */
+  int32_t block_bytes;
+  char name[24]; /* as ggml writes it: "Q4_K" */
+} rq_ggml_type_info;
+/* RQ_E_TYPE for an id that was never assigned. */
+int32_t rq_ggml_type_describe(int32_t ggml_type, rq_ggml_type_info *info);
+
 /* Limits of what a file may hold. */
 enum {
   RQ_MAX_KEYS = 65536,

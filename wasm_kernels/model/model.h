@@ -1,0 +1,136 @@
+/* model.h: what the parts of the engine share: hyper-parameters, weights in place, the KV cache and
+ * the buffers of one step. Everything lies in the memory the host gave, laid out once by
+ * rq_model_lay_out; nothing is allocated later. */
+#ifndef RQ_MODEL_H
+#define RQ_MODEL_H
+#include "../base/base.h"
+#include "../container/container.h"
+#include "../formats/formats.h"
+
+/* Limits of what a model may ask for; a file above one of them is refused. */
+enum {
+  RQ_MAX_LAYERS = 512,
+  RQ_MAX_MODEL_WIDTH = 65536,
+  RQ_MAX_HEADS = 1024,
+  RQ_MAX_HEAD_WIDTH = 4096,
+  RQ_MAX_FF_WIDTH = 1 << 20,
+  RQ_MAX_VOCAB = 1 << 22,
+  RQ_MAX_CONTEXT = 1 << 24,
+  RQ_MAX_BATCH = 512,
+};
+enum { RQ_KEY_BLOCK = 64 }; /* keys whose weighted values are summed before they join the total */
+
+typedef struct rq_hyper {
+  rq_model_info info;
+  int32_t key_width, value_width; /* of one head */
+  int32_t context_limit;          /* what context_tokens may be: trained length, or the sliding window */
+  int32_t flags;                  /* RQ_MODEL_* */
+} rq_hyper;
+
+/* One weight matrix, where it lies in the file: y = W x + bias. */
+typedef struct rq_matrix {
+  const uint8_t *data; /* (rows, row_bytes), perhaps unaligned */
+  const rq_format *format;
+  float *bias; /* (rows), or NULL */
+  int32_t rows, width, row_bytes;
+  bool turned; /* its input axis went through the Hadamard transform */
+} rq_matrix;
+
+typedef struct rq_layer {
+  float *attention_norm, *ff_norm; /* (width) */
+  rq_matrix query, key, value,
+      attention_out;        /* (heads * key_width, width) ... (width, heads * value_width) */
+  rq_matrix gate, up, down; /* (ff, width), (ff, width), (width, ff) */
+} rq_layer;
+
+typedef struct rq_weights {
+  rq_layer *layers; /* (layers) */
+  rq_matrix embedding, output;
+  float *output_norm;          /* (width) */
+  float *signs;                /* (largest input width) of the Hadamard transform, NULL without */
+  const uint8_t *rope_factors; /* (rope_width / 2) float32 as stored, or NULL */
+} rq_weights;
+
+/* Vectors made ready to be multiplied by matrices, for every token of a step. */
+typedef struct rq_inputs {
+  rq_activations *plain;  /* (batch) */
+  rq_activations *turned; /* (batch) after the Hadamard transform */
+  float *turned_x;        /* (batch, largest width) */
+  int32_t stride;         /* the largest width */
+} rq_inputs;
+
+enum { RQ_MODEL_MAGIC = 0x4D515652 };
+
+typedef struct rq_model {
+  uint32_t magic;
+  int32_t variant; /* RQ_SIMD or RQ_SCALAR */
+  const rq_gguf *index;
+  const uint8_t *file;
+  rq_hyper hyper;
+  rq_weights weights;
+  float *rope_cos, *rope_sin; /* (context, rope_width / 2) */
+  uint8_t *keys;              /* (layers, kv_heads, context, key_width) f16 or f32 */
+  uint8_t *values;            /* (layers, kv_heads, context, value_width) */
+  int32_t *tokens;            /* (context) every token fed, computed or waiting */
+  int32_t position;           /* tokens computed */
+  int32_t fed;                /* tokens computed and waiting */
+  int32_t logits_rows;        /* rows of `logits` that are valid */
+  rq_inputs inputs;
+  float *x;                /* (batch, width) the residual stream */
+  float *normed;           /* (batch, width) */
+  float *query;            /* (batch, heads * key_width) */
+  float *key;              /* (batch, kv_heads * key_width) */
+  float *value;            /* (batch, kv_heads * value_width) */
+  float *attended;         /* (batch, heads * value_width) */
+  float *gate, *up;        /* (batch, ff_width) */
+  float *branch;           /* (batch, width) what joins the residual stream */
+  float *scores;           /* (batch * heads / kv_heads, context) */
+  float *inverses;         /* (batch * heads / kv_heads) 1 / the sum of a query's weights */
+  float *key_block;        /* (RQ_KEY_BLOCK, max(key_width, value_width)) of the cache in f32 */
+  float *logits;           /* (batch or 1, vocab_size) */
+  uint32_t *hashes;        /* (layers + 2), NULL without RQ_MODEL_HASHES */
+  uint32_t *hashes_before; /* (layers + 2) as they were before the step, for a step that fails */
+} rq_model;
+
+/* hyper.c: reads and validates everything but the tensors. */
+int32_t rq_hyper_read(rq_error *error, const rq_gguf *index, const uint8_t *file,
+                      const rq_model_options *options, rq_hyper *out);
+/* The key "<architecture>.<suffix>". */
+typedef struct rq_key_name {
+  char text[96];
+} rq_key_name;
+rq_key_name rq_model_key(const char *suffix);
+
+/* weights.c: finds and checks every tensor, decodes the small ones into the arena. With a counting
+ * arena everything is checked and measured, and `out->layers` stays NULL. */
+int32_t rq_weights_bind(rq_error *error, const rq_gguf *index, const uint8_t *file, rq_hyper *hyper,
+                        rq_arena *arena, rq_weights *out);
+/* Marks the matrices named in ruvq.hadamard.tensors and makes the signs. */
+int32_t rq_weights_bind_hadamard(rq_error *error, const rq_gguf *index, const uint8_t *file, rq_hyper *hyper,
+                                 rq_arena *arena, rq_weights *out);
+int32_t rq_largest_input(const rq_hyper *hyper);
+
+/* product.c: products of matrices with the vectors of a step. */
+/* Which forms of an input the matrices that read it need. */
+typedef struct rq_needs {
+  bool plain, plain_quantized, turned, turned_quantized;
+} rq_needs;
+void rq_needs_add(rq_needs *needs, const rq_matrix *matrix);
+/* Makes x (tokens, width) ready in the forms needed. */
+int32_t rq_inputs_set(rq_error *error, rq_model *model, const float *x, int32_t tokens, int32_t width,
+                      rq_needs needs);
+/* y (tokens, rows) = inputs W^T + bias. */
+void rq_multiply(rq_model *model, const rq_matrix *matrix, int32_t tokens, float *y);
+
+/* attention.c */
+void rq_rope_table(const rq_weights *weights, const rq_hyper *hyper, float *cosine, float *sine);
+/* Rotates queries and keys, stores keys and values, and attends: query, key, value -> attended. */
+int32_t rq_attend(rq_error *error, rq_model *model, int32_t layer, int32_t tokens);
+
+/* forward.c: computes `tokens` waiting tokens. */
+int32_t rq_forward(rq_error *error, rq_model *model, int32_t tokens);
+
+/* hash.c */
+uint32_t rq_hash_floats(uint32_t hash, const float *x, size_t count);
+
+#endif
