@@ -33,9 +33,7 @@ TEXTS = st.text(
     ),
     max_size=60,
 )
-EXAMPLES = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+EXAMPLES = settings(max_examples=300, deadline=None)
 
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
@@ -217,7 +215,6 @@ def llama_json(path: Path) -> dict[str, Any]:
         ]
         merges += [list(p) for p in sorted(pairs, key=lambda p: (len(p[0]), len(p[1])))]
     special = [{"id": i, "content": texts[i], "special": True, "normalized": False} for i in range(3)]
-    text = {"Sequence": {"id": "A", "type_id": 0}}
     flags = {"single_word": False, "lstrip": False, "rstrip": False}
     marks = [
         {"type": "Prepend", "prepend": "▁"},
