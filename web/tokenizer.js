@@ -47,7 +47,7 @@ export class Tokenizer {
     const flags = (special ? C.RQ_TOKENIZE_SPECIAL : 0) | (parseSpecial ? C.RQ_TOKENIZE_PARSE_SPECIAL : 0);
     const { engine } = this;
     return engine.withText(text, (address, bytes) => {
-      const capacity = bytes + 2;
+      const capacity = 4 * bytes + 5; // what any text can need
       const scratchBytes = engine.call("rq_tokenize_scratch", bytes);
       return engine.withMemory(capacity * 4, (ids) =>
         engine.withMemory(scratchBytes, (scratch) => {
