@@ -343,6 +343,36 @@ export const STRUCTS = {
    ]
   }
  },
+ "rq_ggml_type_info": {
+  "size": 40,
+  "fields": {
+   "ggml_type": [
+    0,
+    "i4",
+    1
+   ],
+   "format": [
+    4,
+    "i4",
+    1
+   ],
+   "block_weights": [
+    8,
+    "i4",
+    1
+   ],
+   "block_bytes": [
+    12,
+    "i4",
+    1
+   ],
+   "name": [
+    16,
+    "u1",
+    24
+   ]
+  }
+ },
  "rq_gguf_kv": {
   "size": 48,
   "fields": {
@@ -853,6 +883,10 @@ export const FUNCTIONS = {
  "rq_compare": [
   "i",
   "eppiippp"
+ ],
+ "rq_ggml_type_describe": [
+  "i",
+  "ip"
  ],
  "rq_gguf_index_bytes": [
   "i",

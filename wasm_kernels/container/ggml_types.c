@@ -1,5 +1,6 @@
 /* ggml_types.c: how many bytes a tensor of each ggml type takes, so that any GGUF file can be listed
  * and its layout checked. What the bytes mean is known in formats/, for the types that run. */
+#include "../formats/formats.h" /* which types are computed with */
 #include "parse.h"
 
 static const rq_ggml_type types[RQ_GGML_TYPE_COUNT] = {
@@ -21,3 +22,15 @@ static const rq_ggml_type types[RQ_GGML_TYPE_COUNT] = {
 };
 
 const rq_ggml_type *rq_ggml_type_get(uint32_t id) { return id < RQ_GGML_TYPE_COUNT ? &types[id] : NULL; }
+
+int32_t RQ_EXPORT rq_ggml_type_describe(int32_t ggml_type, rq_ggml_type_info *info) {
+  const rq_ggml_type *type = rq_ggml_type_get((uint32_t)ggml_type);
+  if (!type) return RQ_E_TYPE;
+  rq_zero(info, sizeof *info);
+  info->ggml_type = ggml_type;
+  info->format = rq_format_of_ggml(ggml_type);
+  info->block_weights = type->block_weights;
+  info->block_bytes = type->block_bytes;
+  rq_copy(info->name, type->name, rq_length(type->name));
+  return RQ_OK;
+}

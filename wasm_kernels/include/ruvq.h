@@ -192,6 +192,17 @@ enum {
 };
 enum { RQ_GGML_I8 = 24 };
 
+/* A tensor type of the container, computed with or not. */
+typedef struct rq_ggml_type_info {
+  int32_t ggml_type;
+  int32_t format;        /* RQ_FORMAT_* outside every namespace, or RQ_FORMAT_NONE */
+  int32_t block_weights; /* 0: removed from ggml, refused in files */
+  int32_t block_bytes;
+  char name[24]; /* as ggml writes it: "Q4_K" */
+} rq_ggml_type_info;
+/* RQ_E_TYPE for an id that was never assigned. */
+int32_t rq_ggml_type_describe(int32_t ggml_type, rq_ggml_type_info *info);
+
 /* Limits of what a file may hold. */
 enum {
   RQ_MAX_KEYS = 65536,
@@ -291,10 +302,11 @@ int32_t rq_tokenizer_measure(rq_error *error, const void *index, const uint8_t *
 int32_t rq_tokenizer_open(rq_error *error, const void *index, const uint8_t *data, void *tokenizer,
                           void *tokenizer_end);
 int32_t rq_tokenizer_describe(const void *tokenizer, rq_tokenizer_info *info);
-/* Bytes of scratch that encoding this many bytes of text needs. */
+/* Bytes of scratch that encoding this many bytes of text needs; RQ_E_LIMIT above 16 MiB of text. */
 int32_t rq_tokenize_scratch(int32_t text_bytes);
 /* Text (UTF-8; invalid bytes are taken as U+FFFD) to ids; the number of ids, RQ_E_MEMORY when
- * `ids` is too small (text_bytes + 2 ids always suffice). */
+ * `ids` is too small. 4 * text_bytes + 5 ids always suffice (bytes that are no UTF-8, or characters without
+ * a token, can each become several); for ordinary text text_bytes + 3 do. */
 int32_t rq_tokenize(rq_error *error, const void *tokenizer, const uint8_t *text, int32_t text_bytes,
                     int32_t flags, int32_t *ids, int32_t ids_capacity, void *scratch, void *scratch_end);
 /* The bytes of one token as it stands in running text; their number. Characters may be split

@@ -10,7 +10,7 @@
 /* Limits of what a model may ask for; a file above one of them is refused. */
 enum {
   RQ_MAX_LAYERS = 512,
-  RQ_MAX_MODEL_WIDTH = 65536,
+  RQ_MAX_EMBEDDING = 65536,
   RQ_MAX_HEADS = 1024,
   RQ_MAX_HEAD_WIDTH = 4096,
   RQ_MAX_FF_WIDTH = 1 << 20,
