@@ -74,6 +74,7 @@ typedef struct rq_model {
   int32_t *tokens;            /* (context) every token fed, computed or waiting */
   int32_t position;           /* tokens computed */
   int32_t fed;                /* tokens computed and waiting */
+  bool all_logits;            /* keep the logits of every token of a step */
   int32_t logits_rows;        /* rows of `logits` that are valid */
   rq_inputs inputs;
   float *x;                /* (batch, width) the residual stream */
