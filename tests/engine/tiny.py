@@ -46,7 +46,15 @@ def matrix_names(model: Llama) -> list[str]:
 
 def random_llama(seed: int = 1, tied: bool = True, biases: bool = False, **sizes: Any) -> Llama:
     """A random model: GQA and widths that are no multiple of 16."""
-    shape = dict(width=60, layers=3, heads=6, kv_heads=2, ff=172, vocab=131, context=96) | sizes
+    shape = {
+        "width": 60,
+        "layers": 3,
+        "heads": 6,
+        "kv_heads": 2,
+        "ff": 172,
+        "vocab": 131,
+        "context": 96,
+    } | sizes
     model = Llama(**shape)
     rng = np.random.default_rng(seed)
 
@@ -132,8 +140,8 @@ def write(
     encoded: dict[str, tuple[str, np.ndarray]] | None = None,
     dtypes: dict[str, gguf.GGMLQuantizationType] | None = None,
 ) -> Path:
-    """Writes the model. `changes`: keys to set or (None) leave out. `encoded`: tensor -> (ruvq format, bytes of
-    shape (rows, row_bytes)). `dtypes`: other float or ggml types by tensor name."""
+    """Writes the model. `changes`: keys to set or (None) leave out. `encoded`: tensor -> (ruvq format, bytes
+    of shape (rows, row_bytes)). `dtypes`: other float or ggml types by tensor name."""
     writer = GGUFWriter(path, architecture)
     keys = metadata(model) | (changes or {})
     if encoded:
