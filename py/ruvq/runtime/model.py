@@ -31,7 +31,7 @@ DOCUMENT_END = "<|endoftext|>"
 
 
 class Perplexity(float):
-    """exp of the mean negative log-likelihood, with `stderr` (over windows), `tokens` (predicted), `windows`."""
+    """exp of the mean negative log-likelihood, with `stderr` (over windows), `tokens` and `windows`."""
 
     stderr: float
     tokens: int
@@ -207,6 +207,10 @@ class Model:
     def perplexity(self, text: str, window: int = EVAL_WINDOW) -> Perplexity:
         """Perplexity of a text by the protocol of docs/formats.md: split at <|endoftext|>, each piece with
         BOS as the file says, windows of `window` tokens (or the context, if smaller) without overlap."""
+        return Perplexity.of([self.score(tokens) for tokens in self.eval_windows(text, window)])
+
+    def eval_windows(self, text: str, window: int = EVAL_WINDOW) -> list[list[int]]:
+        """The tokens of each window that `perplexity` scores; white space around a piece is not part of it."""
         size = min(window, self.info.context_tokens)
         if size < 2:
             raise UsageError(
@@ -214,10 +218,9 @@ class Model:
             )
         windows = []
         for piece in text.split(DOCUMENT_END):
-            if piece.strip():
-                tokens = self._prompt_tokens(piece)
-                windows += [tokens[i : i + size] for i in range(0, len(tokens), size)]
-        return Perplexity.of([self.score(w) for w in windows if len(w) > 1])
+            tokens = self._prompt_tokens(piece.strip()) if piece.strip() else []
+            windows += [tokens[i : i + size] for i in range(0, len(tokens), size)]
+        return [w for w in windows if len(w) > 1]
 
     def hashes(self) -> list[int]:
         """32-bit hashes (layers + 2) of the activations of all tokens since the context was empty: after the
