@@ -1,0 +1,178 @@
+// download.js: bytes from a URL, a Blob or memory, streamed into a sink (ModelLoader) as they come, so that
+// the file is held once. Knows what goes wrong on the way and says it: error pages, cuts, wrong lengths.
+import { AbortError, DownloadError, FileFormatError, StorageError, UsageError, describeStart, megabytes } from "./errors.js";
+import { bytesOf } from "./engine.js";
+
+const GGUF_MAGIC = "GGUF";
+const PIECE_BYTES = 1 << 20; // of memory that is already here
+const SNIFF_BYTES = 64;
+
+/**
+ * @typedef {{begin(bytes: number | null): void, write(piece: Uint8Array): void}} Sink
+ * @typedef {{phase: string, loaded: number, total: number | null}} Progress total is null when nobody says
+ * @typedef {{signal?: AbortSignal, onProgress?: (progress: Progress) => void}} TransferOptions
+ */
+
+/**
+ * Downloads `url` into `sink`.
+ * @param {string | URL} url @param {Sink} sink @param {TransferOptions} [options]
+ * @throws {DownloadError | AbortError} and what the sink raises, at once and before the rest is downloaded
+ */
+export async function download(url, sink, { signal, onProgress } = {}) {
+  const response = await request(url, signal);
+  if (!response.ok) {
+    void response.body?.cancel();
+    throw new DownloadError("the server did not give the model", {
+      subject: String(url),
+      expected: "status 200",
+      actual: `status ${response.status} ${response.statusText}`.trim(),
+      hint: "check the address",
+    });
+  }
+  // a compressed transfer announces its compressed length, which says nothing about the file
+  const encoded = (response.headers.get("content-encoding") ?? "identity") !== "identity";
+  const length = response.headers.get("content-length");
+  const announced = encoded || !/^\d+$/.test(length ?? "") ? null : Number(length);
+  const source = { url: String(url), type: response.headers.get("content-type") ?? "", announced };
+  await pump(response.body, sink, { source, signal, onProgress });
+}
+
+async function request(url, signal) {
+  try {
+    return await fetch(url, { signal });
+  } catch (error) {
+    if (signal?.aborted) throw new AbortError();
+    throw new DownloadError("no answer from the server", {
+      subject: String(url),
+      expected: "a GGUF file",
+      actual: error.message,
+      hint: "check the address and the network; another site must allow this page by Access-Control-Allow-Origin",
+    });
+  }
+}
+
+/** Reads the stream to its end; cancels it when anything fails. */
+async function pump(stream, sink, { source, signal, onProgress }) {
+  const reader = stream.getReader();
+  let total = source.announced;
+  let loaded = 0;
+  let sniffed = new Uint8Array(0);
+  try {
+    sink.begin(total);
+    for (;;) {
+      const { done, value } = await readPiece(reader, source, loaded, signal);
+      if (done) break;
+      if (sniffed !== null) {
+        // the first bytes decide what this is; they may come one by one
+        sniffed = concat(sniffed, value);
+        if (sniffed.length >= GGUF_MAGIC.length) {
+          checkMagic(sniffed, source);
+          sniffed = null;
+        }
+      }
+      loaded += value.length;
+      if (total !== null && loaded > total) total = null; // the sender was wrong, or compressed it in secret
+      sink.write(value);
+      onProgress?.({ phase: "download", loaded, total });
+    }
+    if (sniffed !== null) checkMagic(sniffed, source);
+    if (total !== null && loaded < total) {
+      throw cut(source, loaded, "the connection was closed");
+    }
+  } catch (error) {
+    await reader.cancel().catch(() => {}); // the failure that counts is the first one
+    throw error;
+  }
+}
+
+async function readPiece(reader, source, loaded, signal) {
+  if (signal?.aborted) throw new AbortError();
+  try {
+    return await reader.read();
+  } catch (error) {
+    if (signal?.aborted) throw new AbortError();
+    throw cut(source, loaded, error.message);
+  }
+}
+
+function cut({ url, announced }, loaded, reason) {
+  return new DownloadError("the download was cut", {
+    subject: url,
+    expected: announced === null ? "the whole file" : `${announced} bytes`,
+    actual: `${loaded} bytes, then: ${reason}`,
+    hint: "try again",
+  });
+}
+
+/** Refuses what is no GGUF file by its first bytes, and says what it is. A local file is left to the parser. */
+function checkMagic(start, { url, name, type = "" }) {
+  const head = new TextDecoder("latin1").decode(start.subarray(0, SNIFF_BYTES));
+  if (head.startsWith(GGUF_MAGIC)) return;
+  const page = /^\s*<(!doctype|html|\?xml|head|body)/i.test(head) || /\btext\/html\b/i.test(type);
+  if (!page && !url) return;
+  throw new (url ? DownloadError : FileFormatError)(page ? "got HTML instead of a model" : "this is not a model file", {
+    subject: url ?? name,
+    expected: "a GGUF file",
+    actual: `${page ? "a web page, " : ""}${describeStart(start)}`,
+    hint: page
+      ? "check the address: servers answer so when a file is missing or needs a login"
+      : "ruvq runs GGUF files; `ruvq quantize` makes them",
+    code: "RQ_E_MAGIC",
+  });
+}
+
+/**
+ * Reads a Blob, a File or bytes into `sink`.
+ * @param {Blob | BufferSource} source @param {Sink} sink @param {TransferOptions} [options]
+ */
+export async function readLocal(source, sink, { signal, onProgress } = {}) {
+  const isBlob = typeof Blob !== "undefined" && source instanceof Blob;
+  const name = isBlob ? source.name || "the file" : "the bytes given";
+  const bytes = isBlob ? null : bytesOf(source);
+  const total = isBlob ? source.size : bytes.length;
+  sink.begin(total);
+  for (let loaded = 0; loaded < total; ) {
+    if (signal?.aborted) throw new AbortError();
+    const end = Math.min(loaded + PIECE_BYTES, total);
+    const piece = isBlob ? await readSlice(source, loaded, end, name) : bytes.subarray(loaded, end);
+    if (loaded === 0) checkMagic(piece, { name });
+    sink.write(piece);
+    loaded = end;
+    onProgress?.({ phase: "read", loaded, total });
+    if (!isBlob) await null;
+  }
+}
+
+async function readSlice(blob, start, end, name) {
+  try {
+    return new Uint8Array(await blob.slice(start, end).arrayBuffer());
+  } catch (error) {
+    throw new StorageError("the file can't be read", {
+      subject: name,
+      expected: `${megabytes(blob.size)}`,
+      actual: `${start} bytes, then: ${error.message}`,
+      hint: "it may have been moved or changed; choose it again",
+    });
+  }
+}
+
+/** @param {unknown} source @returns {boolean} whether readLocal takes it */
+export function isLocalSource(source) {
+  return (typeof Blob !== "undefined" && source instanceof Blob) || ArrayBuffer.isView(source)
+    || /ArrayBuffer\]$/.test(Object.prototype.toString.call(source));
+}
+
+export function checkUrl(url) {
+  try {
+    return new URL(url, globalThis.location?.href).href;
+  } catch {
+    throw new UsageError("this is not an address", { subject: String(url), hint: "give a URL or a path on this site" });
+  }
+}
+
+function concat(a, b) {
+  const joined = new Uint8Array(a.length + b.length);
+  joined.set(a);
+  joined.set(b, a.length);
+  return joined;
+}

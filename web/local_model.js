@@ -1,0 +1,313 @@
+// local_model.js: a model in this thread: file, tokenizer, weights in place, KV cache and logits, all in
+// engine memory. Synchronous; worker.js drives it for pages, Node uses it directly.
+//
+//   const engine = await Engine.load(bytesOfRuvqWasm);
+//   const model = LocalModel.fromBytes(engine, bytesOfTheGgufFile);
+//   for (const step of model.generate("Once upon a time", { maxTokens: 50 })) out += step.text;
+import { CONSTANTS as C, STRUCTS } from "./abi.js";
+import { bytesOf } from "./engine.js";
+import { UsageError } from "./errors.js";
+import { generate } from "./generate.js";
+import { GgufFile } from "./gguf.js";
+import { Tokenizer } from "./tokenizer.js";
+
+/**
+ * @typedef {object} ModelOptions
+ * @property {number} [context] most tokens of a text; 0: what the file says, at most 4096
+ * @property {"f16" | "f32"} [kv] how keys and values are kept; f16 takes half the memory
+ * @property {number} [batch] most tokens of a prompt computed in one step
+ * @property {boolean} [hashes] keep a hash of the activations after every layer
+ * @property {boolean} [scalar] the reference kernels only: slow, for comparison
+ * @property {boolean} [verify] check all weights and the recorded SHA-256 sums when loading; default true
+ */
+
+const SIZE_ERRORS = ["RQ_E_TRUNCATED", "RQ_E_OFFSET"];
+const KV_FLAGS = { f16: 0, f32: C.RQ_MODEL_KV_F32 };
+
+/** Fills memory for a model while its file arrives, so that what can't work fails before all of it is here. */
+export class ModelLoader {
+  /** @param {import("./engine.js").Engine} engine @param {ModelOptions} [options] */
+  constructor(engine, options = {}) {
+    this.engine = engine;
+    this.options = encodeOptions(options);
+    this.verify = options.verify ?? true;
+    this._nextAttempt = 0;
+    this._pieces = [];
+    this._memory = 0;
+  }
+
+  /** @param {number | null} bytes size of the file, null when the sender doesn't say */
+  begin(bytes) {
+    if (bytes !== null) this._file = new GgufFile(this.engine, bytes);
+  }
+
+  /** @param {Uint8Array} piece the next bytes of the file */
+  write(piece) {
+    const file = this._file;
+    if (!file) {
+      this._pieces.push(piece);
+      return;
+    }
+    file.append(piece);
+    if (file.index || file.present < this._nextAttempt) return;
+    this._nextAttempt = file.present * 2; // so that all attempts together cost two passes at most
+    try {
+      this._readHeader();
+    } catch (error) {
+      // a wrong announcement of the size looks like a wrong file: only the end can tell them apart
+      if (!SIZE_ERRORS.includes(error.code)) throw error;
+      this._nextAttempt = Infinity;
+    }
+  }
+
+  /** Checks the header, and reserves the memory that the model will need beside its file. */
+  _readHeader() {
+    const { engine, _file: file } = this;
+    if (!file.parse()) return;
+    this._bytes = withOptions(engine, this.options, (options) =>
+      measure(engine, "rq_model_measure", file.index, file.address, options));
+    this._memory = engine.alloc(this._bytes, "the KV cache and activations of this model");
+  }
+
+  /**
+   * The file is complete: checks its data, yielding [bytes checked, bytes in all] after each piece of work.
+   * @returns {Generator<[number, number], LocalModel>} the model owns all memory from here on
+   */
+  *end() {
+    try {
+      if (!this._file) this._joinPieces();
+      const file = this._file;
+      file.bytes = file.present; // when less came than announced, the parser says what is missing
+      if (!file.index || file.header.file_bytes !== file.bytes) this._restart();
+      if (this.verify) yield* file.check();
+      const model = new LocalModel(this.engine, file, this._memory, this._bytes, this.options);
+      this._file = null;
+      this._memory = 0;
+      return model;
+    } catch (error) {
+      this.abandon();
+      throw error;
+    }
+  }
+
+  _restart() {
+    this.engine.free(this._file.index);
+    this.engine.free(this._memory);
+    this._file.index = this._memory = 0;
+    this._readHeader();
+  }
+
+  /** Without a known size the pieces waited outside; each is dropped once it is copied. */
+  _joinPieces() {
+    const bytes = this._pieces.reduce((sum, piece) => sum + piece.length, 0);
+    this._file = new GgufFile(this.engine, bytes);
+    while (this._pieces.length) this._file.append(this._pieces.shift());
+  }
+
+  /** Gives all memory back; the loader can't be used afterwards. */
+  abandon() {
+    this._file?.dispose();
+    this.engine.free(this._memory);
+    this._file = null;
+    this._memory = 0;
+    this._pieces = [];
+  }
+}
+
+/** A model ready to run. */
+export class LocalModel {
+  /** @param {import("./engine.js").Engine} engine @param {BufferSource} source @param {ModelOptions} [options] */
+  static fromBytes(engine, source, options) {
+    const bytes = bytesOf(source);
+    const loader = new ModelLoader(engine, options);
+    try {
+      loader.begin(bytes.length);
+      loader.write(bytes);
+    } catch (error) {
+      loader.abandon();
+      throw error;
+    }
+    return finish(loader.end());
+  }
+
+  /** Takes over `file` and `memory` only when it succeeds. */
+  constructor(engine, file, memory, memoryBytes, options) {
+    this.engine = engine;
+    this.file = file;
+    this.tokenizer = new Tokenizer(engine, file);
+    this._scratch = 0;
+    try {
+      withOptions(engine, options, (address) =>
+        engine.call("rq_model_open", file.index, file.address, address, memory, memory + memoryBytes));
+      this._memory = memory;
+      this.shape = engine.withMemory(STRUCTS.rq_model_info.size, (info) => {
+        engine.call("rq_model_describe", memory, info);
+        return engine.readStruct("rq_model_info", info);
+      });
+      this._scratchBytes = engine.call("rq_sample_scratch", this.shape.vocab_size);
+      this._scratch = engine.alloc(this._scratchBytes + STRUCTS.rq_sampler.size);
+    } catch (error) {
+      this.tokenizer.dispose();
+      throw error;
+    }
+    this._hashing = (options.flags & C.RQ_MODEL_HASHES) !== 0;
+    this.info = describe(file, this.shape, this.tokenizer);
+    /** What the last `generate` did; see generate.js. */
+    this.stats = null;
+  }
+
+  // ---- forward pass ----
+
+  get position() {
+    return this.engine.call("rq_model_position", this._memory);
+  }
+
+  /** Forgets all tokens from `position` on. */
+  truncate(position) {
+    this.engine.call("rq_model_truncate", this._memory, position);
+  }
+
+  /** Queues token ids. @param {ArrayLike<number>} ids @throws {ContextFullError} */
+  feed(ids) {
+    const { engine } = this;
+    const data = Int32Array.from(ids);
+    engine.withMemory(data.byteLength, (address) => {
+      engine.write(address, new Uint8Array(data.buffer));
+      engine.call("rq_model_feed", this._memory, address, data.length);
+    });
+  }
+
+  /** Computes up to one batch of the queued tokens. @returns {number} how many still wait */
+  step() {
+    return this.engine.call("rq_model_step", this._memory);
+  }
+
+  /** Logits after the last token, a copy. @returns {Float32Array} (vocab_size) */
+  logits() {
+    const count = this.shape.vocab_size;
+    return new Float32Array(this.engine.read(this._lastLogits(), count * 4).buffer, 0, count);
+  }
+
+  _lastLogits() {
+    const rows = this.engine.call("rq_model_logits_rows", this._memory);
+    if (rows < 1) throw new UsageError("there are no logits yet", { hint: "feed tokens and step first" });
+    return this.engine.call("rq_model_logits", this._memory) + (rows - 1) * this.shape.vocab_size * 4;
+  }
+
+  /** Hashes after the embedding, after each layer and of the logits. @returns {Uint32Array} (layers + 2) */
+  hashes() {
+    if (!this._hashing) throw new UsageError("this model keeps no hashes", { hint: "open it with {hashes: true}" });
+    const address = this.engine.call("rq_model_hashes", this._memory);
+    return new Uint32Array(this.engine.read(address, (this.shape.layers + 2) * 4).buffer);
+  }
+
+  // ---- sampling ----
+
+  /** @param {{seed: bigint, temperature: number, topP: number, minP: number, topK: number}} options */
+  startSampler({ seed, temperature, topP, minP, topK }) {
+    const low = Number(seed & 0xffffffffn);
+    const high = Number((seed >> 32n) & 0xffffffffn);
+    const sampler = this._scratch + this._scratchBytes;
+    this.engine.call("rq_sampler_init", sampler, low, high, temperature, topP, minP, topK);
+  }
+
+  /** Draws a token from the last logits. @returns {number} its id */
+  sample() {
+    const { _scratch: scratch, _scratchBytes: bytes } = this;
+    const sampler = scratch + bytes;
+    return this.engine.call("rq_sample", sampler, this._lastLogits(), this.shape.vocab_size, scratch, sampler);
+  }
+
+  // ---- text ----
+
+  /** See generate.js. */
+  generate(prompt, options) {
+    return generate(this, prompt, options);
+  }
+
+  /** @param {string} text @param {{special?: boolean, parseSpecial?: boolean}} [options] @returns {number[]} */
+  tokenize(text, options) {
+    return this.tokenizer.encode(text, options);
+  }
+
+  /** @param {ArrayLike<number>} ids @param {{special?: boolean}} [options] @returns {string} */
+  detokenize(ids, options) {
+    return this.tokenizer.decode(ids, options);
+  }
+
+  /** Gives all of its memory back to the engine. May be called twice. */
+  dispose() {
+    if (!this._memory) return;
+    this.tokenizer.dispose();
+    this.engine.free(this._scratch);
+    this.engine.free(this._memory);
+    this.file.dispose();
+    this._memory = this._scratch = 0;
+  }
+}
+
+/** Runs a generator to its end. @template T @param {Generator<unknown, T>} steps @returns {T} */
+export function finish(steps) {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+  }
+}
+
+/** Runs a measuring function of the core, which writes its result as a uint64. */
+export function measure(engine, name, ...args) {
+  return engine.withMemory(8, (size) => {
+    engine.call(name, ...args, size);
+    return Number(engine.view.getBigUint64(size, true));
+  });
+}
+
+function withOptions(engine, options, body) {
+  return engine.withMemory(STRUCTS.rq_model_options.size, (address) => {
+    engine.writeStruct("rq_model_options", address, options);
+    return body(address);
+  });
+}
+
+/** @param {ModelOptions} options @returns the fields of rq_model_options */
+function encodeOptions({ context = 0, kv = "f16", batch = 0, hashes = false, scalar = false }) {
+  if (!(kv in KV_FLAGS)) {
+    throw new UsageError("unknown kind of KV cache", { subject: "kv", expected: '"f16" or "f32"', actual: String(kv) });
+  }
+  for (const [subject, value] of Object.entries({ context, batch })) {
+    if (!Number.isInteger(value) || value < 0 || value > 0x7fffffff) {
+      throw new UsageError("not a number of tokens", { subject, expected: "a whole number", actual: String(value) });
+    }
+  }
+  const flags = KV_FLAGS[kv] | (hashes ? C.RQ_MODEL_HASHES : 0) | (scalar ? C.RQ_MODEL_SCALAR : 0);
+  return { context_tokens: context, batch_tokens: batch, flags, reserved: 0 };
+}
+
+/** What a user wants to know of a model. */
+function describe(file, shape, tokenizer) {
+  const tensors = file.tensors();
+  const bytes = tensors.reduce((sum, t) => sum + t.bytes, 0);
+  const weights = tensors.reduce((sum, t) => sum + t.rows * t.width, 0);
+  const formats = {}; // format → weights in it
+  for (const t of tensors) formats[t.format] = (formats[t.format] ?? 0) + t.rows * t.width;
+  return {
+    name: file.metadata("general.name") ?? "",
+    architecture: file.metadata("general.architecture"),
+    parameters: shape.parameters,
+    formats,
+    bitsPerWeight: (bytes * 8) / weights,
+    fileBytes: file.bytes,
+    weightBytes: bytes,
+    kvBytes: shape.kv_bytes,
+    memoryBytes: shape.memory_bytes,
+    vocabularySize: shape.vocab_size,
+    contextTrained: shape.context_trained,
+    context: shape.context_tokens,
+    layers: shape.layers,
+    width: shape.width,
+    heads: shape.heads,
+    kvHeads: shape.kv_heads,
+    feedForwardWidth: shape.ff_width,
+    tokenizer: tokenizer.kind,
+  };
+}
