@@ -4,7 +4,7 @@
 
 #include "../base/fpenv.h"
 
-enum { Q8_0_LEVELS = 127, DEFAULT_EFFORT = 10, MAX_EFFORT = 247, F32_EXPONENT = 0x7F800000 };
+enum { Q8_0_LEVELS = 127, DEFAULT_EFFORT = 4, MAX_EFFORT = 247, F32_EXPONENT = 0x7F800000 };
 
 static const rq_grid grid_q8_0 = {-127.0f, 127.0f, false, false};
 static const rq_grid grid_q3 = {-4.0f, 3.0f, true, true};

@@ -12,7 +12,10 @@
 #include <xmmintrin.h>
 #endif
 
-enum { STATES = 4, KS = 4, ALPHA_BYTES_AN_OCTAVE = 8 };
+enum { STATES = 4, KS = 4 };
+/* the alpha that is most often the best, over the root mean square of the block; measured */
+#define ALPHA_OF_RMS_3 1.3f
+#define ALPHA_OF_RMS_2 1.4f
 
 typedef float f4 __attribute__((vector_size(16)));
 typedef uint32_t u4 __attribute__((vector_size(16)));
@@ -201,7 +204,7 @@ static void trace_back(const trellis *t, const survivors *s, uint8_t *codes, uin
 /* Where the search begins: the alpha byte whose k = 3 suits the root mean square of the block best. */
 static int32_t first_alpha(const trellis *t, float rms) {
   /* the values of the table have a root mean square of about 27 units, those that suit a Gaussian block */
-  float wanted = rms / (27.0f * t->own->c[1]);
+  float wanted = rms * (t->own->three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2);
   int32_t low = 1, high = RQ_ALPHA_BYTE_MAX; /* alpha grows with its byte: the last at most `wanted` */
   while (low < high) {
     int32_t middle = (low + high + 1) / 2;
@@ -242,6 +245,27 @@ static float weight_of(const rq_encode_block *block) {
   return sum;
 }
 
+/* Leaves the best alpha found in `best`: from `start` outwards, until `radius` bytes on either side of the
+ * best one have been tried. The error has ripples of about two bytes, where the ks of a group change. */
+static void search_alpha(const trellis *t, int32_t start, int32_t radius, survivors *best, survivors *other) {
+  int32_t low = start, high = start - 1, best_at = start; /* [low, high] has been tried */
+  for (;;) {
+    int32_t a;
+    if (high < RQ_ALPHA_BYTE_MAX && high < best_at + radius)
+      a = ++high;
+    else if (low > 1 && low > best_at - radius)
+      a = --low;
+    else
+      return;
+    search_codes(t, (uint8_t)a, other);
+    if (!(other->total < best->total)) continue;
+    survivors worse = *best;
+    *best = *other;
+    *other = worse;
+    best_at = a;
+  }
+}
+
 void rq_trellis_encode(const rq_encode_settings *settings, const rq_own *own, const rq_encode_block *block,
                        uint8_t *codes, uint8_t *header, float *scratch) {
   trellis t = {own, block, settings->k, {0.0f}};
@@ -252,16 +276,7 @@ void rq_trellis_encode(const rq_encode_settings *settings, const rq_own *own, co
   if (energy > 0.0f && settings->rule == RQ_SCALE_GIVEN) {
     search_codes(&t, nearest_alpha(settings->scale), &best);
   } else if (energy > 0.0f) {
-    int32_t centre = first_alpha(&t, rq_sqrtf(energy / weight));
-    for (int32_t n = 0; n < settings->effort; n++) {
-      int32_t offset = (n & 1) ? (n + 1) / 2 : -(n / 2), a = centre + offset; /* 0, 1, -1, 2, -2 ... */
-      if (a < 1 || a > RQ_ALPHA_BYTE_MAX) continue;
-      search_codes(&t, (uint8_t)a, &other);
-      if (!(other.total < best.total)) continue;
-      survivors worse = best;
-      best = other;
-      other = worse;
-    }
+    search_alpha(&t, first_alpha(&t, rq_sqrtf(energy / weight)), settings->effort, &best, &other);
   }
   if (best.alpha == 0) {
     rq_zero(codes, (size_t)block->r);
