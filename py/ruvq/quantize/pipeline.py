@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -57,9 +58,19 @@ class TensorReport:
     bits: float
     nominal_bits: float
     nbytes: int
-    mse: float = 0.0
-    snr_db: float = math.inf
     seconds: float = 0.0
+    squares: float = 0.0  # sum of w^2
+    squared_error: float = 0.0  # sum of (w - decoded)^2
+
+    @property
+    def mse(self) -> float:
+        """Mean squared error of a weight."""
+        return self.squared_error / math.prod(self.shape)
+
+    @property
+    def snr_db(self) -> float:
+        """Signal to noise ratio; infinite where nothing was lost."""
+        return snr_db(self.squares, self.squared_error)
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`; `bpw` is actual. An infinite SNR (no error) becomes null."""
@@ -267,7 +278,7 @@ def _metadata(source: Source, plan: Plan, seed: int, options: EncodeOptions) -> 
     for key, kind, value in source.parameters.metadata():
         out[key] = Typed(value, kind)
     if source.tokenizer is not None:
-        out |= source.tokenizer.metadata()
+        out |= {key: _stored(value) for key, value in source.tokenizer.metadata().items()}
     if plan.hadamard_tensors:
         out["ruvq.hadamard.seed"] = Typed(seed, "u64")
         out["ruvq.hadamard.generator"] = "splitmix64"
@@ -278,6 +289,13 @@ def _metadata(source: Source, plan: Plan, seed: int, options: EncodeOptions) -> 
         values = [(options.k or _DEFAULT_K[t.format]) if t.format in _WITH_K else 0 for t in own]
         out["ruvq.tensor.k"] = Typed(values, "u32")
     return out
+
+
+def _stored(value: Any) -> Any:
+    """Arrays of the array module as the writer takes them."""
+    if isinstance(value, array):
+        return Typed(value.tolist(), {"i": "i32", "f": "f32"}[value.typecode])
+    return value
 
 
 def _recipe(
@@ -386,13 +404,10 @@ def _encode(
         planned.nominal_bits,
         planned.nbytes,
     )
-    sums = [0.0, 0.0]
 
     def add(chunk: EncodedRows) -> None:
-        sums[0] += chunk.squares
-        sums[1] += chunk.squared_error
-        report.mse = sums[1] / tensor.weights
-        report.snr_db = snr_db(sums[0], sums[1])
+        report.squares += chunk.squares
+        report.squared_error += chunk.squared_error
 
     chunks = tensor.chunks(chunk_rows(tensor.width))
     return report, encode_in_order(encoder, chunks, pool, ahead, planned.name, add)
@@ -408,11 +423,8 @@ def snr_db(squares: float, squared_error: float) -> float:
 def _report(
     source: Source, plan: Plan, results: list[TensorReport], target: Path, seed: int, seconds: float
 ) -> Report:
-    errors = sum(r.mse * t.weights for r, t in zip(results, plan.tensors, strict=True))
-    squares = sum(
-        r.mse * t.weights * 10 ** (r.snr_db / 10) if math.isfinite(r.snr_db) else 0.0
-        for r, t in zip(results, plan.tensors, strict=True)
-    )
+    errors = sum(r.squared_error for r in results)
+    squares = sum(r.squares for r in results)
     return Report(
         output=target,
         format=plan.format,
