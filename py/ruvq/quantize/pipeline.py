@@ -27,6 +27,7 @@ from ..gguf.types import TensorSpec, by_name
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
+from .choose import choose_format
 from .plan import Plan, PlannedTensor, file_type, make_plan
 from .rows import SCALE_RULES, EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
 
@@ -172,6 +173,8 @@ def quantize_model(
     options = _options(k, scale)
     if not 0 <= seed < 1 << 64:
         raise UsageError("the seed must fit 64 bits", subject="seed", expected="0 to 2^64 - 1", actual=str(seed))
+    for name in (format, *(n for n in (embeddings, output_tensor) if n != "same"), *([fallback] if fallback else [])):
+        choose_format(name)  # a mistyped name is the first thing to hear of
     threads = _threads(threads)
     _check_target(target, Path(input), overwrite)
     with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as source:  # type: ignore[arg-type]
