@@ -15,28 +15,28 @@ export RUVQ_DATA
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: out/.setup ## install what is missing: Debian packages (as root), .venv, node_modules
-out/.setup: build/setup.sh pyproject.toml package.json package-lock.json
-	bash build/setup.sh
+setup: out/.setup-dev ## install what is missing: Debian packages (as root), .venv, node_modules
+out/.setup-%: build/setup.sh pyproject.toml package.json package-lock.json
+	bash build/setup.sh $*
 	@mkdir -p out && touch $@
 
 native: $(NATIVE_LIBRARY) ## the C core as a native library
 
 wasm: $(WASM_MODULE) ## the C core as a WebAssembly module (CC=emcc: with Emscripten)
 
-wheel: setup native wasm ## the pure wheel for Pyodide and the wheel for this desktop, into out/wheels
+wheel: out/.setup-demo native wasm ## the pure wheel for Pyodide and the wheel for this desktop, into out/wheels
 	$(PYTHON) build/wheel.py
 
 abi: setup ## regenerate what Python and JavaScript know of ruvq.h
 	$(PYTHON) build/generate_abi.py
 
-model: setup native ## train the bundled story model again (an hour or more on 2 cores)
+model: out/.setup-demo native ## train the bundled story model again (an hour or more on 2 cores)
 	$(PYTHON) build/model/make.py --data $(RUVQ_DATA) --out web/model
 
 demo: wheel ## quantize the bundled model, serve the page and print its address (HEADLESS=1: drive it and exit)
 	$(PYTHON) build/demo.py
 
-test: wheel ## every test, the browser's too
+test: setup wheel ## every test, the browser's too
 	$(MAKE) wasm CC=emcc
 	$(PYTHON) -m pytest tests $(PYTEST_FLAGS)
 
@@ -54,8 +54,8 @@ format: setup ## rewrite the sources in the house format
 bench: wheel ## measure kernels and models, natively and in Chromium; writes docs/bench/latest.json
 	$(PYTHON) build/bench/run.py
 
-data: setup ## fetch the public test data into RUVQ_DATA, checked by SHA-256 (needs a network)
-	$(PYTHON) build/data.py --to $(RUVQ_DATA)
+data: ## fetch the public test data into RUVQ_DATA, checked by SHA-256 (needs a network)
+	python3 build/data.py --to $(RUVQ_DATA)
 
 clean: ## remove everything that was built (not .venv and node_modules)
 	rm -rf out py/ruvq/core/_native py/ruvq/core/_wasm web/ruvq.wasm

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Installs what ruvq's build and tests need and is quick when all of it is there:
-# Debian packages (with apt-get when root, else it says what to install), .venv, node_modules.
+# Installs what is missing and is quick when nothing is: Debian packages (with apt-get when root, else it
+# says what to install), .venv, node_modules.
+#   build/setup.sh demo   what building and serving the demo takes
+#   build/setup.sh dev    that, and what linting and testing take
 set -euo pipefail
 cd "$(dirname "$0")/.."
+level=${1:-dev}
 
 # program it is looked up by: Debian package that brings it
-declare -A packages=(
-  [clang-19]=clang-19 [wasm-ld-19]=lld-19 [llvm-objdump-19]=llvm-19 [clang-format-19]=clang-format-19
-  [emcc]=emscripten [chromium]=chromium [node]=nodejs [npm]=npm [make]=make [git]=git
-)
+declare -A packages=([clang-19]=clang-19 [wasm-ld-19]=lld-19 [chromium]=chromium [node]=nodejs [npm]=npm [git]=git)
+if [[ $level == dev ]]; then
+  packages+=([emcc]=emscripten [llvm-objdump-19]=llvm-19 [clang-format-19]=clang-format-19)
+fi
 missing=()
 for program in "${!packages[@]}"; do
   command -v "$program" >/dev/null || missing+=("${packages[$program]}")
@@ -28,6 +31,8 @@ if ((${#missing[@]})); then
 fi
 
 [[ -x .venv/bin/python ]] || python3 -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+extras=bench,wheel
+[[ $level == dev ]] && extras+=,dev
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
 
 npm ci --silent --no-audit --no-fund

@@ -12,8 +12,7 @@ void rq_rope_table(const rq_weights *weights, const rq_hyper *hyper, float *cosi
   int32_t pairs = i->rope_width / 2;
   for (int32_t p = 0; p < pairs; p++) {
     double frequency = rq_pow((double)i->rope_base, -2.0 * (double)p / (double)i->rope_width);
-    if (weights->rope_factors)
-      frequency /= (double)rq_load_f32(weights->rope_factors + 4 * (size_t)p);
+    if (weights->rope_factors) frequency /= (double)rq_load_f32(weights->rope_factors + 4 * (size_t)p);
     frequency *= (double)i->rope_scale;
     for (int32_t t = 0; t < i->context_tokens; t++) {
       double angle = (double)t * frequency;
@@ -43,9 +42,11 @@ static void rotate_all(rq_model *model, int32_t tokens) {
     size_t at = (size_t)(model->position + t) * (size_t)pairs;
     const float *cosine = model->rope_cos + at, *sine = model->rope_sin + at;
     for (int32_t h = 0; h < i->heads; h++)
-      rotate(model->query + ((size_t)t * (size_t)i->heads + (size_t)h) * (size_t)width, cosine, sine, pairs, neox);
+      rotate(model->query + ((size_t)t * (size_t)i->heads + (size_t)h) * (size_t)width, cosine, sine, pairs,
+             neox);
     for (int32_t h = 0; h < i->kv_heads; h++)
-      rotate(model->key + ((size_t)t * (size_t)i->kv_heads + (size_t)h) * (size_t)width, cosine, sine, pairs, neox);
+      rotate(model->key + ((size_t)t * (size_t)i->kv_heads + (size_t)h) * (size_t)width, cosine, sine, pairs,
+             neox);
   }
 }
 

@@ -41,7 +41,7 @@ static int32_t mark(const rq_gguf *index, const uint8_t *file, const rq_hyper *h
   int32_t marked = 0;
   for (int32_t n = 0; n < 2 + 7 * hyper->info.layers; n++) {
     rq_matrix *matrix = matrix_at(w, n);
-    if (matrix->data != data || matrix->turned || matrix->width % 4 != 0) continue;
+    if (matrix->data != data || matrix->turned) continue;
     matrix->turned = true;
     marked++;
   }
@@ -56,13 +56,13 @@ static int32_t mark_all(rq_error *error, const rq_gguf *index, const uint8_t *fi
     uint32_t bytes;
     rq_gguf_next_string(file, &cursor, &name, &bytes);
     if (mark(index, file, hyper, w, name, bytes) == 0)
-      return bad_layout(error, key, "matrices of the model, each once, of a width that 4 divides", name, bytes);
+      return bad_layout(error, key, "matrices of the model, each once", name, bytes);
   }
   return RQ_OK;
 }
 
-int32_t rq_weights_bind_hadamard(rq_error *error, const rq_gguf *index, const uint8_t *file,
-                                 rq_hyper *hyper, rq_arena *arena, rq_weights *out) {
+int32_t rq_weights_bind_hadamard(rq_error *error, const rq_gguf *index, const uint8_t *file, rq_hyper *hyper,
+                                 rq_arena *arena, rq_weights *out) {
   const char *key = "ruvq.hadamard.tensors";
   const rq_gguf_kv *list = rq_gguf_key(index, file, key);
   hyper->info.hadamard_tensors = 0;

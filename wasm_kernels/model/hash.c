@@ -2,8 +2,8 @@
  * hosts can find the first layer where they differ. Not for security. */
 #include "model.h"
 
-uint32_t rq_hash_floats(uint32_t hash, const float *x, int32_t count) {
-  for (int32_t i = 0; i < count; i++) {
+uint32_t rq_hash_floats(uint32_t hash, const float *x, size_t count) {
+  for (size_t i = 0; i < count; i++) {
     uint32_t word;
     __builtin_memcpy(&word, x + i, sizeof word);
     word *= 0xCC9E2D51u;

@@ -105,19 +105,23 @@ static int32_t read_sizes(const source *s, rq_hyper *h) {
   rq_model_info *i = &h->info;
   int32_t code;
   if ((code = read_int(s, "block_count", 1, RQ_MAX_LAYERS, -1, &i->layers)) < 0) return code;
-  if ((code = read_int(s, "embedding_length", 1, RQ_MAX_EMBEDDING, -1, &i->width)) < 0) return code;
+  if ((code = read_int(s, "embedding_length", 1, RQ_MAX_MODEL_WIDTH, -1, &i->width)) < 0) return code;
   if ((code = read_int(s, "feed_forward_length", 1, RQ_MAX_FF_WIDTH, -1, &i->ff_width)) < 0) return code;
   if ((code = read_int(s, "context_length", 1, RQ_MAX_CONTEXT, -1, &i->context_trained)) < 0) return code;
   if ((code = read_int(s, "attention.head_count", 1, RQ_MAX_HEADS, -1, &i->heads)) < 0) return code;
-  if ((code = read_int(s, "attention.head_count_kv", 1, RQ_MAX_HEADS, i->heads, &i->kv_heads)) < 0) return code;
+  if ((code = read_int(s, "attention.head_count_kv", 1, RQ_MAX_HEADS, i->heads, &i->kv_heads)) < 0)
+    return code;
   if (i->heads % i->kv_heads != 0)
-    return inconsistent(s, "attention.head_count_kv", "a divisor of attention.head_count", i->kv_heads, i->heads);
+    return inconsistent(s, "attention.head_count_kv", "a divisor of attention.head_count", i->kv_heads,
+                        i->heads);
   if (!present(s, "attention.key_length") || !present(s, "attention.value_length"))
     if (i->width % i->heads != 0)
       return inconsistent(s, "attention.head_count", "a divisor of embedding_length", i->heads, i->width);
   int32_t even = i->width / i->heads; /* 0 is refused by the range of the key below */
-  if ((code = read_int(s, "attention.key_length", 1, RQ_MAX_HEAD_WIDTH, even, &h->key_width)) < 0) return code;
-  if ((code = read_int(s, "attention.value_length", 1, RQ_MAX_HEAD_WIDTH, even, &h->value_width)) < 0) return code;
+  if ((code = read_int(s, "attention.key_length", 1, RQ_MAX_HEAD_WIDTH, even, &h->key_width)) < 0)
+    return code;
+  if ((code = read_int(s, "attention.value_length", 1, RQ_MAX_HEAD_WIDTH, even, &h->value_width)) < 0)
+    return code;
   i->head_width = h->key_width;
   h->context_limit = i->context_trained;
   int32_t window = 0;
@@ -133,7 +137,8 @@ static int32_t read_rope_scaling(const source *s, rq_hyper *h) {
                                      false, &kind, &bytes);
   if (code < 0) return code;
   float factor = 1.0f;
-  if ((code = read_float(s, "rope.scale_linear", 0.0f, 1e6f, 1.0f, "a factor above 0", &factor)) < 0) return code;
+  if ((code = read_float(s, "rope.scale_linear", 0.0f, 1e6f, 1.0f, "a factor above 0", &factor)) < 0)
+    return code;
   bool linear = kind && same_text(kind, bytes, "linear");
   if (kind && !linear && !same_text(kind, bytes, "none"))
     return unsupported(s, "rope.scaling.type", "none or linear",
@@ -156,7 +161,8 @@ static int32_t read_rope(const source *s, rq_hyper *h) {
   int32_t code = read_int(s, "rope.dimension_count", 1, RQ_MAX_HEAD_WIDTH, h->key_width, &i->rope_width);
   if (code < 0) return code;
   if (i->rope_width > h->key_width)
-    return inconsistent(s, "rope.dimension_count", "at most the width of a head's key", i->rope_width, h->key_width);
+    return inconsistent(s, "rope.dimension_count", "at most the width of a head's key", i->rope_width,
+                        h->key_width);
   if (i->rope_width % 2 != 0)
     return inconsistent(s, "rope.dimension_count", "an even number", i->rope_width, h->key_width);
   code = read_float(s, "rope.freq_base", 0.0f, 1e12f, 10000.0f, "above 0, at most 1e12", &i->rope_base);

@@ -10,7 +10,7 @@
 /* Limits of what a model may ask for; a file above one of them is refused. */
 enum {
   RQ_MAX_LAYERS = 512,
-  RQ_MAX_EMBEDDING = 65536,
+  RQ_MAX_MODEL_WIDTH = 65536,
   RQ_MAX_HEADS = 1024,
   RQ_MAX_HEAD_WIDTH = 4096,
   RQ_MAX_FF_WIDTH = 1 << 20,
@@ -37,17 +37,18 @@ typedef struct rq_matrix {
 } rq_matrix;
 
 typedef struct rq_layer {
-  float *attention_norm, *ff_norm;            /* (width) */
-  rq_matrix query, key, value, attention_out; /* (heads * key_width, width) ... (width, heads * value_width) */
-  rq_matrix gate, up, down;                   /* (ff, width), (ff, width), (width, ff) */
+  float *attention_norm, *ff_norm; /* (width) */
+  rq_matrix query, key, value,
+      attention_out;        /* (heads * key_width, width) ... (width, heads * value_width) */
+  rq_matrix gate, up, down; /* (ff, width), (ff, width), (width, ff) */
 } rq_layer;
 
 typedef struct rq_weights {
   rq_layer *layers; /* (layers) */
   rq_matrix embedding, output;
-  float *output_norm; /* (width) */
-  float *signs;       /* (largest input width) of the Hadamard transform, NULL without */
-  const uint8_t *rope_factors;   /* (rope_width / 2) float32 as stored, or NULL */
+  float *output_norm;          /* (width) */
+  float *signs;                /* (largest input width) of the Hadamard transform, NULL without */
+  const uint8_t *rope_factors; /* (rope_width / 2) float32 as stored, or NULL */
 } rq_weights;
 
 /* Vectors made ready to be multiplied by matrices, for every token of a step. */
@@ -67,27 +68,27 @@ typedef struct rq_model {
   const uint8_t *file;
   rq_hyper hyper;
   rq_weights weights;
-  float *rope_cos, *rope_sin;    /* (context, rope_width / 2) */
-  uint8_t *keys;                 /* (layers, kv_heads, context, key_width) f16 or f32 */
-  uint8_t *values;               /* (layers, kv_heads, context, value_width) */
-  int32_t *tokens;               /* (context) every token fed, computed or waiting */
-  int32_t position;              /* tokens computed */
-  int32_t fed;                   /* tokens computed and waiting */
-  int32_t logits_rows;           /* rows of `logits` that are valid */
+  float *rope_cos, *rope_sin; /* (context, rope_width / 2) */
+  uint8_t *keys;              /* (layers, kv_heads, context, key_width) f16 or f32 */
+  uint8_t *values;            /* (layers, kv_heads, context, value_width) */
+  int32_t *tokens;            /* (context) every token fed, computed or waiting */
+  int32_t position;           /* tokens computed */
+  int32_t fed;                /* tokens computed and waiting */
+  int32_t logits_rows;        /* rows of `logits` that are valid */
   rq_inputs inputs;
-  float *x;         /* (batch, width) the residual stream */
-  float *normed;    /* (batch, width) */
-  float *query;     /* (batch, heads * key_width) */
-  float *key;       /* (batch, kv_heads * key_width) */
-  float *value;     /* (batch, kv_heads * value_width) */
-  float *attended;  /* (batch, heads * value_width) */
-  float *gate, *up; /* (batch, ff_width) */
-  float *branch;    /* (batch, width) what joins the residual stream */
-  float *scores;    /* (batch * heads / kv_heads, context) */
-  float *inverses;  /* (batch * heads / kv_heads) 1 / the sum of a query's weights */
-  float *key_block; /* (RQ_KEY_BLOCK, max(key_width, value_width)) of the cache in f32 */
-  float *logits;    /* (batch or 1, vocab_size) */
-  uint32_t *hashes; /* (layers + 2), NULL without RQ_MODEL_HASHES */
+  float *x;                /* (batch, width) the residual stream */
+  float *normed;           /* (batch, width) */
+  float *query;            /* (batch, heads * key_width) */
+  float *key;              /* (batch, kv_heads * key_width) */
+  float *value;            /* (batch, kv_heads * value_width) */
+  float *attended;         /* (batch, heads * value_width) */
+  float *gate, *up;        /* (batch, ff_width) */
+  float *branch;           /* (batch, width) what joins the residual stream */
+  float *scores;           /* (batch * heads / kv_heads, context) */
+  float *inverses;         /* (batch * heads / kv_heads) 1 / the sum of a query's weights */
+  float *key_block;        /* (RQ_KEY_BLOCK, max(key_width, value_width)) of the cache in f32 */
+  float *logits;           /* (batch or 1, vocab_size) */
+  uint32_t *hashes;        /* (layers + 2), NULL without RQ_MODEL_HASHES */
   uint32_t *hashes_before; /* (layers + 2) as they were before the step, for a step that fails */
 } rq_model;
 
@@ -105,8 +106,8 @@ rq_key_name rq_model_key(const char *suffix);
 int32_t rq_weights_bind(rq_error *error, const rq_gguf *index, const uint8_t *file, rq_hyper *hyper,
                         rq_arena *arena, rq_weights *out);
 /* Marks the matrices named in ruvq.hadamard.tensors and makes the signs. */
-int32_t rq_weights_bind_hadamard(rq_error *error, const rq_gguf *index, const uint8_t *file,
-                                 rq_hyper *hyper, rq_arena *arena, rq_weights *out);
+int32_t rq_weights_bind_hadamard(rq_error *error, const rq_gguf *index, const uint8_t *file, rq_hyper *hyper,
+                                 rq_arena *arena, rq_weights *out);
 int32_t rq_largest_input(const rq_hyper *hyper);
 
 /* product.c: products of matrices with the vectors of a step. */
@@ -130,6 +131,6 @@ int32_t rq_attend(rq_error *error, rq_model *model, int32_t layer, int32_t token
 int32_t rq_forward(rq_error *error, rq_model *model, int32_t tokens);
 
 /* hash.c */
-uint32_t rq_hash_floats(uint32_t hash, const float *x, int32_t count);
+uint32_t rq_hash_floats(uint32_t hash, const float *x, size_t count);
 
 #endif

@@ -1,7 +1,7 @@
 /* weights.c: finds every tensor of the model by name, checks its shape and type, and decodes the
  * small vectors (norms, biases). Matrices stay where they are in the file, quantized. */
-#include "model.h"
 #include "lanes.h"
+#include "model.h"
 
 /* ---- tensor names: "blk.<layer>.<part>", without printf ---- */
 
@@ -180,7 +180,8 @@ static int32_t bind_layer(binder *b, int32_t n, rq_layer *out) {
 static int32_t read_vocab_size(binder *b) {
   const rq_gguf_tensor *tensor = find(b, "token_embd.weight");
   if (!tensor) return missing(b, "token_embd.weight", 1, b->hyper->info.width);
-  uint32_t told = (uint32_t)rq_min_i32(INT32_MAX, tensor->rows > INT32_MAX ? INT32_MAX : (int32_t)tensor->rows);
+  uint32_t told =
+      (uint32_t)rq_min_i32(INT32_MAX, tensor->rows > INT32_MAX ? INT32_MAX : (int32_t)tensor->rows);
   rq_key_name key = rq_model_key("vocab_size");
   int32_t code = rq_gguf_read_u32(b->error, b->index, b->file, key.text, false, &told);
   if (code < 0) return code;
@@ -189,7 +190,8 @@ static int32_t read_vocab_size(binder *b) {
   if (list) listed = list->count;
   if (tensor->rows > RQ_MAX_VOCAB || told != tensor->rows || listed != tensor->rows) {
     rq_fail(b->error, RQ_E_HYPERPARAMETER, "%s", key.text);
-    rq_expected(b->error, "at most %d, the same as the embedding's rows and the tokenizer's tokens", RQ_MAX_VOCAB);
+    rq_expected(b->error, "at most %d, the same as the embedding's rows and the tokenizer's tokens",
+                RQ_MAX_VOCAB);
     rq_actual(b->error, "%u, %U rows and %U tokens", told, tensor->rows, listed);
     rq_hint(b->error, "the vocabulary belongs to another model: convert the model again");
     return RQ_E_HYPERPARAMETER;

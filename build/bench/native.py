@@ -1,0 +1,106 @@
+"""The native side of the benchmark: kernels and models through the same core that `import ruvq` uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from random_models import random_rows
+from timing import interleaved, seconds, summary
+
+from ruvq import core
+from ruvq.core import CONSTANTS, structs
+
+VARIANTS = {"simd": CONSTANTS["RQ_SIMD"], "scalar": CONSTANTS["RQ_SCALAR"]}
+
+
+def kernels(formats: list[str], ids: dict[str, int], rows: int, width: int, rounds: int) -> dict:
+    """Decoding and matrix-vector products of every format beside their scalar references and a memory copy.
+
+    Returns format → {decode_simd, decode_scalar: GB/s of floats written; matvec_simd, matvec_scalar: ns a
+    weight and GB/s of weights read}, and "memcpy" in GB/s of bytes written.
+    """
+    c = core.get()
+    rng = np.random.default_rng(1)
+    out = np.empty((rows, width), np.float32)
+    source = rng.standard_normal((rows, width)).astype(np.float32)
+    x, y = source[0].copy(), np.empty(rows, np.float32)
+    placed = {name: c.place(np.ascontiguousarray(random_rows(name, rows, width, rng))) for name in formats}
+    spots = [c.place(a) for a in (out, x, y)]
+    to, vector, product = (spot.address for spot in spots)
+    scratch = c.alloc(max(c.call("rq_matvec_scratch", ids[n], width) for n in formats))
+
+    def decode(name: str, variant: int) -> Callable[[], float]:
+        return lambda: seconds(
+            lambda: c.call("rq_decode", ids[name], placed[name].address, rows, width, to, variant)
+        )
+
+    def matvec(name: str, variant: int) -> Callable[[], float]:
+        arguments = (ids[name], placed[name].address, rows, width, vector, product)
+        return lambda: seconds(
+            lambda: c.call("rq_matvec", *arguments, scratch.address, scratch.end, variant)
+        )
+
+    tasks: dict[str, Callable[[], float]] = {"memcpy": lambda: seconds(lambda: np.copyto(out, source))}
+    for name in formats:
+        for variant, number in VARIANTS.items():
+            tasks[f"{name} decode_{variant}"] = decode(name, number)
+            tasks[f"{name} matvec_{variant}"] = matvec(name, number)
+    times = {name: summary(samples)["median"] for name, samples in interleaved(tasks, rounds).items()}
+    return kernel_report(formats, times, {n: placed[n].nbytes for n in formats}, rows * width)
+
+
+def kernel_report(formats: list[str], times: dict[str, float], nbytes: dict[str, int], weights: int) -> dict:
+    """Seconds per task → the figures of `kernels`; the browser's times go through it too."""
+    report: dict = {"memcpy": {"gb_per_s": 4 * weights / times["memcpy"] / 1e9}}
+    for name in formats:
+        entry: dict = {"bits_per_weight": 8 * nbytes[name] / weights}
+        for variant in VARIANTS:
+            entry[f"decode_{variant}_gb_per_s"] = 4 * weights / times[f"{name} decode_{variant}"] / 1e9
+            product = times[f"{name} matvec_{variant}"]
+            entry[f"matvec_{variant}_ns_per_weight"] = product / weights * 1e9
+            entry[f"matvec_{variant}_gb_per_s"] = nbytes[name] / product / 1e9
+        report[name] = entry
+    return report
+
+
+def model_run(path: Path, prompt_tokens: int, decode_tokens: int) -> dict[str, float]:
+    """Seconds to open a file, to compute a prompt and to decode greedily after it, one thread."""
+    from ruvq.gguf import GGUFFile
+
+    c = core.get()
+    start = time.perf_counter()
+    with GGUFFile.open(path) as file:
+        options = c.place(structs.pack("rq_model_options", context_tokens=prompt_tokens + decode_tokens + 1))
+        size = c.alloc(8)
+        c.call("rq_model_measure", file.index_address, file.data_address, options.address, size.address)
+        model = c.alloc(int.from_bytes(c.read(size.address, 8), "little"))
+        c.call(
+            "rq_model_open", file.index_address, file.data_address, options.address, model.address, model.end
+        )
+        opened = time.perf_counter()
+        vocab = file.tensor("token_embd.weight").rows
+        tokens = c.place(np.arange(1, prompt_tokens + 1, dtype=np.int32) % vocab)
+        c.call("rq_model_feed", model.address, tokens.address, prompt_tokens)
+        while c.call("rq_model_step", model.address):
+            pass
+        prompted = time.perf_counter()
+        sampler = c.alloc(structs.size("rq_sampler"))
+        c.call("rq_sampler_init", sampler.address, 0, 0, 0.0, 1.0, 0.0, 0)
+        scratch = c.alloc(c.call("rq_sample_scratch", vocab))
+        one = c.alloc(4)
+        for _ in range(decode_tokens):
+            logits = c.call("rq_model_logits", model.address)
+            token = c.call("rq_sample", sampler.address, logits, vocab, scratch.address, scratch.end)
+            c.write(one.address, np.int32(token).tobytes())
+            c.call("rq_model_feed", model.address, one.address, 1)
+            c.call("rq_model_step", model.address)
+        decoded = time.perf_counter()
+        model.free()
+    return {
+        "open_s": opened - start,
+        "prompt_tokens_per_s": prompt_tokens / (prompted - opened),
+        "decode_tokens_per_s": decode_tokens / (decoded - prompted),
+    }

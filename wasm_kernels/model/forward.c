@@ -1,0 +1,141 @@
+/* forward.c: one step of a llama model: embedding, then in each layer attention and SwiGLU, each
+ * behind an RMS norm and added to the residual stream, then the logits. Every token's numbers are the
+ * same whether it comes alone or in a batch. */
+#include "../base/math.h"
+#include "lanes.h"
+#include "model.h"
+
+/* out = x / rms(x) * weight, row by row */
+static void rms_norm(const rq_model *model, const float *weight, const float *x, int32_t tokens, float *out) {
+  int32_t width = model->hyper.info.width;
+  for (int32_t t = 0; t < tokens; t++, x += width, out += width) {
+    float mean = rq_dot_f32(x, x, width, model->variant) / (float)width;
+    float factor = 1.0f / rq_sqrtf(mean + model->hyper.info.rms_epsilon);
+    for (int32_t i = 0; i < width; i++) out[i] = x[i] * factor * weight[i];
+  }
+}
+
+static void add(float *x, const float *branch, size_t count) {
+  for (size_t i = 0; i < count; i++) x[i] = x[i] + branch[i];
+}
+
+/* gate <- silu(gate) * up */
+static void swiglu(float *gate, const float *up, size_t count) {
+  for (size_t i = 0; i < count; i++) gate[i] = gate[i] / (1.0f + rq_expf(-gate[i])) * up[i];
+}
+
+/* Rows of the embedding, back from the Hadamard transform where the file holds them so. */
+static void embed(rq_model *model, int32_t tokens) {
+  const rq_matrix *w = &model->weights.embedding;
+  for (int32_t t = 0; t < tokens; t++) {
+    float *x = model->x + (size_t)t * (size_t)w->width;
+    size_t token = (size_t)model->tokens[model->position + t];
+    w->format->decode(w->data + token * (size_t)w->row_bytes, w->width, x, model->variant);
+    if (w->turned) rq_hadamard_apply(x, model->weights.signs, w->width, true, model->variant);
+  }
+}
+
+/* Every failure inside a layer names it. */
+static int32_t fail_in_layer(rq_error *error, int32_t layer, const char *part) {
+  rq_fail(error, RQ_E_NONFINITE, "layer %d, %s", layer, part);
+  rq_expected(error, "finite activations");
+  rq_actual(error, "NaN or infinity");
+  rq_hint(error, "the weights are damaged or too large: verify the file");
+  return RQ_E_NONFINITE;
+}
+
+static int32_t attention(rq_error *error, rq_model *model, int32_t n, int32_t tokens) {
+  const rq_layer *layer = &model->weights.layers[n];
+  const rq_model_info *i = &model->hyper.info;
+  rms_norm(model, layer->attention_norm, model->x, tokens, model->normed);
+  rq_needs needs = {false, false, false, false};
+  rq_needs_add(&needs, &layer->query);
+  rq_needs_add(&needs, &layer->key);
+  rq_needs_add(&needs, &layer->value);
+  if (rq_inputs_set(NULL, model, model->normed, tokens, i->width, needs) < 0)
+    return fail_in_layer(error, n, "attention input");
+  rq_multiply(model, &layer->query, tokens, model->query);
+  rq_multiply(model, &layer->key, tokens, model->key);
+  rq_multiply(model, &layer->value, tokens, model->value);
+  int32_t code = rq_attend(error, model, n, tokens);
+  if (code < 0) return code;
+  rq_needs out = {false, false, false, false};
+  rq_needs_add(&out, &layer->attention_out);
+  if (rq_inputs_set(NULL, model, model->attended, tokens, layer->attention_out.width, out) < 0)
+    return fail_in_layer(error, n, "attention");
+  rq_multiply(model, &layer->attention_out, tokens, model->branch);
+  return RQ_OK;
+}
+
+static int32_t feed_forward(rq_error *error, rq_model *model, int32_t n, int32_t tokens) {
+  const rq_layer *layer = &model->weights.layers[n];
+  const rq_model_info *i = &model->hyper.info;
+  rms_norm(model, layer->ff_norm, model->x, tokens, model->normed);
+  rq_needs needs = {false, false, false, false};
+  rq_needs_add(&needs, &layer->gate);
+  rq_needs_add(&needs, &layer->up);
+  if (rq_inputs_set(NULL, model, model->normed, tokens, i->width, needs) < 0)
+    return fail_in_layer(error, n, "feed-forward input");
+  rq_multiply(model, &layer->gate, tokens, model->gate);
+  rq_multiply(model, &layer->up, tokens, model->up);
+  swiglu(model->gate, model->up, (size_t)tokens * (size_t)i->ff_width);
+  rq_needs out = {false, false, false, false};
+  rq_needs_add(&out, &layer->down);
+  if (rq_inputs_set(NULL, model, model->gate, tokens, i->ff_width, out) < 0)
+    return fail_in_layer(error, n, "feed-forward");
+  rq_multiply(model, &layer->down, tokens, model->branch);
+  return RQ_OK;
+}
+
+static void hash(rq_model *model, int32_t entry, const float *x, size_t count) {
+  if (model->hashes) model->hashes[entry] = rq_hash_floats(model->hashes[entry], x, count);
+}
+
+/* Logits of `tokens` tokens of the step from `first` on, into the first rows of `logits`. */
+static int32_t compute_logits(rq_error *error, rq_model *model, int32_t first, int32_t tokens) {
+  const rq_model_info *i = &model->hyper.info;
+  size_t count = (size_t)tokens * (size_t)i->vocab_size;
+  const float *x = model->x + (size_t)first * (size_t)i->width;
+  rms_norm(model, model->weights.output_norm, x, tokens, model->normed);
+  rq_needs needs = {false, false, false, false};
+  rq_needs_add(&needs, &model->weights.output);
+  if (rq_inputs_set(NULL, model, model->normed, tokens, i->width, needs) < 0)
+    return fail_in_layer(error, i->layers, "output norm");
+  rq_multiply(model, &model->weights.output, tokens, model->logits);
+  for (int32_t t = 0; t < tokens; t++)
+    if (!rq_all_finite(model->logits + (size_t)t * (size_t)i->vocab_size, i->vocab_size))
+      return fail_in_layer(error, i->layers, "logits");
+  model->logits_rows = tokens;
+  hash(model, i->layers + 1, model->logits, count);
+  return RQ_OK;
+}
+
+/* All rows, or only the last: a prompt's other logits are computed where a hash asks for them. */
+static int32_t output(rq_error *error, rq_model *model, int32_t tokens) {
+  if (model->hyper.flags & RQ_MODEL_ALL_LOGITS) return compute_logits(error, model, 0, tokens);
+  if (model->hashes)
+    for (int32_t t = 0; t < tokens - 1; t++) {
+      int32_t code = compute_logits(error, model, t, 1);
+      if (code < 0) return code;
+    }
+  if (!model->hashes && model->position + tokens < model->fed) return RQ_OK;
+  return compute_logits(error, model, tokens - 1, 1);
+}
+
+int32_t rq_forward(rq_error *error, rq_model *model, int32_t tokens) {
+  const rq_model_info *i = &model->hyper.info;
+  size_t count = (size_t)tokens * (size_t)i->width;
+  model->logits_rows = 0;
+  embed(model, tokens);
+  hash(model, 0, model->x, count);
+  for (int32_t n = 0; n < i->layers; n++) {
+    int32_t code = attention(error, model, n, tokens);
+    if (code < 0) return code;
+    add(model->x, model->branch, count);
+    if ((code = feed_forward(error, model, n, tokens)) < 0) return code;
+    add(model->x, model->branch, count);
+    if (!rq_all_finite(model->x, (int32_t)count)) return fail_in_layer(error, n, "output");
+    hash(model, n + 1, model->x, count);
+  }
+  return output(error, model, tokens);
+}

@@ -1,0 +1,209 @@
+/* sampler.c: from logits to a token. Temperature first, then the top_k best, then the shortest run of
+ * the best whose probability reaches top_p, then those of at least min_p times the best; then one of
+ * the rest by a 24-bit uniform number of SplitMix64. Ties go to the lower id, sums run from the best
+ * downwards, in double. */
+#include "../base/fpenv.h"
+#include "../base/math.h"
+#include "model.h"
+
+/* One token that may be drawn. */
+typedef struct candidate {
+  float weight; /* exp((logit - largest) / temperature) */
+  int32_t id;
+} candidate;
+
+static uint64_t state_of(const rq_sampler *s) { return (uint64_t)s->state_high << 32 | s->state_low; }
+
+/* 24 bits of SplitMix64 as a number of [0, 1). */
+static double next_uniform(rq_sampler *s) {
+  uint64_t state = state_of(s) + 0x9E3779B97F4A7C15u, z = state;
+  s->state_low = (uint32_t)state;
+  s->state_high = (uint32_t)(state >> 32);
+  z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+  z ^= z >> 31;
+  return (double)(uint32_t)(z >> 40) * 0x1p-24;
+}
+
+static int32_t bad_option(rq_error *error, const char *name, const char *expected) {
+  rq_fail(error, RQ_E_ARGUMENT, "%s", name);
+  rq_expected(error, "%s", expected);
+  rq_actual(error, "another value");
+  rq_hint(error, "temperature 0 is greedy; top_p 1, min_p 0 and top_k 0 switch a filter off");
+  return RQ_E_ARGUMENT;
+}
+
+/* NaN fails every comparison, so each test is for what is allowed. */
+static int32_t check_options(rq_error *error, const rq_sampler *s) {
+  if (!(s->temperature >= 0.0f && s->temperature <= 100.0f))
+    return bad_option(error, "temperature", "a number of 0 to 100");
+  if (!(s->top_p > 0.0f && s->top_p <= 1.0f))
+    return bad_option(error, "top_p", "a number above 0, at most 1");
+  if (!(s->min_p >= 0.0f && s->min_p <= 1.0f)) return bad_option(error, "min_p", "a number of 0 to 1");
+  if (s->top_k < 0) return bad_option(error, "top_k", "0 or more");
+  return RQ_OK;
+}
+
+int32_t RQ_EXPORT rq_sampler_init(rq_error *error, rq_sampler *sampler, uint32_t seed_low, uint32_t seed_high,
+                                  float temperature, float top_p, float min_p, int32_t top_k) {
+  rq_sampler made = {seed_low, seed_high, temperature, top_p, min_p, top_k};
+  int32_t code = check_options(error, &made);
+  if (code == RQ_OK) *sampler = made;
+  return code;
+}
+
+int32_t RQ_EXPORT rq_sample_scratch(int32_t vocab_size) {
+  if (vocab_size < 1 || vocab_size > RQ_MAX_VOCAB) return RQ_E_ARGUMENT;
+  return vocab_size * (int32_t)sizeof(candidate);
+}
+
+/* ---- a heap of candidates, the best at the root ---- */
+
+static bool better(const candidate *a, const candidate *b) {
+  return a->weight > b->weight || (a->weight == b->weight && a->id < b->id);
+}
+
+static void sift_down(candidate *heap, int32_t count, int32_t at) {
+  for (;;) {
+    int32_t child = 2 * at + 1;
+    if (child >= count) return;
+    if (child + 1 < count && better(heap + child + 1, heap + child)) child++;
+    if (!better(heap + child, heap + at)) return;
+    candidate moved = heap[at];
+    heap[at] = heap[child];
+    heap[child] = moved;
+    at = child;
+  }
+}
+
+/* Moves the best of heap[0, count) to heap[count - 1]: the sorted ones gather at the end, best last. */
+static candidate pop(candidate *heap, int32_t count) {
+  candidate best = heap[0];
+  heap[0] = heap[count - 1];
+  heap[count - 1] = best;
+  sift_down(heap, count - 1, 0);
+  return best;
+}
+
+/* ---- drawing ---- */
+
+static int32_t nonfinite_logit(rq_error *error, int32_t id) {
+  rq_fail(error, RQ_E_NONFINITE, "logit of token %d", id);
+  rq_expected(error, "finite logits");
+  rq_actual(error, "NaN or infinity");
+  rq_hint(error, "the weights are damaged or too large: verify the file");
+  return RQ_E_NONFINITE;
+}
+
+/* Position of the largest logit, the lower id among equals; RQ_E_NONFINITE. */
+static int32_t find_largest(rq_error *error, const float *logits, int32_t vocab_size) {
+  int32_t best = 0;
+  for (int32_t i = 0; i < vocab_size; i++) {
+    if (!(logits[i] - logits[i] == 0.0f)) return nonfinite_logit(error, i);
+    if (logits[i] > logits[best]) best = i;
+  }
+  return best;
+}
+
+/* Takes the best from the heap until top_k, top_p or min_p ends the run; how many, their sum in *kept. */
+static int32_t take_best(const rq_sampler *s, candidate *heap, int32_t vocab_size, double total,
+                         double *kept) {
+  int32_t limit = s->top_k > 0 ? rq_min_i32(s->top_k, vocab_size) : vocab_size, count = 0;
+  if (s->top_k > 0 && s->top_p < 1.0f) { /* top_p is a share of the top_k */
+    total = 0.0;
+    for (int32_t n = 0; n < limit; n++) total += (double)pop(heap, vocab_size - n).weight;
+  }
+  bool sorted = s->top_k > 0 && s->top_p < 1.0f;
+  double sum = 0.0;
+  while (count < limit) {
+    candidate next = sorted ? heap[vocab_size - 1 - count] : heap[0];
+    if (count > 0 && (next.weight < s->min_p || next.weight == 0.0f)) break;
+    if (!sorted) pop(heap, vocab_size - count);
+    count++;
+    sum += (double)next.weight;
+    if (s->top_p < 1.0f && sum >= (double)s->top_p * total) break;
+  }
+  *kept = sum;
+  return count;
+}
+
+static RQ_NOINLINE int32_t sample(rq_error *error, rq_sampler *s, const float *logits, int32_t vocab_size,
+                                  candidate *heap) {
+  int32_t largest = find_largest(error, logits, vocab_size);
+  if (largest < 0 || s->temperature == 0.0f) return largest;
+  double total = 0.0;
+  for (int32_t i = 0; i < vocab_size; i++) {
+    heap[i].id = i;
+    heap[i].weight = rq_expf((logits[i] - logits[largest]) / s->temperature);
+    total += (double)heap[i].weight;
+  }
+  for (int32_t at = vocab_size / 2 - 1; at >= 0; at--) sift_down(heap, vocab_size, at);
+  bool filtered = s->top_k > 0 || s->top_p < 1.0f || s->min_p > 0.0f;
+  double kept = total;
+  int32_t count = filtered ? take_best(s, heap, vocab_size, total, &kept) : vocab_size;
+  double target = next_uniform(s) * kept, sum = 0.0;
+  candidate drawn = {0.0f, largest};
+  for (int32_t n = 0; n < count; n++) {
+    candidate next = filtered ? heap[vocab_size - 1 - n] : pop(heap, vocab_size - n);
+    if (next.weight == 0.0f) break; /* rounding left `target` above the last sum: the last one it is */
+    drawn = next;
+    sum += (double)next.weight;
+    if (sum > target) break;
+  }
+  return drawn.id;
+}
+
+static int32_t check_vocab(rq_error *error, int32_t vocab_size) {
+  if (vocab_size >= 1 && vocab_size <= RQ_MAX_VOCAB) return RQ_OK;
+  rq_fail(error, RQ_E_ARGUMENT, "vocab_size");
+  rq_expected(error, "1 to %d", RQ_MAX_VOCAB);
+  rq_actual(error, "%d", vocab_size);
+  rq_hint(error, "pass the model's vocab_size");
+  return RQ_E_ARGUMENT;
+}
+
+int32_t RQ_EXPORT rq_sample(rq_error *error, rq_sampler *sampler, const float *logits, int32_t vocab_size,
+                            void *scratch, void *scratch_end) {
+  int32_t code = check_vocab(error, vocab_size);
+  if (code < 0) return code;
+  if ((code = check_options(error, sampler)) < 0) return code;
+  uint64_t given = (uint64_t)((uint8_t *)scratch_end - (uint8_t *)scratch);
+  if (given < (uint64_t)vocab_size * sizeof(candidate)) {
+    rq_fail(error, RQ_E_MEMORY, "scratch");
+    rq_expected(error, "%d bytes, as rq_sample_scratch says", rq_sample_scratch(vocab_size));
+    rq_actual(error, "%U bytes", given);
+    rq_hint(error, "give more memory");
+    return RQ_E_MEMORY;
+  }
+  uint32_t saved = rq_fp_enter();
+  code = sample(error, sampler, logits, vocab_size, scratch);
+  rq_fp_leave(saved);
+  return code;
+}
+
+static RQ_NOINLINE int32_t log_probability(rq_error *error, const float *logits, int32_t vocab_size,
+                                           int32_t token, float *out) {
+  int32_t largest = find_largest(error, logits, vocab_size);
+  if (largest < 0) return largest;
+  double total = 0.0;
+  for (int32_t i = 0; i < vocab_size; i++) total += rq_exp((double)logits[i] - (double)logits[largest]);
+  *out = (float)((double)logits[token] - (double)logits[largest] - rq_log(total));
+  return RQ_OK;
+}
+
+int32_t RQ_EXPORT rq_log_probability(rq_error *error, const float *logits, int32_t vocab_size, int32_t token,
+                                     float *out) {
+  int32_t code = check_vocab(error, vocab_size);
+  if (code < 0) return code;
+  if (token < 0 || token >= vocab_size) {
+    rq_fail(error, RQ_E_TOKEN, "token");
+    rq_expected(error, "an id of 0 to %d", vocab_size - 1);
+    rq_actual(error, "%d", token);
+    rq_hint(error, "use the tokenizer of the same file");
+    return RQ_E_TOKEN;
+  }
+  uint32_t saved = rq_fp_enter();
+  code = log_probability(error, logits, vocab_size, token, out);
+  rq_fp_leave(saved);
+  return code;
+}
