@@ -94,7 +94,10 @@ export class Model {
     return new Generation(this, prompt, options);
   }
 
-  /** @param {string} text @param {{special?: boolean, parseSpecial?: boolean}} [options] @returns {Promise<number[]>} */
+  /**
+   * @param {string} text @param {{special?: boolean, parseSpecial?: boolean}} [options] see tokenizer.js
+   * @returns {Promise<number[]>}
+   */
   tokenize(text, options) {
     return this._link.request("tokenize", { text, options });
   }
