@@ -67,12 +67,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t bytes) {
   const uint8_t *end = data + bytes, *half = data + bytes / 2;
   int32_t early = rq_gguf_index_bytes(&error, data, half, end, &index_bytes);
   int32_t code = rq_gguf_index_bytes(&error, data, end, end, &index_bytes);
-  if (early < 0 && code != early) abort();
+  if (early < 0 && code >= 0) abort(); /* what is wrong with the beginning stays wrong */
   if (code == RQ_OK) {
     uint8_t *index = malloc(index_bytes);
     early = rq_gguf_parse(&error, data, half, end, index, index + index_bytes);
     code = rq_gguf_parse(&error, data, end, end, index, index + index_bytes);
-    if (early != RQ_MORE && early != code) abort();
+    if (early < 0 ? code >= 0 : early == RQ_OK && code != RQ_OK) abort();
     if (code < 0 && (error.code != code || !error.subject[0] || !error.expected[0] || !error.actual[0])) abort();
     if (code == RQ_OK) {
       read_everything((const rq_gguf *)(void *)index, data);
