@@ -210,7 +210,7 @@ class Model:
         return Perplexity.of([self.score(tokens) for tokens in self.eval_windows(text, window)])
 
     def eval_windows(self, text: str, window: int = EVAL_WINDOW) -> list[list[int]]:
-        """The tokens of each window that `perplexity` scores; white space around a piece is not part of it."""
+        """The tokens of each window that `perplexity` scores; white space around a piece is left out."""
         size = min(window, self.info.context_tokens)
         if size < 2:
             raise UsageError(
