@@ -1,4 +1,4 @@
-"""llama2.c's tok*.bin: the longest token's length as i32, then of each token score (f32), length (i32), bytes.
+"""llama2.c's tok*.bin: the longest token's length (i32), then of each token score (f32), length (i32), bytes.
 
 The vocabulary is SentencePiece's with U+2581 written as a space; ids 0, 1, 2 are unknown, begin and end.
 """

@@ -6,13 +6,13 @@ folder with one of them. No dependencies: each has a small reader of its own.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import StorageError, TokenizerError
+from ..gguf.values import Typed
 from .files import read_json
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.ggml.token_type
@@ -74,17 +74,17 @@ class TokenizerSpec:
         return len(self.tokens)
 
     def metadata(self) -> dict[str, Any]:
-        """GGUF keys: str, bool, int (stored as u32), list[str], array("i") (i32) and array("f") (f32)."""
+        """GGUF keys and values as `ruvq.gguf.GGUFWriter` takes them."""
         out: dict[str, Any] = {
             "tokenizer.ggml.model": self.model,
             "tokenizer.ggml.pre": self.pre,
             "tokenizer.ggml.tokens": [t.decode("utf-8") for t in self.tokens],
-            "tokenizer.ggml.token_type": array("i", self.types),
+            "tokenizer.ggml.token_type": list(self.types),
         }
         if self.scores is not None:
-            out["tokenizer.ggml.scores"] = array("f", self.scores)
+            out["tokenizer.ggml.scores"] = [float(s) for s in self.scores]
         if self.merges is not None:
-            out["tokenizer.ggml.merges"] = [m.decode("utf-8") for m in self.merges]
+            out["tokenizer.ggml.merges"] = Typed([m.decode("utf-8") for m in self.merges], "string")
         for name in ("bos", "eos", "eot", "unknown", "padding"):
             if getattr(self, name) is not None:
                 out[f"tokenizer.ggml.{name}_token_id"] = int(getattr(self, name))
