@@ -1,4 +1,4 @@
-"""Writes wasm_kernels/tokenizer/unicode_table.h: which code points are letters, numbers, punctuation, white space.
+"""Writes wasm_kernels/tokenizer/unicode_table.h: the letters, numbers, punctuation and spaces.
 
 The header is committed, because tokens must not depend on the Unicode version of the Python at hand.
 Run it with a Python whose `unicodedata` has the wanted version (VERSION below must say the same):

@@ -32,7 +32,7 @@ const seconds = () => performance.now() / 1000;
  * Yields {kind: "prompt", done, total} while the prompt is computed and {kind: "token", id, text} for every
  * token; `text` may be empty where a character or a stop text is unfinished. A last {kind: "rest", text} holds
  * what was held back. Returns the stats, which `model.stats` holds too; closing the generator early is an abort.
- * @param {import("./local_model.js").LocalModel} model @param {string} prompt @param {GenerateOptions} [options]
+ * @param {object} model a LocalModel @param {string} prompt @param {GenerateOptions} [options]
  */
 export function* generate(model, prompt, options = {}) {
   const { maxTokens, stop, sampling } = checkOptions(options);

@@ -81,11 +81,12 @@ static bool bpe_word(const rq_tokenizer *t, const uint8_t *word, const uint8_t *
   }
   rq_symbols s;
   if (!rq_symbols_take(&s, t, (int32_t)(end - word), scratch, scratch_end)) return false;
-  for (int32_t i = 0; i < s.count; i++) s.value[i] = (uint32_t)(t->byte_token[word[i]] + 1);
+  s.count = 0;
+  for (; word < end; word++) { /* a byte that the vocabulary lacks is left out, and its neighbours meet */
+    if (t->byte_token[*word] >= 0) s.value[s.count++] = (uint32_t)t->byte_token[*word];
+  }
   rq_symbols_merge(&s);
-  for (int32_t i = 0; i < s.count; i = s.next[i])
-    if (s.value[i])
-      rq_put_id(out, (int32_t)s.value[i] - 1); /* a byte that the vocabulary lacks is left out */
+  for (int32_t i = 0; i < s.count; i = s.next[i]) rq_put_id(out, (int32_t)s.value[i]);
   return true;
 }
 

@@ -47,8 +47,7 @@ static uint32_t spm_priority(const rq_symbols *s, int32_t left, int32_t right) {
 }
 
 static uint32_t bpe_priority(const rq_symbols *s, int32_t left, int32_t right) {
-  if (!s->value[left] || !s->value[right]) return NO_PAIR;
-  int32_t rank = rq_merge_find(s->tokenizer, (int32_t)s->value[left] - 1, (int32_t)s->value[right] - 1);
+  int32_t rank = rq_merge_find(s->tokenizer, (int32_t)s->value[left], (int32_t)s->value[right]);
   return rank < 0 ? NO_PAIR : (uint32_t)rank;
 }
 
@@ -121,7 +120,7 @@ static void update(rq_symbols *s, int32_t symbol) {
 static void merge_with_next(rq_symbols *s, int32_t left) {
   int32_t right = s->next[left];
   if (s->tokenizer->info.kind == RQ_TOKENIZER_BPE)
-    s->value[left] = (uint32_t)s->tokenizer->merges[s->priority[left]].merged + 1;
+    s->value[left] = (uint32_t)s->tokenizer->merges[s->priority[left]].merged;
   drop(s, right);
   s->next[left] = s->next[right];
   if (s->next[left] < s->count) s->previous[s->next[left]] = left;

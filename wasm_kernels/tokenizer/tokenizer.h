@@ -108,7 +108,7 @@ typedef struct rq_symbols {
   const uint8_t *text; /* SPM: of the whole row */
   int32_t count;
   int32_t heap_count;
-  uint32_t *value;    /* (count + 1) SPM: offset in the text; BPE: token id + 1, 0: no token */
+  uint32_t *value;    /* (count + 1) SPM: offset in the text; BPE: token id */
   int32_t *previous;  /* (count) -1: none */
   int32_t *next;      /* (count) `count`: none */
   uint32_t *priority; /* (count) lower goes first */

@@ -36,8 +36,8 @@ def _recipe(file: GGUFFile) -> Any:
 def inspect_file(file: GGUFFile) -> dict[str, Any]:
     """The same for a file that is already open.
 
-    `bits_per_weight` is nominal (full blocks), `bits_per_weight_actual` is what the tensors take; both are averages
-    over all weights, 0 for a file without tensors.
+    `bits_per_weight` is nominal (full blocks), `bits_per_weight_actual` is what the tensors take; both are
+    averages over all weights, 0 for a file without tensors.
     """
     weights = sum(t.weights for t in file.tensors)
     nominal = sum(t.type.bits_per_weight * t.weights for t in file.tensors)

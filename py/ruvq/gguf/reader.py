@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from .. import core
 from ..core import CONSTANTS, Allocation, structs
@@ -47,7 +47,7 @@ class TensorInfo:
 
     @property
     def bits_per_weight(self) -> float:
-        """Actual: stored bits over weights; more than the type's nominal figure where rows end in short blocks."""
+        """Actual: stored bits over weights; above the nominal figure where rows end in short blocks."""
         return 8 * self.nbytes / self.weights
 
 
@@ -158,15 +158,15 @@ class GGUFFile:
 
     @classmethod
     def open(cls, source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO) -> GGUFFile:
-        """Opens a path (mapped, not read, on the desktop), bytes, or a binary file object (from its position on).
+        """Opens a path (mapped, not read, on the desktop), bytes, or a binary file (from its position on).
 
-        Raises StorageError when the file can't be read, and FileFormatError, VersionError or IntegrityError with
-        the place in the file, what was expected and what was found when it isn't a valid GGUF file.
+        Raises StorageError when the file can't be read, and FileFormatError, VersionError or IntegrityError
+        with the place in the file, what was expected and what was found when it isn't a valid GGUF file.
         """
         if isinstance(source, (str, os.PathLike)):
             return cls(_of_path(Path(source)), str(source))
         if hasattr(source, "read"):
-            return cls(_of_file(source), str(getattr(source, "name", "")))
+            return cls(_of_file(cast(BinaryIO, source)), str(getattr(source, "name", "")))
         return cls(_of_buffer(source))
 
     @classmethod
@@ -243,7 +243,7 @@ class GGUFFile:
         return tensors[self._positions[name]]
 
     def tensor_bytes(self, name: str) -> memoryview:
-        """A tensor's data: the file itself on the desktop (read-only, usable after `close`), a copy in Pyodide."""
+        """A tensor's data: on the desktop the file itself (read-only, usable after `close`), else a copy."""
         tensor = self.tensor(name)
         source = self._open_source()
         if source.view is not None:
@@ -284,7 +284,7 @@ class GGUFFile:
 
 
 def parse(address: int, present: int, nbytes: int) -> Allocation:
-    """Indexes a file of `nbytes` bytes whose first `present` bytes lie at `address`; the rest may be on its way.
+    """Indexes a file of `nbytes` bytes whose first `present` bytes lie at `address`; the rest may come later.
 
     Returns the memory that holds the index. EOFError when the header isn't all there yet.
     """

@@ -1,4 +1,4 @@
-"""Tensor types by name: ruvq's formats and ggml's, their ids in the file and their sizes, all from the core."""
+"""Tensor types by name: ruvq's formats and ggml's, their ids and sizes, as the core knows them."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ def by_name() -> dict[str, TensorType]:
 class TensorSpec:
     """What will be written.
 
-    `shape` is in weights, outermost first: (rows, width), (width,) or (experts, rows, width). `type` is a name such
-    as "pi-t3", "q8_0", "f32", or "pi-q3-ruvllm" for the type ids of ruvllm.
+    `shape` is in weights, outermost first: (rows, width), (width,) or (experts, rows, width). `type` is a
+    name such as "pi-t3", "q8_0", "f32", or "pi-q3-ruvllm" for the type ids of ruvllm.
     """
 
     name: str

@@ -62,8 +62,8 @@ def _integer_type(values: list[int], choices: tuple[str, ...]) -> str:
 
 
 def typed(key: str, value: Any) -> Typed:
-    """The type that other GGUF tools expect for a Python value: u32 for counts, i32 for arrays of integers, f32
-    for floats. UsageError for anything that GGUF can't hold, such as mixed or nested lists."""
+    """The type that other GGUF tools expect for a Python value: u32 for counts, i32 for arrays of integers,
+    f32 for floats. UsageError for anything that GGUF can't hold, such as mixed or nested lists."""
     if isinstance(value, Typed):
         return value
     items = list(value) if isinstance(value, (list, tuple)) else [value]
@@ -128,6 +128,10 @@ class Metadata(Mapping[str, Any]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._kvs
+
+    def place(self, key: str) -> int:
+        """Where the value's bytes begin in the file: a string's text, an array's first element."""
+        return self._kvs[key]["value_offset"]
 
     def typed(self, key: str) -> Typed:
         """The value with its type, as the writer takes it."""

@@ -17,6 +17,7 @@ from typing import Any
 from .. import core
 from ..core import CONSTANTS, structs
 from ..errors import FileFormatError, StorageError, UsageError
+from ..gguf import GGUFFile
 
 __all__ = ["TextStream", "Tokenizer"]
 
@@ -70,14 +71,14 @@ class Tokenizer:
             return cls._from_path(os.fspath(source))
         if isinstance(source, (bytes, bytearray, memoryview)):
             return cls._from_header(memoryview(source).cast("B"), len(memoryview(source).cast("B")))
-        path = getattr(source, "path", None)
-        if path is None:
-            raise UsageError(
-                "can't open a tokenizer from this",
-                expected="a path, bytes or a GGUFFile",
-                actual=type(source).__name__,
-            )
-        return cls._from_path(os.fspath(path))
+        if isinstance(source, GGUFFile):  # a copy of its header, so that the file may be closed
+            header = core.get().read(source.data_address, source.header["header_bytes"])
+            return cls._from_header(memoryview(header), source.nbytes)
+        raise UsageError(
+            "can't open a tokenizer from this",
+            expected="a path, bytes or a GGUFFile",
+            actual=type(source).__name__,
+        )
 
     @classmethod
     def _from_path(cls, path: str) -> Tokenizer:

@@ -1,0 +1,378 @@
+"""Writing GGUF files, one tensor at a time: never the whole model in memory, never half a file in place.
+
+Header and metadata are serialised by the gguf package; tensor data is written here, because the digests
+need it as it goes by and because a failed write must be noticed. Desktop only. docs/container.md says
+what the keys mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from .. import core
+from ..core import CONSTANTS, structs
+from ..errors import MissingDependencyError, RuvqError, StorageError, UsageError
+from .check import HEADER_KEY, TENSORS_KEY
+from .reader import GGUFFile, parse
+from .recipe import RECIPE_KEY, Recipe
+from .types import I8, RUVLLM_FORMATS, TensorSpec
+from .values import Metadata, Typed, typed
+
+_NO_DIGEST = "0" * 64
+_OWN_KEYS = (
+    "general.architecture",
+    "general.alignment",
+    "ruvq.layout_version",
+    "ruvq.tensor.names",
+    "ruvq.tensor.formats",
+    "ruvq.tensor.widths",
+    "ruvq.type_namespace",
+    RECIPE_KEY,
+    HEADER_KEY,
+    TENSORS_KEY,
+)
+_UPSTREAM_OF_RUVLLM = ("nvfp4", "q1_0")  # ids 40 and 41 outside the namespace
+
+Data = Any  # a C-contiguous buffer, or an iterable of them
+
+
+def _gguf() -> Any:
+    try:
+        import gguf
+    except ImportError as error:
+        raise MissingDependencyError(
+            "the gguf package is needed to write GGUF files", actual=str(error), hint="run `pip install gguf`"
+        ) from error
+    return gguf
+
+
+class GGUFWriter:
+    """Writes one GGUF file: everything but the data is known at the start, the data streams through `write`.
+
+        with GGUFWriter(path, "llama", metadata, specs, recipe=recipe) as writer:
+            for spec in specs:
+                writer.write(spec.name, data_of(spec))
+
+    `metadata` values are Python values or `Typed`; the keys of architecture, alignment, layout, recipe
+    and digests are the writer's own. Leaving the `with` normally completes the file: digests are filled
+    in, the file is read back and verified, and only then takes the target's name. Leaving it by an
+    exception removes what was written; an older file of that name stays untouched.
+
+    Raises UsageError or FileFormatError for names, shapes or values that can't be stored and for data of
+    another size than announced, DataError for NaN or infinity among the weights, StorageError when the
+    disk is full or the folder can't be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        architecture: str,
+        metadata: Mapping[str, Any],
+        tensors: Sequence[TensorSpec],
+        *,
+        recipe: Recipe | None = None,
+        alignment: int = 32,
+    ) -> None:
+        self.path = Path(path)
+        self.tensors = list(tensors)
+        self._digests: list[str] = []
+        self._file: BinaryIO | None = None
+        self._temporary = self.path.with_name(f".{self.path.name[:200]}.{secrets.token_hex(6)}.part")
+        self._alignment = alignment
+        if alignment < 8 or alignment & (alignment - 1):
+            raise UsageError(
+                "this alignment can't be used",
+                subject="general.alignment",
+                expected="a power of two from 8 on",
+                actual=str(alignment),
+            )
+        for key in metadata:
+            if key in _OWN_KEYS:
+                raise UsageError("this key is written by ruvq itself", subject=key, hint="leave it out")
+        writer = self._serialiser(architecture, metadata, recipe)
+        try:
+            self._check_space()
+            self._start(writer)
+        except BaseException as error:
+            self.abort()
+            if isinstance(error, OSError) and not isinstance(error, RuvqError):
+                raise self._storage_error(error) from error
+            raise
+
+    # ---- header ----
+
+    def _serialiser(self, architecture: str, metadata: Mapping[str, Any], recipe: Recipe | None) -> Any:
+        """The gguf package's writer, holding everything but the data."""
+        gguf = _gguf()
+        writer = gguf.GGUFWriter(None, architecture)
+        if self._alignment != 32:
+            writer.add_custom_alignment(self._alignment)
+        types = {t.name.lower(): t for t in gguf.GGUFValueType}
+        names = {
+            "u8": "uint8", "i8": "int8", "u16": "uint16", "i16": "int16", "u32": "uint32", "i32": "int32",
+            "f32": "float32", "u64": "uint64", "i64": "int64", "f64": "float64",
+        }  # fmt: skip
+
+        def add(key: str, value: Any) -> None:
+            entry = typed(key, value)
+            kind = types[names.get(entry.type, entry.type)]
+            if entry.is_array and not entry.value:
+                raise UsageError("an empty array can't be stored", subject=key, hint="leave the key out")
+            if entry.is_array:
+                writer.add_key_value(key, entry.value, types["array"], kind)
+            else:
+                writer.add_key_value(key, entry.value, kind)
+
+        for key, value in metadata.items():
+            add(key, value)
+        for key, value in self._own_metadata().items():
+            add(key, value)
+        if recipe is not None:
+            add(RECIPE_KEY, recipe.to_json())
+        if self.tensors:
+            add(TENSORS_KEY, [_NO_DIGEST] * len(self.tensors))
+        add(HEADER_KEY, _NO_DIGEST)
+        for spec in self.tensors:
+            shape = (*spec.shape[:-1], spec.row_bytes) if spec.stored.own else spec.shape
+            # the dtype is not looked at beside a raw type, except that uint8 would change the shape
+            writer.add_tensor_info(spec.name, shape, None, spec.nbytes, raw_dtype=spec.stored.ggml_type)
+        return writer
+
+    def _own_metadata(self) -> dict[str, Any]:
+        """What says how I8 tensors and type ids 40 and 41 are to be read."""
+        out: dict[str, Any] = {}
+        own = [spec for spec in self.tensors if spec.stored.own]
+        if own:
+            assert all(spec.stored.ggml_type == I8 for spec in own)
+            out["ruvq.layout_version"] = CONSTANTS["RQ_LAYOUT_VERSION"]
+            out["ruvq.tensor.names"] = [spec.name for spec in own]
+            out["ruvq.tensor.formats"] = [spec.type for spec in own]
+            out["ruvq.tensor.widths"] = Typed([spec.shape[-1] for spec in own], "u32")
+        ruvllm = [spec.name for spec in self.tensors if spec.type in RUVLLM_FORMATS]
+        upstream = [spec.name for spec in self.tensors if spec.type in _UPSTREAM_OF_RUVLLM]
+        if ruvllm and upstream:
+            raise UsageError(
+                "type ids 40 and 41 can't stand for two formats in one file",
+                subject=upstream[0],
+                expected="either ruvllm's or upstream's formats",
+                actual=f"{ruvllm[0]} is in ruvllm's",
+                hint="write ruvq's own formats instead of ruvllm's type ids",
+            )
+        if ruvllm:
+            out["ruvq.type_namespace"] = "ruvllm"
+        return out
+
+    def _start(self, writer: Any) -> None:
+        """Writes the header and has the core's parser check it before any data follows."""
+        self._file = open(self._temporary, "xb+")  # noqa: SIM115 - closed by _commit or abort
+        # the package's writer would open files by name; with ours there is one handle and one error path
+        writer.fout = [self._file]
+        writer.state = type(writer.state).EMPTY
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        self._pad()
+        self._file.flush()
+        self._header = self._read_header()
+        backend = core.get()
+        with backend.place(self._header) as data, parse(data.address, data.nbytes, self.total_bytes) as index:
+            raw = backend.read(index.address, index.nbytes)
+            metadata = Metadata(raw, structs.unpack("rq_gguf", raw), lambda at, n: self._header[at : at + n])
+            self._header_digest_at = metadata.place(HEADER_KEY)
+            self._digests_at = metadata.place(TENSORS_KEY) if self.tensors else 0
+
+    def _read_header(self) -> bytes:
+        assert self._file is not None
+        end = self._file.tell()
+        self._file.seek(0)
+        data = self._file.read(end)
+        self._file.seek(end)
+        return data
+
+    def _padded(self, nbytes: int) -> int:
+        return -(-nbytes // self._alignment) * self._alignment
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of the finished file."""
+        return len(self._header) + sum(self._padded(spec.nbytes) for spec in self.tensors)
+
+    # ---- data ----
+
+    def write(self, name: str, data: Data) -> None:
+        """Appends the next tensor in the announced order: a buffer, or an iterable of buffers."""
+        if self._file is None:
+            raise UsageError("the file is complete or given up", subject=str(self.path))
+        position = len(self._digests)
+        expected = self.tensors[position] if position < len(self.tensors) else None
+        if expected is None or expected.name != name:
+            raise UsageError(
+                "tensors must be written in the announced order",
+                subject=name,
+                expected=expected.name if expected else "no further tensor",
+                actual=name,
+            )
+        sha = hashlib.sha256()
+        written = 0
+        for piece in _pieces(data):
+            sha.update(piece)
+            written += piece.nbytes
+            if written > expected.nbytes:
+                break
+            self._append(piece)
+        if written != expected.nbytes:
+            raise UsageError(
+                "the data has another size than announced",
+                subject=name,
+                expected=f"{expected.nbytes} bytes",
+                actual=f"{written} bytes" if written <= expected.nbytes else "more",
+            )
+        self._pad()
+        self._digests.append(sha.hexdigest())
+
+    def _append(self, data: bytes | memoryview) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise self._storage_error(error) from error
+
+    def _pad(self) -> None:
+        assert self._file is not None
+        at = self._file.tell()
+        self._append(bytes(self._padded(at) - at))
+
+    # ---- end ----
+
+    def _commit(self) -> None:
+        """Digests, flush to disk, verification, and only then the name."""
+        if len(self._digests) != len(self.tensors):
+            missing = self.tensors[len(self._digests)].name
+            raise UsageError("a tensor was announced but never written", subject=missing)
+        assert self._file is not None
+        try:
+            self._file.seek(0)
+            self._file.write(self._final_header())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        except OSError as error:
+            raise self._storage_error(error) from error
+        with GGUFFile.open(self._temporary) as written:
+            written.verify().raise_first()
+        try:
+            os.replace(self._temporary, self.path)
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise self._storage_error(error) from error
+        self._file = None
+
+    def _final_header(self) -> bytes:
+        header = bytearray(self._header)
+        for i, digest in enumerate(self._digests):
+            at = self._digests_at + i * (8 + len(digest)) + 8  # each string follows its 8-byte length
+            header[at : at + len(digest)] = digest.encode()
+        whole = hashlib.sha256(header).hexdigest()  # its own place still holds zeros
+        header[self._header_digest_at : self._header_digest_at + len(whole)] = whole.encode()
+        return bytes(header)
+
+    def abort(self) -> None:
+        """Removes what was written so far. May be called twice, and after completion does nothing."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # a full disk can make even closing fail
+                file.close()
+            self._temporary.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Completes the file; on any failure removes it and raises."""
+        try:
+            self._commit()
+        except BaseException:
+            self.abort()
+            raise
+
+    def __enter__(self) -> GGUFWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _check_space(self) -> None:
+        needed = sum(self._padded(spec.nbytes) for spec in self.tensors)
+        free = shutil.disk_usage(self.path.parent).free
+        if needed > free:
+            raise StorageError(
+                "not enough space on the disk",
+                subject=str(self.path),
+                expected=f"{needed:,} bytes free",
+                actual=f"{free:,} bytes",
+                hint="free some space or write elsewhere",
+            )
+
+    def _storage_error(self, error: OSError) -> StorageError:
+        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        return StorageError(
+            "the file can't be written",
+            subject=str(self.path),
+            actual=error.strerror or str(error),
+            hint="free some space or write elsewhere" if full else "check the folder and its permissions",
+        )
+
+
+def _pieces(data: Data) -> Iterable[memoryview]:
+    """The buffers of `data` as flat bytes."""
+    try:
+        view = memoryview(data)
+    except TypeError:
+        for piece in data:
+            yield from _pieces(piece)
+        return
+    if not view.c_contiguous:
+        raise UsageError("tensor data must be C-contiguous")
+    yield view.cast("B")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename durable, where the system lets folders be opened."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_gguf(
+    path: str | os.PathLike[str],
+    architecture: str,
+    metadata: Mapping[str, Any],
+    tensors: Iterable[tuple[TensorSpec, Callable[[], Data]]],
+    *,
+    recipe: Recipe | None = None,
+    alignment: int = 32,
+    progress: Callable[[TensorSpec], None] | None = None,
+) -> None:
+    """Writes a whole file; each tensor's data is asked for when its turn comes. Raises as GGUFWriter does."""
+    listed = list(tensors)
+    specs = [spec for spec, _ in listed]
+    with GGUFWriter(path, architecture, metadata, specs, recipe=recipe, alignment=alignment) as writer:
+        for spec, data in listed:
+            writer.write(spec.name, data())
+            if progress is not None:
+                progress(spec)
