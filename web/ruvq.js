@@ -80,13 +80,13 @@ export class Model {
     this.stats = null;
     /** Bytes of memory that the engine holds. */
     this.engineBytes = 0;
-    this._generating = false;
+    this._current = null;
   }
 
   /**
    * Continues a prompt. The result is read with `for await`; leaving the loop or aborting `signal` stops the
-   * engine after the token it is at. An abort ends the loop without an error: what was written stands, in the
-   * pieces and in `.text`, and `.stats.finishReason` is "abort".
+   * engine after the token it is at, and so does another `generate`. An abort ends the loop without an error: what was written stands, in the
+   * pieces and in `.text`, and `.stats.finishReason` is "aborted".
    * @param {string} prompt @param {GenerateOptions} [options]
    * @returns {Generation}
    */
@@ -111,6 +111,16 @@ export class Model {
    * embedding, after each layer, of the logits. @returns {Promise<Uint32Array>} */
   hashes() {
     return this._link.request("hashes", {});
+  }
+
+  /** A model writes one text at a time: a new generation stops the one before and waits for it. */
+  _takeTurn(stop) {
+    const previous = this._current;
+    let release;
+    const finished = new Promise((resolve) => { release = resolve; });
+    this._current = { stop, finished };
+    previous?.stop.abort();
+    return { ready: previous?.finished, release };
   }
 
   /** Ends the worker: all of its memory goes back to the system. May be called twice. */
@@ -139,16 +149,12 @@ export class Generation {
   }
 
   async *_run(model, prompt, { signal, ...options }) {
-    if (model._generating) {
-      throw new UsageError("this model is generating already", {
-        subject: "generate", expected: "one text at a time", hint: "stop the other one first, or load a second model",
-      });
-    }
-    model._generating = true;
     const stop = new AbortController();
     const forward = () => stop.abort();
     signal?.addEventListener("abort", forward);
     if (signal?.aborted) stop.abort();
+    const { ready, release } = model._takeTurn(stop);
+    await ready;
     const queue = new PieceQueue();
     const onEvent = (event) => {
       if (event.event === "prompt") this.prompt = { done: event.done, total: event.total };
@@ -158,7 +164,7 @@ export class Generation {
       }
     };
     const answer = model._link.request("generate", { prompt, options }, { signal: stop.signal, onEvent });
-    answer.then(() => queue.end(), (error) => queue.end(error));
+    answer.then(() => queue.end(), (error) => queue.end(error)).finally(release);
     try {
       for (let piece = await queue.next(); piece !== undefined; piece = await queue.next()) {
         this.text += piece;
@@ -168,7 +174,6 @@ export class Generation {
       stop.abort();
       signal?.removeEventListener("abort", forward);
       this.stats = model.stats = await answer.catch(() => null);
-      model._generating = false;
       if (this.stats) model.engineBytes = this.stats.engineBytes;
     }
   }

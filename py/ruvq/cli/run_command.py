@@ -22,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--prompt", help="text to continue (default: none, the model begins)")
     parser.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a file; - is standard input")
-    parser.add_argument("--max-tokens", type=whole(0, 1 << 24), default=256, help="tokens to generate (default 256)")
+    parser.add_argument(
+        "--max-tokens", type=whole(0, 1 << 24), default=256,
+        help="tokens to generate (default 256); with an empty prompt the begin-of-text token is the first of them",
+    )  # fmt: skip
     parser.add_argument("--temperature", type=number(0, 100), default=0.8, help="0 takes the likeliest (default 0.8)")
     parser.add_argument("--top-p", type=number(0, 1), default=0.95, help="nucleus sampling; 1: off (default 0.95)")
     parser.add_argument("--min-p", type=number(0, 1), default=0.0, help="least share of the likeliest; 0: off")
@@ -44,9 +47,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     model, kv = open_model(args, hashes=args.hashes)
     with model:
         loaded = time.perf_counter() - started
+        begins = not prompt and model.tokenizer.add_bos  # nothing is given: BOS is the text's first token
         generation = model.generate(
             prompt,
-            args.max_tokens,
+            max(0, args.max_tokens - 1) if begins else args.max_tokens,
             temperature=args.temperature,
             top_p=args.top_p,
             min_p=args.min_p,
