@@ -45,7 +45,7 @@ lint: setup ## formatters, linters, type checker, generated files
 	.venv/bin/mypy
 	$(PYTHON) build/generate_abi.py --check
 	clang-format-19 --dry-run -Werror $(CORE_SOURCES) $(CORE_HEADERS)
-	npx --no-install eslint web build tests
+	npx --no-install eslint .
 
 format: setup ## rewrite the sources in the house format
 	.venv/bin/ruff format . && .venv/bin/ruff check --fix .

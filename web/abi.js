@@ -956,6 +956,10 @@ export const FUNCTIONS = {
   "i",
   "ep"
  ],
+ "rq_model_keep_logits": [
+  "i",
+  "epi"
+ ],
  "rq_model_logits_rows": [
   "i",
   "p"

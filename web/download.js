@@ -1,6 +1,7 @@
 // download.js: bytes from a URL, a Blob or memory, streamed into a sink (ModelLoader) as they come, so that
 // the file is held once. Knows what goes wrong on the way and says it: error pages, cuts, wrong lengths.
-import { AbortError, DownloadError, FileFormatError, StorageError, UsageError, describeStart, megabytes } from "./errors.js";
+import { AbortError, DownloadError, FileFormatError, StorageError, UsageError } from "./errors.js";
+import { describeStart, megabytes } from "./errors.js";
 import { bytesOf } from "./engine.js";
 
 const GGUF_MAGIC = "GGUF";

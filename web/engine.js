@@ -2,7 +2,7 @@
 // C structs by the generated offsets, and turns negative return codes into typed errors. Synchronous after
 // loading and without dependencies: the same file runs in workers, pages, Node and under Pyodide.
 import { CONSTANTS, FUNCTIONS, STRUCTS } from "./abi.js";
-import { DownloadError, MemoryLimitError, UnsupportedError, UsageError, VersionError } from "./errors.js";
+import { AbortError, DownloadError, MemoryLimitError, UnsupportedError, UsageError, VersionError } from "./errors.js";
 import { describeStart, errorFromCode, megabytes } from "./errors.js";
 import { FEATURES } from "./features.js";
 
@@ -227,7 +227,7 @@ async function fetchModule(url, signal) {
   try {
     response = await fetch(url, { signal });
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (signal?.aborted) throw new AbortError();
     throw moduleError(url, `no answer (${error.message})`);
   }
   if (!response.ok) throw moduleError(url, `status ${response.status}`);

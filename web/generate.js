@@ -23,7 +23,8 @@ import { TextDecoderOfTokens } from "./tokenizer.js";
  * @property {number} tokensPerSecond
  * @property {number | null} timeToFirstToken seconds, null when there was none
  * @property {string} seed
- * @property {"length" | "end" | "stop" | "context" | "abort"} finishReason
+ * @property {"stop" | "length" | "context" | "aborted"} finishReason "stop": an end token or a stop
+ *   text; "length": maxTokens; "context": the context is full
  */
 
 const seconds = () => performance.now() / 1000;
@@ -32,69 +33,62 @@ const seconds = () => performance.now() / 1000;
  * Yields {kind: "prompt", done, total} while the prompt is computed and {kind: "token", id, text} for every
  * token; `text` may be empty where a character or a stop text is unfinished. A last {kind: "rest", text} holds
  * what was held back. Returns the stats, which `model.stats` holds too; closing the generator early is an abort.
- * @param {import("./local_model.js").LocalModel} model @param {string} prompt @param {GenerateOptions} [options]
+ * @param {object} model a LocalModel @param {string} prompt @param {GenerateOptions} [options]
  */
 export function* generate(model, prompt, options = {}) {
   const { maxTokens, stop, sampling } = checkOptions(options);
-  const ids = model.tokenize(prompt, { special: true });
-  if (ids.length === 0) {
-    throw new UsageError("the prompt gives no token to start from", {
-      subject: "prompt", expected: "some text", hint: "this vocabulary has no token for the beginning of a text",
-    });
-  }
+  const ids = promptTokens(model.tokenizer, prompt);
   const started = seconds();
   const stats = (model.stats = {
     promptTokens: ids.length, promptSeconds: 0, tokens: 0, seconds: 0, tokensPerSecond: 0, timeToFirstToken: null,
-    seed: String(sampling.seed), finishReason: "abort",
+    seed: String(sampling.seed), finishReason: null,
   });
-  model.truncate(0);
-  model.startSampler(sampling);
-  model.feed(ids);
-  let waiting;
-  do {
-    waiting = model.step();
-    yield { kind: "prompt", done: ids.length - waiting, total: ids.length };
-  } while (waiting > 0);
-  stats.promptSeconds = seconds() - started;
-
-  const text = new TextDecoderOfTokens(model.tokenizer, false, prompt === "");
-  const scanner = new StopScanner(stop);
-  const decodingStarted = seconds();
-  const limit = Math.min(maxTokens, model.info.context - ids.length);
-  stats.finishReason = limit < maxTokens ? "context" : "length";
-  let finished = limit <= 0;
   try {
-    while (!finished) {
-      const id = model.sample();
-      if (model.tokenizer.isEnd(id)) {
-        stats.finishReason = "end";
-        break;
-      }
-      stats.tokens += 1;
-      stats.timeToFirstToken ??= seconds() - started;
-      const piece = scanner.push(text.push(id));
-      finished = scanner.found || stats.tokens >= limit;
-      if (scanner.found) stats.finishReason = "stop";
-      if (!finished) {
-        model.feed([id]);
+    model.startSampler(sampling);
+    model.truncate(0);
+    model.feed(ids);
+    for (let waiting = ids.length; waiting > 0; ) {
+      waiting = model.step();
+      yield { kind: "prompt", done: ids.length - waiting, total: ids.length };
+    }
+    stats.promptSeconds = seconds() - started;
+
+    const text = new TextDecoderOfTokens(model.tokenizer, false, prompt === "");
+    const scanner = new StopScanner(stop);
+    const decodingStarted = seconds();
+    let reason = maxTokens === 0 ? "length" : null;
+    for (let last = null; reason === null; ) {
+      if (last !== null) {
+        model.feed([last]);
         model.step();
       }
-      updateSpeed(stats, decodingStarted);
-      const reason = stats.finishReason;
-      stats.finishReason = "abort"; // unless whoever drives this comes back
+      const id = (last = model.sample());
+      stats.tokens += 1;
+      const end = model.tokenizer.isEnd(id);
+      const piece = end ? "" : scanner.push(text.push(id));
+      if (end || scanner.found) reason = "stop";
+      else if (stats.tokens >= maxTokens) reason = "length";
+      else if (model.position >= model.info.context) reason = "context";
+      stats.timeToFirstToken ??= seconds() - started;
+      stats.seconds = seconds() - decodingStarted;
+      stats.tokensPerSecond = stats.tokens / Math.max(stats.seconds, 1e-9);
       yield { kind: "token", id, text: piece };
-      stats.finishReason = reason;
     }
-    if (!scanner.found) yield { kind: "rest", text: scanner.push(text.flush()) + scanner.flush() };
+    yield { kind: "rest", text: scanner.push(text.flush()) + scanner.flush() };
+    stats.finishReason = reason;
   } finally {
-    updateSpeed(stats, decodingStarted);
+    stats.finishReason ??= "aborted"; // closed between two steps, or an error
   }
   return stats;
 }
 
-function updateSpeed(stats, since) {
-  stats.seconds = seconds() - since;
-  stats.tokensPerSecond = stats.seconds > 0 ? stats.tokens / stats.seconds : 0;
+function promptTokens(tokenizer, prompt) {
+  const { bos, add_bos: addBos } = tokenizer.info;
+  const ids = [...(addBos && bos >= 0 ? [bos] : []), ...tokenizer.encode(prompt)];
+  if (ids.length > 0) return ids;
+  throw new UsageError("nothing to continue: the prompt is empty and the vocabulary has no token for the beginning", {
+    subject: "prompt", expected: "at least one token", actual: "none", hint: "give a prompt",
+  });
 }
 
 /** Text that may be the beginning of a stop text is held back until that is clear. */

@@ -18,7 +18,7 @@ import { Tokenizer } from "./tokenizer.js";
  * @property {number} [batch] most tokens of a prompt computed in one step
  * @property {boolean} [hashes] keep a hash of the activations after every layer
  * @property {boolean} [scalar] the reference kernels only: slow, for comparison
- * @property {boolean} [verify] check all weights and the recorded SHA-256 sums when loading; default true
+ * @property {boolean} [verify] check all weights and the recorded SHA-256 sums when loading; default false
  */
 
 const SIZE_ERRORS = ["RQ_E_TRUNCATED", "RQ_E_OFFSET"];
@@ -30,7 +30,7 @@ export class ModelLoader {
   constructor(engine, options = {}) {
     this.engine = engine;
     this.options = encodeOptions(options);
-    this.verify = options.verify ?? true;
+    this.verify = options.verify ?? false;
     this._nextAttempt = 0;
     this._pieces = [];
     this._memory = 0;

@@ -3,6 +3,9 @@ import { CONSTANTS as C, STRUCTS } from "./abi.js";
 import { UsageError } from "./errors.js";
 
 const KINDS = { [C.RQ_TOKENIZER_SPM]: "spm", [C.RQ_TOKENIZER_BPE]: "bpe" };
+// as rq_tokenize in ruvq.h says: this many ids any text can give
+const IDS_PER_BYTE = 4;
+const EXTRA_IDS = 5;
 const FIRST_TOKEN_BYTES = 256; // most tokens are shorter; the buffer grows where one isn't
 
 export class Tokenizer {
@@ -47,7 +50,7 @@ export class Tokenizer {
     const flags = (special ? C.RQ_TOKENIZE_SPECIAL : 0) | (parseSpecial ? C.RQ_TOKENIZE_PARSE_SPECIAL : 0);
     const { engine } = this;
     return engine.withText(text, (address, bytes) => {
-      const capacity = 4 * bytes + 5; // what any text can need
+      const capacity = IDS_PER_BYTE * bytes + EXTRA_IDS;
       const scratchBytes = engine.call("rq_tokenize_scratch", bytes);
       return engine.withMemory(capacity * 4, (ids) =>
         engine.withMemory(scratchBytes, (scratch) => {

@@ -59,7 +59,7 @@ class Shape:
 SHAPES = {
     "K": Shape("K", 768, 12, 12, 12, 2048, 32000),
     "M": Shape("M", 576, 30, 9, 3, 1536, 49152),
-    "tiny": Shape("tiny", 64, 2, 4, 2, 172, 512, 256),
+    "tiny": Shape("tiny", 64, 2, 4, 2, 192, 512, 256),
 }
 
 
@@ -113,3 +113,40 @@ def _own_block(format_name: str, rows: int, n: int, rng: np.random.Generator) ->
     else:
         out[:, -2:] = _f16(rng, (rows,), 0.01)
     return out
+
+
+def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> None:
+    """A GGUF file of random weights in one format, embeddings included, tied output, norms in F32."""
+    rng = np.random.default_rng(seed)
+    matrices = [(TensorSpec(name, format_name, (rows, width)), rows, width) for name, rows, width in shape.matrices()]
+    vectors = [(TensorSpec(name, "f32", (width,)), width) for name, width in shape.vectors()]
+    tensors = [
+        (spec, partial(random_rows, format_name, rows, width, rng)) for spec, rows, width in matrices
+    ] + [(spec, partial(np.ones, width, np.float32)) for spec, width in vectors]
+    # a byte-level vocabulary: 256 characters, then names nobody writes
+    tokens = [*_byte_characters(), *(f"<{i}>" for i in range(shape.vocab - 256))]
+    metadata = {
+        "general.name": f"random weights in the shape {shape.name}",
+        "llama.block_count": shape.layers,
+        "llama.context_length": shape.context,
+        "llama.embedding_length": shape.width,
+        "llama.feed_forward_length": shape.ff_width,
+        "llama.attention.head_count": shape.heads,
+        "llama.attention.head_count_kv": shape.kv_heads,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.rope.dimension_count": shape.head_width,
+        "llama.vocab_size": shape.vocab,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [1] * shape.vocab,
+        "tokenizer.ggml.merges": [],
+    }
+    write_gguf(path, "llama", metadata, tensors)
+
+
+def _byte_characters() -> list[str]:
+    """The 256 characters by which byte-level vocabularies write bytes: printable ones stand for themselves."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    return [chr(b) for b in printable] + [chr(256 + i) for i in range(len(others))]

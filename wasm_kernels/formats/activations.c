@@ -10,7 +10,11 @@ void rq_activations_layout(rq_arena *arena, int32_t width, rq_activations *out) 
   uint64_t blocks = (uint64_t)blocks_of(width);
   out->x = NULL;
   out->q = rq_arena_take(arena, blocks * RQ_BLOCK);
-  out->lanes = rq_arena_take(arena, blocks * RQ_BLOCK);
+#if RQ_HAVE_SIMD
+  out->lanes = rq_arena_take(arena, blocks * RQ_LANE_BLOCK_BYTES);
+#else
+  out->lanes = NULL;
+#endif
   out->scale = rq_arena_take(arena, blocks * sizeof(float));
   out->group_sum = rq_arena_take(arena, blocks * RQ_GROUPS * sizeof(int32_t));
   out->width = width;
@@ -44,14 +48,13 @@ static void quantize_block(const float *x, int32_t r, float dx, int8_t *q) {
   }
 }
 
-/* q (r) to lanes (steps, 16) and the sums of the four groups of lanes. */
-static void lane_order(const int8_t *q, int32_t r, int8_t *lanes, int32_t *group_sum) {
-  int32_t steps = rq_block_steps(r);
-  for (int32_t f = 0; f < RQ_GROUPS; f++) group_sum[f] = 0;
-  for (int32_t i = 0; i < r; i++) {
-    int32_t l = i / steps, j = i % steps;
-    lanes[RQ_LANES * j + l] = q[i];
-    group_sum[l / RQ_GROUP_LANES] += q[i];
+/* Sums of q over the four groups of lanes. */
+static void sum_groups(const int8_t *q, int32_t r, int32_t *group_sum) {
+  int32_t group = RQ_GROUP_LANES * rq_block_steps(r); /* weights in a group */
+  for (int32_t f = 0; f < RQ_GROUPS; f++) {
+    int32_t sum = 0, last = rq_min_i32(r, group * (f + 1));
+    for (int32_t i = group * f; i < last; i++) sum += q[i];
+    group_sum[f] = sum;
   }
 }
 
@@ -64,6 +67,29 @@ static int32_t fail_nonfinite(rq_error *error, const float *x, int32_t width) {
   return RQ_E_NONFINITE;
 }
 
+/* q, scale, sums and lanes of one block of r numbers, the largest of which is given. */
+static void quantize_one(rq_activations *out, int32_t block, const float *x, int32_t r, float largest,
+                         int32_t variant) {
+  float dx = largest / 127.0f;
+  int8_t *q = out->q + RQ_BLOCK * (size_t)block;
+  out->scale[block] = dx;
+  if (r < RQ_BLOCK || dx == 0.0f)
+    rq_zero(q, RQ_BLOCK); /* padding is 0; so is a block too small for a scale */
+  if (dx != 0.0f) {
+#if RQ_HAVE_SIMD
+    if (variant == RQ_SIMD)
+      rq_quantize_block_simd(x, r, dx, q);
+    else
+#endif
+      quantize_block(x, r, dx, q);
+  }
+  (void)variant;
+  sum_groups(q, r, out->group_sum + RQ_GROUPS * (size_t)block);
+#if RQ_HAVE_SIMD
+  rq_lanes_simd(q, r, out->lanes + RQ_LANE_BLOCK_BYTES * (size_t)block);
+#endif
+}
+
 int32_t rq_activations_set(rq_error *error, rq_activations *out, const float *x, int32_t width,
                            bool quantized, int32_t variant) {
   out->x = x;
@@ -72,33 +98,9 @@ int32_t rq_activations_set(rq_error *error, rq_activations *out, const float *x,
     int32_t r = rq_min_i32(RQ_BLOCK, width - start);
     uint32_t bits = largest_bits(x + start, r);
     if (bits >= 0x7F800000) return fail_nonfinite(error, x, width);
-    if (!quantized) continue;
     float largest;
     __builtin_memcpy(&largest, &bits, sizeof largest);
-    float dx = largest / 127.0f;
-    int8_t *q = out->q + start, *lanes = out->lanes + start;
-    int32_t *group_sum = out->group_sum + RQ_GROUPS * block;
-    out->scale[block] = dx;
-    if (r < RQ_BLOCK || dx == 0.0f) { /* padding counts as 0; so does a block too small to have a scale */
-      rq_zero(q, RQ_BLOCK);
-      rq_zero(lanes, RQ_BLOCK);
-      rq_zero(group_sum, RQ_GROUPS * sizeof *group_sum);
-    }
-    if (dx == 0.0f) continue;
-#if RQ_HAVE_SIMD
-    if (variant == RQ_SIMD) {
-      rq_quantize_block_simd(x + start, r, dx, q);
-      if (r == RQ_BLOCK) {
-        rq_lane_order_simd(q, lanes, group_sum);
-        continue;
-      }
-      lane_order(q, r, lanes, group_sum);
-      continue;
-    }
-#endif
-    quantize_block(x + start, r, dx, q);
-    lane_order(q, r, lanes, group_sum);
+    if (quantized) quantize_one(out, block, x + start, r, largest, variant);
   }
-  (void)variant;
   return RQ_OK;
 }

@@ -71,8 +71,14 @@ static inline int32_t rq_own_block_bytes(const rq_own *own, int32_t r) {
 extern const int8_t rq_trellis_t3[32], rq_trellis_t2[16];
 extern const float rq_trellis_c3[4], rq_trellis_c2[4];
 
-/* alpha = f32(f16 with the bits a << 7) * 2^-10, exactly. */
-static inline float rq_alpha_of_byte(uint8_t a) { return rq_f16_to_f32((uint16_t)(a << 7)) * 0x1p-10f; }
+/* alpha = f32(f16 with the bits a << 7) * 2^-10, exactly, for a up to 247. */
+static inline float rq_alpha_of_byte(uint8_t a) {
+  if (a < 8) return (float)a * 0x1p-27f; /* zero and the subnormal numbers */
+  uint32_t bits = ((uint32_t)a << 20) + ((uint32_t)(112 - 10) << 23);
+  float alpha;
+  __builtin_memcpy(&alpha, &bits, sizeof alpha);
+  return alpha;
+}
 /* D of the four groups of lanes: alpha * C[k_f] rounded to f32; all +0 where a = 0. */
 void rq_trellis_scales(const float *c /* (4) */, const uint8_t *header /* a, K */, float *d /* (4) */);
 

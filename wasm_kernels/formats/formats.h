@@ -12,7 +12,7 @@ enum { RQ_MAX_WIDTH = 1 << 28 };        /* weights in a row */
 typedef struct rq_activations {
   const float *x;     /* (width) */
   int8_t *q;          /* (blocks, 256) natural order, zero padded */
-  int8_t *lanes;      /* (blocks, 256): (steps, 16) lane order of docs/formats.md, zero padded */
+  int8_t *lanes;      /* (blocks, steps, 16) lane order of docs/formats.md as this build's kernels read it */
   float *scale;       /* (blocks) dx */
   int32_t *group_sum; /* (blocks, 4) sum of q over each group of four lanes */
   int32_t width;

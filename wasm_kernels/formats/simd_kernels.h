@@ -3,7 +3,37 @@
 #ifndef RQ_SIMD_KERNELS_H
 #define RQ_SIMD_KERNELS_H
 #include "blocks.h"
+#include "simd.h"
 
-#define RQ_HAVE_SIMD 0
+#if RQ_HAVE_SIMD
 
+/* Bytes of a block's activations in lanes. */
+enum { RQ_LANE_BLOCK_BYTES = RQ_LANES * RQ_STEP_BYTES };
+
+/* simd_own.c: ruvq's own formats. */
+void rq_own_decode_simd(const rq_own *own, const uint8_t *row, int32_t width, float *out);
+float rq_pi_q3_dot_simd(const uint8_t *row, const rq_activations *a);
+float rq_pi_q2_dot_simd(const uint8_t *row, const rq_activations *a);
+float rq_pi_t3_dot_simd(const uint8_t *row, const rq_activations *a);
+float rq_pi_t2_dot_simd(const uint8_t *row, const rq_activations *a);
+float rq_ternary_dot_simd(const uint8_t *row, const rq_activations *a);
+
+/* simd_foreign.c: floats and Q8_0. */
+void rq_f32_decode_simd(const uint8_t *row, int32_t width, float *out);
+void rq_f16_decode_simd(const uint8_t *row, int32_t width, float *out);
+void rq_bf16_decode_simd(const uint8_t *row, int32_t width, float *out);
+void rq_q8_0_decode_simd(const uint8_t *row, int32_t width, float *out);
+float rq_f32_dot_simd(const uint8_t *row, const rq_activations *a);
+float rq_f16_dot_simd(const uint8_t *row, const rq_activations *a);
+float rq_bf16_dot_simd(const uint8_t *row, const rq_activations *a);
+float rq_q8_0_dot_simd(const uint8_t *row, const rq_activations *a);
+
+/* simd_activations.c: activations and the Hadamard transform. */
+void rq_quantize_block_simd(const float *x, int32_t r, float dx, int8_t *q);
+/* A block's q (256, zero padded), of which r are weights, to lanes. */
+void rq_lanes_simd(const int8_t *q, int32_t r, int8_t *lanes);
+void rq_hadamard_piece_simd(float *x, const float *signs, int32_t size /* 8 or more */, float factor,
+                            bool inverse);
+
+#endif
 #endif

@@ -352,6 +352,9 @@ int32_t rq_model_describe(const void *model, rq_model_info *info);
 int32_t rq_model_feed(rq_error *error, void *model, const int32_t *tokens, int32_t count);
 /* Computes up to batch_tokens of the tokens fed; returns how many still wait. */
 int32_t rq_model_step(rq_error *error, void *model);
+/* Whether the steps that follow keep all logits; `all` needs RQ_MODEL_ALL_LOGITS at open, and it is on then.
+ */
+int32_t rq_model_keep_logits(rq_error *error, void *model, int32_t all);
 /* Tokens of the last step whose logits are kept, and the logits: (tokens, vocab_size). */
 int32_t rq_model_logits_rows(const void *model);
 float *rq_model_logits(void *model);

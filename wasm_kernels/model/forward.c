@@ -112,7 +112,7 @@ static int32_t compute_logits(rq_error *error, rq_model *model, int32_t first, i
 
 /* All rows, or only the last: a prompt's other logits are computed where a hash asks for them. */
 static int32_t output(rq_error *error, rq_model *model, int32_t tokens) {
-  if (model->hyper.flags & RQ_MODEL_ALL_LOGITS) return compute_logits(error, model, 0, tokens);
+  if (model->all_logits) return compute_logits(error, model, 0, tokens);
   if (model->hashes)
     for (int32_t t = 0; t < tokens - 1; t++) {
       int32_t code = compute_logits(error, model, t, 1);

@@ -105,7 +105,7 @@ static int32_t read_sizes(const source *s, rq_hyper *h) {
   rq_model_info *i = &h->info;
   int32_t code;
   if ((code = read_int(s, "block_count", 1, RQ_MAX_LAYERS, -1, &i->layers)) < 0) return code;
-  if ((code = read_int(s, "embedding_length", 1, RQ_MAX_MODEL_WIDTH, -1, &i->width)) < 0) return code;
+  if ((code = read_int(s, "embedding_length", 1, RQ_MAX_EMBEDDING, -1, &i->width)) < 0) return code;
   if ((code = read_int(s, "feed_forward_length", 1, RQ_MAX_FF_WIDTH, -1, &i->ff_width)) < 0) return code;
   if ((code = read_int(s, "context_length", 1, RQ_MAX_CONTEXT, -1, &i->context_trained)) < 0) return code;
   if ((code = read_int(s, "attention.head_count", 1, RQ_MAX_HEADS, -1, &i->heads)) < 0) return code;

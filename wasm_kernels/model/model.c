@@ -85,6 +85,7 @@ static int32_t lay_out(rq_error *error, const rq_gguf *index, const uint8_t *fil
   out->hyper.info.memory_bytes = arena->used;
   out->index = index;
   out->file = file;
+  out->all_logits = (out->hyper.flags & RQ_MODEL_ALL_LOGITS) != 0;
   out->variant = out->hyper.flags & RQ_MODEL_SCALAR ? RQ_SCALAR : RQ_SIMD;
   return RQ_OK;
 }
@@ -201,6 +202,20 @@ int32_t RQ_EXPORT rq_model_step(rq_error *error, void *model) {
   int32_t code = step(error, m);
   rq_fp_leave(saved);
   return code;
+}
+
+int32_t RQ_EXPORT rq_model_keep_logits(rq_error *error, void *model, int32_t all) {
+  rq_model *m = model;
+  if (m->magic != RQ_MODEL_MAGIC) return not_open(error);
+  if (all && !(m->hyper.flags & RQ_MODEL_ALL_LOGITS)) {
+    rq_fail(error, RQ_E_ARGUMENT, "all");
+    rq_expected(error, "a model opened with RQ_MODEL_ALL_LOGITS");
+    rq_actual(error, "one with room for a single row of logits");
+    rq_hint(error, "open the model with that flag");
+    return RQ_E_ARGUMENT;
+  }
+  m->all_logits = all != 0;
+  return RQ_OK;
 }
 
 int32_t RQ_EXPORT rq_model_logits_rows(const void *model) { return ((const rq_model *)model)->logits_rows; }

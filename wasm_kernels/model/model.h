@@ -10,7 +10,7 @@
 /* Limits of what a model may ask for; a file above one of them is refused. */
 enum {
   RQ_MAX_LAYERS = 512,
-  RQ_MAX_MODEL_WIDTH = 65536,
+  RQ_MAX_EMBEDDING = 65536,
   RQ_MAX_HEADS = 1024,
   RQ_MAX_HEAD_WIDTH = 4096,
   RQ_MAX_FF_WIDTH = 1 << 20,
@@ -74,6 +74,7 @@ typedef struct rq_model {
   int32_t *tokens;            /* (context) every token fed, computed or waiting */
   int32_t position;           /* tokens computed */
   int32_t fed;                /* tokens computed and waiting */
+  bool all_logits;            /* keep the logits of every token of a step */
   int32_t logits_rows;        /* rows of `logits` that are valid */
   rq_inputs inputs;
   float *x;                /* (batch, width) the residual stream */

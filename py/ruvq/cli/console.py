@@ -17,31 +17,29 @@ def note(args: argparse.Namespace, text: str) -> None:
 
 
 class Progress:
-    """A tqdm bar on standard error, silent with --quiet; closes itself."""
+    """A tqdm bar on standard error, made when the first step is known; none with --quiet or in a log file."""
 
-    def __init__(self, quiet: bool, total: int | None, unit: str, label: str, *, scale: bool = False) -> None:
+    def __init__(self, quiet: bool, unit: str, label: str, *, scale: bool = False) -> None:
+        self._quiet = quiet
+        self._options = {"unit": unit, "desc": label, "unit_scale": scale}
         self._bar: Any = None
-        if not quiet:
+
+    def to(self, done: int, total: int | None = None, suffix: str = "") -> None:
+        """Moves the bar to `done` of `total`."""
+        if self._quiet:
+            return
+        if self._bar is None:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=total,
-                unit=unit,
-                desc=label,
-                unit_scale=scale,
-                unit_divisor=1000,
-                file=sys.stderr,
-                mininterval=0.2,
-                leave=False,
-                dynamic_ncols=True,
-            )
-
-    def to(self, done: int, suffix: str = "") -> None:
-        """Moves the bar to `done`."""
-        if self._bar is not None:
-            if suffix:
-                self._bar.set_postfix_str(suffix, refresh=False)
-            self._bar.update(done - self._bar.n)
+                total=total, file=sys.stderr, mininterval=0.2, leave=False, dynamic_ncols=True, disable=None,
+                **self._options,
+            )  # fmt: skip
+        if total is not None:
+            self._bar.total = total
+        if suffix:
+            self._bar.set_postfix_str(suffix, refresh=False)
+        self._bar.update(done - self._bar.n)
 
     def __enter__(self) -> Progress:
         return self

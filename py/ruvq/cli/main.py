@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
-import importlib.util
+import io
 import json
 import math
 import os
@@ -128,6 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     _terminate_like_interrupt()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path or character that the terminal can't show
     try:
         command = _command_of(words)
         parser = build_parser(command)

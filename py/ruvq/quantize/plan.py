@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UsageError
-from ..formats import Format, get_format
+from ..gguf.types import TensorType
 from ..sources import TensorInfo
+from .choose import choose_format
 
 FLOATS = ("f32", "f16", "bf16")
 TRELLIS = ("pi-t3", "pi-t2")  # without calibration they go with Hadamard (docs/formats.md)
@@ -97,23 +98,26 @@ def make_plan(
     embeddings: str = "same",
     output_tensor: str = "same",
     fallback: str | None = None,
+    type_ids: str | None = None,
 ) -> Plan:
     """Decides each tensor's format. UsageError where a width doesn't fit and no fallback was chosen."""
     if incoherence not in INCOHERENCE:
         raise UsageError(
             "unknown kind of incoherence", subject="incoherence", expected=", ".join(INCOHERENCE), actual=incoherence
         )
-    main = get_format(format)
+    if type_ids not in (None, "ruvllm"):
+        raise UsageError("unknown type ids", subject="type_ids", expected="ruvllm", actual=str(type_ids))
+    main, floats = _typed(format, type_ids), choose_format("f32")
     chosen = {
-        _EMBEDDING: main if embeddings == "same" else get_format(embeddings),
-        _OUTPUT: main if output_tensor == "same" else get_format(output_tensor),
+        _EMBEDDING: main if embeddings == "same" else _typed(embeddings, type_ids),
+        _OUTPUT: main if output_tensor == "same" else _typed(output_tensor, type_ids),
     }
-    second = get_format(fallback) if fallback else None
+    second = choose_format(fallback) if fallback else None
     planned, misfits = [], []
     for tensor in tensors:
-        wanted = chosen.get(tensor.name, main) if len(tensor.shape) > 1 else get_format("f32")
-        if wanted.row_bytes_or_none(tensor.width) is None:
-            if second is None or second.row_bytes_or_none(tensor.width) is None:
+        wanted = chosen.get(tensor.name, main) if len(tensor.shape) > 1 else floats
+        if not _fits(wanted, tensor.width):
+            if second is None or not _fits(second, tensor.width):
                 misfits.append((tensor, wanted))
                 continue
             wanted = second
@@ -123,7 +127,22 @@ def make_plan(
     return Plan(main.name, tuple(planned))
 
 
-def _planned(tensor: TensorInfo, format: Format, incoherence: str) -> PlannedTensor:
+def _typed(name: str, type_ids: str | None) -> TensorType:
+    """The format of a name, under ruvllm's type ids where these are asked for and exist."""
+    format = choose_format(name)
+    if type_ids == "ruvllm" and format.name in ("pi-q3", "pi-q2"):
+        return choose_format(format.name + "-ruvllm")
+    return format
+
+
+def _fits(format: TensorType, width: int) -> bool:
+    try:
+        return format.row_bytes(width) > 0
+    except UsageError:
+        return False
+
+
+def _planned(tensor: TensorInfo, format: TensorType, incoherence: str) -> PlannedTensor:
     is_matrix, is_float = len(tensor.shape) > 1, format.name in FLOATS
     auto = incoherence == "auto" and format.name in TRELLIS
     return PlannedTensor(
@@ -137,7 +156,7 @@ def _planned(tensor: TensorInfo, format: Format, incoherence: str) -> PlannedTen
     )
 
 
-def _misfit(misfits: list[tuple[TensorInfo, Format]], fallback: str | None) -> UsageError:
+def _misfit(misfits: list[tuple[TensorInfo, TensorType]], fallback: str | None) -> UsageError:
     widths = sorted({t.width for t, _ in misfits})
     names = [f"{t.name} (width {t.width})" for t, _ in misfits]
     format = misfits[0][1]

@@ -93,6 +93,7 @@ class Source:
         tokenizer: Any = None,
         metadata: Mapping[str, Any] | None = None,
         notes: list[str] | None = None,
+        files: list[Path] | None = None,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
@@ -103,6 +104,7 @@ class Source:
         self.tokenizer = tokenizer
         self.extra_metadata = dict(metadata or {})
         self.notes = notes or []
+        self.files = files or [path]  # that hold the weights
         self._close = close
 
     @property

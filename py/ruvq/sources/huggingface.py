@@ -270,5 +270,6 @@ def open_huggingface(
         tensors=tensors,
         tokenizer=tokenizer,
         notes=notes,
+        files=files,
         close=close,
     )

@@ -111,7 +111,7 @@ class LlamaParameters:
             yield "llama.attention.key_length", "u32", self.head_width
             yield "llama.attention.value_length", "u32", self.head_width
         if self.rope_scaling is not None and self.rope_scaling.kind == "linear":
-            yield "llama.rope.scaling.type", "str", "linear"
+            yield "llama.rope.scaling.type", "string", "linear"
             yield "llama.rope.scaling.factor", "f32", self.rope_scaling.factor
 
 

@@ -1,0 +1,62 @@
+"""Opening a model for the commands that run one: checks first, then options."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from .console import whole
+from .files import check_memory, existing_gguf
+
+if TYPE_CHECKING:
+    from ..gguf import GGUFFile
+    from ..runtime.model import Model
+
+FLOATS = ("f32", "f16", "bf16")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The file and the flags that decide how it is opened."""
+    parser.add_argument("file", help="a GGUF file on this machine")
+    parser.add_argument(
+        "--kv", default="auto", choices=("auto", "f16", "f32"),
+        help="numbers of the KV cache (auto: f32 where all weights are floats, otherwise f16)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--context", type=whole(2, 1 << 24), help="tokens of context (default: the model's, 4096 at most)"
+    )
+
+
+def choose_kv(file: GGUFFile, kv: str) -> str:
+    """What `auto` stands for: a float model is run as exactly as it can be."""
+    if kv != "auto":
+        return kv
+    return "f32" if all(t.format in FLOATS for t in file.tensors) else "f16"
+
+
+def open_model(args: argparse.Namespace, *, hashes: bool = False) -> tuple[Model, str]:
+    """The model and its kind of KV cache. MemoryLimitError before anything large is touched."""
+    from ..gguf import GGUFFile
+    from ..runtime.model import Model
+
+    path = existing_gguf(args.file)
+    with GGUFFile.open(path) as file:
+        kv = choose_kv(file, args.kv)
+        check_memory(path, _memory_of(file, args.context, kv))
+    return Model.open(path, context=args.context, kv=kv, hashes=hashes), kv
+
+
+def _memory_of(file: GGUFFile, context: int | None, kv: str) -> int:
+    """Bytes that the engine takes beside the file: KV cache, activations, tables."""
+    from .. import core
+    from ..core import CONSTANTS, structs
+
+    backend = core.get()
+    flags = CONSTANTS["RQ_MODEL_KV_F32"] if kv == "f32" else 0
+    options = structs.pack(
+        "rq_model_options", context_tokens=context or 0, flags=flags | CONSTANTS["RQ_MODEL_ALL_LOGITS"]
+    )
+    with backend.alloc(len(options)) as given, backend.alloc(8) as out:
+        backend.write(given.address, options)
+        backend.call("rq_model_measure", file.index_address, file.data_address, given.address, out.address)
+        return int.from_bytes(backend.read(out.address, 8), "little")

@@ -1,0 +1,447 @@
+"""A float model in, a GGUF file out: the plan first, then the work, then a report.
+
+Tensors stream through in chunks of rows; the float model is never in memory as a whole. The file takes
+its name only when it is complete and verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import math
+import os
+import shutil
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import StorageError, UsageError
+from ..gguf.recipe import Recipe, timestamp_now
+from ..gguf.types import TensorSpec, by_name
+from ..gguf.values import Typed
+from ..gguf.writer import GGUFWriter
+from ..sources import Source, open_source
+from .choose import choose_format
+from .plan import Plan, PlannedTensor, file_type, make_plan
+from .rows import SCALE_RULES, EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
+
+HEADER_RESERVE = 1 << 20  # bytes beside tensor data and vocabulary that the space check allows for
+STALE_SECONDS = 3600  # a temporary file untouched for so long was left by a killed process
+_WITH_K = ("pi-q3", "pi-q2", "pi-ternary")
+_DEFAULT_K = {"pi-q3": 4, "pi-q2": 3, "pi-ternary": 4}
+
+Progress = Callable[["Step"], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far the work is: bytes of output, of all tensors."""
+
+    tensor: str
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass
+class TensorReport:
+    """What became of one tensor. `mse` and `snr_db` compare with the source's floats."""
+
+    name: str
+    format: str
+    shape: tuple[int, ...]
+    hadamard: bool
+    bits: float
+    nominal_bits: float
+    nbytes: int
+    seconds: float = 0.0
+    squares: float = 0.0  # sum of w^2
+    squared_error: float = 0.0  # sum of (w - decoded)^2
+
+    @property
+    def mse(self) -> float:
+        """Mean squared error of a weight."""
+        return self.squared_error / math.prod(self.shape)
+
+    @property
+    def snr_db(self) -> float:
+        """Signal to noise ratio; infinite where nothing was lost."""
+        return snr_db(self.squares, self.squared_error)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`; `bpw` is actual. An infinite SNR (no error) becomes null."""
+        return {
+            "name": self.name,
+            "format": self.format,
+            "shape": list(self.shape),
+            "hadamard": self.hadamard,
+            "bpw": self.bits,
+            "bpw_nominal": self.nominal_bits,
+            "bytes": self.nbytes,
+            "mse": self.mse,
+            "snr_db": self.snr_db if math.isfinite(self.snr_db) else None,
+            "seconds": round(self.seconds, 4),
+        }
+
+
+@dataclass
+class Report:
+    """The result of `quantize_model`.
+
+    `bits_per_weight` is nominal, of the weight matrices at full blocks; `bits_per_weight_actual` is all
+    tensor bytes over all weights, norms included.
+    """
+
+    output: Path
+    format: str
+    source: str
+    parameters: int
+    file_bytes: int
+    tensor_bytes: int
+    bits_per_weight: float
+    bits_per_weight_actual: float
+    incoherence: str
+    seed: int | None
+    mse: float
+    snr_db: float
+    seconds: float
+    tensors: list[TensorReport] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        out = {k: v for k, v in self.__dict__.items() if k not in ("tensors", "output")}
+        out["output"] = str(self.output)
+        out["seconds"] = round(self.seconds, 3)
+        out["snr_db"] = self.snr_db if math.isfinite(self.snr_db) else None
+        out["tensors"] = [t.as_dict() for t in self.tensors]
+        return out
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        snr = f"{self.snr_db:.2f} dB SNR" if math.isfinite(self.snr_db) else "exact"
+        speed = self.parameters / max(self.seconds, 1e-9) / 1e6
+        return (
+            f"{self.output}: {self.file_bytes:,} bytes, {self.format}, {self.parameters:,} weights\n"
+            f"bits per weight: {self.bits_per_weight:.4g} nominal, {self.bits_per_weight_actual:.4g} actual; "
+            f"{snr}; {self.seconds:.1f} s ({speed:.2f} M weights/s)"
+        )
+
+
+def quantize_model(
+    input: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    format: str = "pi-t3",
+    *,
+    incoherence: str = "auto",
+    seed: int = 0,
+    tokenizer: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
+    embeddings: str = "same",
+    output_tensor: str = "same",
+    fallback: str | None = None,
+    k: int | None = None,
+    scale: str | None = None,
+    threads: int | None = None,
+    progress: bool | Progress = True,
+    type_ids: str | None = None,
+    timestamp: str | None = None,
+    allow_requantize: bool = False,
+    overwrite: bool = False,
+    command: str | None = None,
+    on_plan: Callable[[Plan, Source], None] | None = None,
+) -> Report:
+    """Converts a float model to a GGUF file.
+
+    `input`: what `open_source` reads. `format`: a name of docs/formats.md. `incoherence`: "hadamard",
+    "none", or "auto" (hadamard for the trellis formats). `seed`: of the transform's signs. `embeddings`,
+    `output_tensor`: another format for these tensors. `fallback`: the format for tensors whose width the
+    main one can't hold. `k`, `scale`: see the encoders. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under
+    type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`: a bar, or a function
+    that is called with a Step. `on_plan` sees the plan before anything is written.
+
+    Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, DataError; nothing is left
+    behind then.
+    """
+    started = time.perf_counter()
+    target = Path(output)
+    options = _options(k, scale)
+    if not 0 <= seed < 1 << 64:
+        raise UsageError("the seed must fit 64 bits", subject="seed", expected="0 to 2^64 - 1", actual=str(seed))
+    for name in (format, *(n for n in (embeddings, output_tensor) if n != "same"), *([fallback] if fallback else [])):
+        choose_format(name)  # a mistyped name is the first thing to hear of
+    threads = _threads(threads)
+    _check_target(target, Path(input), overwrite)
+    with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as source:  # type: ignore[arg-type]
+        plan = make_plan(
+            source.tensors.values(),
+            format,
+            incoherence=incoherence,
+            embeddings=embeddings,
+            output_tensor=output_tensor,
+            fallback=fallback,
+            type_ids=type_ids,
+        )
+        metadata = _metadata(source, plan, seed, options)
+        _check_space(target, plan)
+        if on_plan is not None:
+            on_plan(plan, source)
+        recipe = _recipe(source, plan, seed, options, command, timestamp)
+        with _reporter(progress) as report_step:
+            results = _write(source, plan, target, metadata, recipe, options, seed, threads, report_step)
+        return _report(source, plan, results, target, seed, time.perf_counter() - started)
+
+
+def _options(k: int | None, scale: str | None) -> EncodeOptions:
+    if k is not None and k not in (2, 3, 4, 5):
+        raise UsageError("k is the divisor of pi", subject="k", expected="2, 3, 4 or 5", actual=str(k))
+    if scale is not None and scale not in SCALE_RULES:
+        raise UsageError("unknown scale rule", subject="scale", expected=", ".join(SCALE_RULES), actual=scale)
+    return EncodeOptions(k or 0, scale or "default")
+
+
+def _threads(threads: int | None) -> int:
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not 1 <= threads <= 1024:
+        raise UsageError("unusable number of threads", subject="threads", expected="1 to 1024", actual=str(threads))
+    return threads
+
+
+def _check_target(target: Path, input: Path, overwrite: bool) -> None:
+    """Refuses what can't become the output, before any work."""
+    if target.is_dir():
+        raise StorageError("the output is a folder", subject=str(target), expected="a file name", actual="a folder")
+    if not target.parent.is_dir():
+        raise StorageError(
+            "the output's folder doesn't exist",
+            subject=str(target),
+            expected=f"an existing folder {target.parent}",
+            actual="none",
+            hint="make it first",
+        )
+    if target.exists() and input.exists() and target.samefile(input):
+        raise UsageError("input and output are the same file", subject=str(target), hint="choose another --output")
+    if target.exists() and not overwrite:
+        raise StorageError(
+            "the output exists already",
+            subject=str(target),
+            expected="a new file name",
+            actual=f"a file of {target.stat().st_size:,} bytes",
+            hint="choose another --output, or replace it with --force",
+        )
+    if not os.access(target.parent, os.W_OK):
+        raise StorageError("the output's folder can't be written", subject=str(target.parent), hint="check its permissions")
+
+
+def _check_space(target: Path, plan: Plan) -> None:
+    needed = plan.nbytes + 64 * len(plan.tensors) + HEADER_RESERVE
+    free = shutil.disk_usage(target.parent).free
+    if needed > free:
+        error = StorageError(
+            "not enough space on the disk",
+            subject=str(target.parent),
+            expected=f"{needed:,} bytes free",
+            actual=f"{free:,} bytes",
+            hint="free some space, write elsewhere, or choose a format of fewer bits",
+        )
+        error.errno = errno.ENOSPC
+        raise error
+
+
+def _remove_stale(target: Path) -> None:
+    """Temporary files that a killed run left for the same output."""
+    for path in target.parent.glob(f".{glob_escape(target.name)}.*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink()
+
+
+def glob_escape(name: str) -> str:
+    """A file name for use in a glob pattern."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _metadata(source: Source, plan: Plan, seed: int, options: EncodeOptions) -> dict[str, Any]:
+    """Everything that describes the model, in the order in which llama.cpp's converters write it."""
+    out: dict[str, Any] = {"general.type": "model", "general.name": source.name}
+    out |= source.extra_metadata
+    bytes_of: dict[str, int] = {}
+    for tensor in plan.tensors:
+        bytes_of[tensor.format] = bytes_of.get(tensor.format, 0) + tensor.nbytes
+    number = file_type(bytes_of)
+    if number is not None:
+        out["general.file_type"] = Typed(number, "u32")
+    out["general.quantization_version"] = Typed(2, "u32")
+    for key, kind, value in source.parameters.metadata():
+        out[key] = Typed(value, kind)
+    if source.tokenizer is not None:
+        out |= {key: _stored(value) for key, value in source.tokenizer.metadata().items()}
+    if plan.hadamard_tensors:
+        out["ruvq.hadamard.seed"] = Typed(seed, "u64")
+        out["ruvq.hadamard.generator"] = "splitmix64"
+        out["ruvq.hadamard.cut"] = "greedy-256"
+        out["ruvq.hadamard.tensors"] = plan.hadamard_tensors
+    own = [t for t in plan.tensors if by_name()[t.format].own]
+    if any(t.format in _WITH_K for t in own):
+        values = [(options.k or _DEFAULT_K[t.format]) if t.format in _WITH_K else 0 for t in own]
+        out["ruvq.tensor.k"] = Typed(values, "u32")
+    return out
+
+
+def _stored(value: Any) -> Any:
+    """Arrays of the array module as the writer takes them."""
+    if isinstance(value, array):
+        return Typed(value.tolist(), {"i": "i32", "f": "f32"}[value.typecode])
+    return value
+
+
+def _recipe(
+    source: Source, plan: Plan, seed: int, options: EncodeOptions, command: str | None, timestamp: str | None
+) -> Recipe:
+    import numpy
+
+    chosen = {
+        "format": plan.format,
+        "source_kind": source.kind,
+        "hadamard": bool(plan.hadamard_tensors),
+        "k": options.k,
+        "scale": options.scale,
+        "formats": sorted({t.format for t in plan.tensors}),
+    }
+    return Recipe(
+        command=command or "ruvq.quantize_model",
+        seed=seed,
+        source=f"{source.path.name} sha256 {source_digest(source)}",
+        timestamp=timestamp if timestamp is not None else timestamp_now(),
+        versions={"python": sys.version.split()[0], "numpy": numpy.__version__},
+        options=chosen,
+    )
+
+
+def source_digest(source: Source) -> str:
+    """SHA-256 over the source's weight files, in order."""
+    sha = hashlib.sha256()
+    for path in source.files:
+        with open(path, "rb") as file:
+            while piece := file.read(1 << 20):
+                sha.update(piece)
+    return sha.hexdigest()
+
+
+@contextlib.contextmanager
+def _reporter(progress: bool | Progress) -> Iterator[Progress]:
+    """A function that takes Steps: the caller's own, a tqdm bar on standard error, or none."""
+    if callable(progress):
+        yield progress
+    elif not progress:
+        yield lambda step: None
+    else:
+        from tqdm import tqdm
+
+        with tqdm(unit="B", unit_scale=True, desc="quantize", leave=False, dynamic_ncols=True) as bar:
+
+            def show(step: Step) -> None:
+                bar.total = step.bytes_total
+                bar.set_postfix_str(step.tensor, refresh=False)
+                bar.update(step.bytes_done - bar.n)
+
+            yield show
+
+
+def _write(
+    source: Source,
+    plan: Plan,
+    target: Path,
+    metadata: Mapping[str, Any],
+    recipe: Recipe,
+    options: EncodeOptions,
+    seed: int,
+    threads: int,
+    step: Progress,
+) -> list[TensorReport]:
+    _remove_stale(target)
+    specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
+    results: list[TensorReport] = []
+    done = 0
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ruvq-encode")
+    try:
+        with GGUFWriter(target, source.architecture, metadata, specs, recipe=recipe) as writer:
+            for planned in plan.tensors:
+                result, pieces = _encode(source, planned, options, seed, pool, 2 * threads)
+
+                def counted(pieces: Iterator[memoryview] = pieces, name: str = planned.name) -> Iterator[memoryview]:
+                    nonlocal done
+                    for piece in pieces:
+                        yield piece
+                        done += piece.nbytes
+                        step(Step(name, done, plan.nbytes))
+
+                started = time.perf_counter()
+                writer.write(planned.name, counted())
+                result.seconds = time.perf_counter() - started
+                results.append(result)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return results
+
+
+def _encode(
+    source: Source, planned: PlannedTensor, options: EncodeOptions, seed: int, pool: ThreadPoolExecutor, ahead: int
+) -> tuple[TensorReport, Iterator[memoryview]]:
+    """The report to be filled in, and the tensor's bytes, made as they are taken."""
+    tensor = source.tensors[planned.name]
+    used = options if planned.is_matrix else EncodeOptions()
+    encoder = RowEncoder(by_name()[planned.format], tensor.width, used, seed if planned.hadamard else None)
+    report = TensorReport(
+        planned.name,
+        planned.format,
+        planned.shape,
+        planned.hadamard,
+        planned.bits,
+        planned.nominal_bits,
+        planned.nbytes,
+    )
+
+    def add(chunk: EncodedRows) -> None:
+        report.squares += chunk.squares
+        report.squared_error += chunk.squared_error
+
+    chunks = tensor.chunks(chunk_rows(tensor.width))
+    return report, encode_in_order(encoder, chunks, pool, ahead, planned.name, add)
+
+
+def snr_db(squares: float, squared_error: float) -> float:
+    """Signal to noise ratio in dB; infinite without an error."""
+    if squared_error <= 0:
+        return math.inf
+    return 10 * math.log10(squares / squared_error) if squares > 0 else -math.inf
+
+
+def _report(
+    source: Source, plan: Plan, results: list[TensorReport], target: Path, seed: int, seconds: float
+) -> Report:
+    errors = sum(r.squared_error for r in results)
+    squares = sum(r.squares for r in results)
+    return Report(
+        output=target,
+        format=plan.format,
+        source=source.kind,
+        parameters=plan.weights,
+        file_bytes=target.stat().st_size,
+        tensor_bytes=plan.nbytes,
+        bits_per_weight=plan.nominal_bits,
+        bits_per_weight_actual=plan.actual_bits,
+        incoherence="hadamard" if plan.hadamard_tensors else "none",
+        seed=seed if plan.hadamard_tensors else None,
+        mse=errors / plan.weights,
+        snr_db=snr_db(squares, errors),
+        seconds=seconds,
+        tensors=results,
+        notes=source.notes,
+    )

@@ -1,0 +1,254 @@
+"""The core's model as an object: memory, options, feeding tokens, logits, sampling. No text here.
+
+Every call is short (one step of at most `batch_tokens` tokens), so that a caller can stop between two.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .. import core
+from ..core import CONSTANTS, Allocation, structs
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..gguf import GGUFFile
+
+__all__ = ["Engine", "ModelInfo", "Sampling"]
+
+_KV_FLAGS = {"f16": 0, "f32": CONSTANTS["RQ_MODEL_KV_F32"]}
+_INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is. Widths in weights, sizes in bytes."""
+
+    architecture: str
+    name: str
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    ff_width: int
+    context_trained: int
+    context_tokens: int
+    batch_tokens: int
+    rope_width: int
+    rope_neox: int
+    tied_output: int
+    hadamard_tensors: int
+    rope_base: float
+    rope_scale: float
+    rms_epsilon: float
+    weight_bytes: int
+    kv_bytes: int
+    memory_bytes: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn: temperature first (0: greedy), then the `top_k` best (0: all), then the shortest
+    run of the best that reaches `top_p` (1: all), then those of at least `min_p` times the best (0: all).
+    The same seed gives the same tokens on every host; None draws a seed, which is then in `seed`."""
+
+    temperature: float = 0.8
+    top_p: float = 0.95
+    min_p: float = 0.0
+    top_k: int = 0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        seed = secrets.randbits(64) if self.seed is None else self.seed
+        if not 0 <= seed < 2**64:
+            raise UsageError(
+                "the seed is out of range", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
+            )
+        if not 0 <= self.top_k <= _INT32_MAX:
+            raise UsageError(
+                "top_k is out of range", subject="top_k", expected="0 or more", actual=str(self.top_k)
+            )
+        object.__setattr__(self, "seed", seed)
+
+
+class Engine:
+    """A model opened in the core. `file` must stay open as long as it is used."""
+
+    def __init__(
+        self,
+        file: GGUFFile,
+        *,
+        context: int | None = None,
+        batch: int | None = None,
+        kv: str = "f16",
+        hashes: bool = False,
+        scalar: bool = False,
+    ) -> None:
+        """Raises ModelError, FileFormatError and UsageError as the model and the options deserve, and
+        MemoryLimitError when there is no memory for weights' companions and the KV cache."""
+        if kv not in _KV_FLAGS:
+            raise UsageError("unknown kind of KV cache", subject="kv", expected="f16 or f32", actual=str(kv))
+        self._core = core.get()
+        self.keeps_hashes = hashes
+        flags = CONSTANTS["RQ_MODEL_ALL_LOGITS"] | _KV_FLAGS[kv]
+        flags |= CONSTANTS["RQ_MODEL_HASHES"] if hashes else 0
+        flags |= CONSTANTS["RQ_MODEL_SCALAR"] if scalar else 0
+        options = structs.pack(
+            "rq_model_options",
+            context_tokens=_checked("context", context),
+            batch_tokens=_checked("batch", batch),
+            flags=flags,
+        )
+        self._memory = self._open(file, options)
+        self.info = self._describe(file)
+        self._small: list[Allocation] = []
+        self._tokens = self._take(4 * self.info.context_tokens)
+        self._scratch = self._take(self._core.call("rq_sample_scratch", self.info.vocab_size))
+        self._sampler = self._take(structs.size("rq_sampler"))
+        self._number = self._take(4)
+        self.keep_all_logits(False)
+
+    def _take(self, nbytes: int) -> Allocation:
+        allocation = self._core.alloc(nbytes)
+        self._small.append(allocation)
+        return allocation
+
+    def _open(self, file: GGUFFile, options: bytes) -> Allocation:
+        backend = self._core
+        with backend.alloc(len(options)) as given, backend.alloc(8) as number:
+            backend.write(given.address, options)
+            where = (file.index_address, file.data_address, given.address)
+            backend.call("rq_model_measure", *where, number.address)
+            memory = backend.alloc(int.from_bytes(backend.read(number.address, 8), "little"))
+            try:
+                backend.call("rq_model_open", *where, memory.address, memory.end)
+            except BaseException:
+                memory.free()
+                raise
+        return memory
+
+    def _describe(self, file: GGUFFile) -> ModelInfo:
+        with self._core.alloc(structs.size("rq_model_info")) as out:
+            self._core.call("rq_model_describe", self._memory.address, out.address)
+            fields = structs.unpack("rq_model_info", self._core.read(out.address, out.nbytes))
+        del fields["reserved"]
+        name = file.metadata.get("general.name", "")
+        return ModelInfo(architecture=file.architecture, name=name if isinstance(name, str) else "", **fields)
+
+    # ---- computing ----
+
+    @property
+    def position(self) -> int:
+        """Tokens computed so far."""
+        return self._core.raw("rq_model_position", self._memory.address)
+
+    def feed(self, tokens: Sequence[int]) -> None:
+        """Appends tokens to those that wait. UsageError (id outside the vocabulary), ContextFullError."""
+        if len(tokens) > self.info.context_tokens:  # more than `_tokens` holds: let the core word the refusal
+            self._core.call("rq_model_feed", self._memory.address, self._tokens.address, len(tokens))
+        packed = b"".join(_checked_id(t, self.info.vocab_size).to_bytes(4, "little") for t in tokens)
+        self._core.write(self._tokens.address, packed or bytes(4))
+        self._core.call("rq_model_feed", self._memory.address, self._tokens.address, len(tokens))
+
+    def step(self) -> int:
+        """Computes up to `batch_tokens` of the waiting tokens; how many still wait. DataError on NaN."""
+        return self._core.call("rq_model_step", self._memory.address)
+
+    def truncate(self, position: int) -> None:
+        """Forgets all tokens from `position` on, waiting ones too."""
+        self._core.call("rq_model_truncate", self._memory.address, position)
+
+    def keep_all_logits(self, every: bool) -> None:
+        """Whether a step keeps the logits of each of its tokens, or only of the last token of all."""
+        self._core.call("rq_model_keep_logits", self._memory.address, int(every))
+
+    # ---- results ----
+
+    @property
+    def logits_rows(self) -> int:
+        """Tokens of the last step whose logits are there."""
+        return self._core.raw("rq_model_logits_rows", self._memory.address)
+
+    def _row(self, row: int) -> int:
+        address = self._core.raw("rq_model_logits", self._memory.address)
+        return address + 4 * self.info.vocab_size * (self.logits_rows - 1 if row < 0 else row)
+
+    def logits(self) -> bytes:
+        """float32 (logits_rows, vocab_size) of the last step, as bytes."""
+        return self._core.read(self._row(0), 4 * self.info.vocab_size * self.logits_rows)
+
+    def log_probability(self, token: int, row: int = -1) -> float:
+        """Natural logarithm of the probability of `token` after the last step's token `row`."""
+        where = (self._row(row), self.info.vocab_size, token, self._number.address)
+        self._core.call("rq_log_probability", *where)
+        return memoryview(self._core.read(self._number.address, 4)).cast("f")[0]
+
+    def start_sampling(self, sampling: Sampling) -> None:
+        """Sets the sampler's options and its generator to the seed. UsageError for options out of range."""
+        seed = sampling.seed or 0
+        self._core.call(
+            "rq_sampler_init",
+            self._sampler.address,
+            seed & 0xFFFFFFFF,
+            seed >> 32,
+            float(sampling.temperature),
+            float(sampling.top_p),
+            float(sampling.min_p),
+            sampling.top_k,
+        )
+
+    def sample(self) -> int:
+        """A token drawn from the last token's logits."""
+        scratch = self._scratch
+        where = (self._sampler.address, self._row(-1), self.info.vocab_size, scratch.address, scratch.end)
+        return self._core.call("rq_sample", *where)
+
+    def hashes(self) -> list[int]:
+        """Hashes (layers + 2): after the embedding, after each layer, of the logits; of all tokens so far."""
+        if not self.keeps_hashes:
+            raise UsageError("the model keeps no hashes", hint="open it with hashes=True")
+        address = self._core.raw("rq_model_hashes", self._memory.address)
+        return memoryview(self._core.read(address, 4 * (self.info.layers + 2))).cast("I").tolist()
+
+    def close(self) -> None:
+        """Gives all memory back. May be called twice."""
+        for allocation in (*self._small, self._memory):
+            allocation.free()
+        self._small = []
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _checked(name: str, value: int | None) -> int:
+    """An option for the core, where 0 means its default."""
+    if value is None:
+        return 0
+    if not 1 <= value <= _INT32_MAX:
+        raise UsageError("an option is out of range", subject=name, expected="1 or more", actual=str(value))
+    return value
+
+
+def _checked_id(token: Any, vocab_size: int) -> int:
+    value = int(token)
+    if not 0 <= value < vocab_size:
+        raise UsageError(
+            "a token id is outside the vocabulary",
+            expected=f"0 to {vocab_size - 1}",
+            actual=str(value),
+            hint="use the tokenizer of the same file",
+            code="RQ_E_TOKEN",
+        )
+    return value

@@ -1,0 +1,321 @@
+"""ruvq.Model: a GGUF file that generates text.
+
+    with ruvq.Model.open("model.gguf") as model:
+        for piece in model.generate("Once upon a time", max_tokens=100, seed=1):
+            print(piece, end="", flush=True)
+
+Needs neither NumPy nor cffi in Pyodide. One model is used by one thread at a time; several models may
+run in several threads.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from .. import core
+from ..errors import UsageError
+from ..gguf import GGUFFile
+from .engine import Engine, ModelInfo, Sampling
+from .generation import Generation, Stats, check_prompt
+from .tokenizer import Tokenizer
+
+__all__ = ["Generation", "Model", "ModelInfo", "Perplexity", "Sampling", "Stats"]
+
+EVAL_WINDOW = 256  # tokens, BOS included (docs/formats.md, "Eval protocol")
+DOCUMENT_END = "<|endoftext|>"
+
+
+class Perplexity(float):
+    """exp of the mean negative log-likelihood, with `stderr` (over windows), `tokens` and `windows`."""
+
+    stderr: float
+    tokens: int
+    windows: int
+
+    @classmethod
+    def of(cls, windows: Sequence[Sequence[float]]) -> Perplexity:
+        """From the log-probabilities of each window."""
+        used = [w for w in windows if w]
+        tokens = sum(len(w) for w in used)
+        if tokens == 0:
+            raise UsageError(
+                "nothing to predict", subject="text", expected="at least one token", actual="none"
+            )
+        losses = [-math.fsum(w) for w in used]
+        mean = math.fsum(losses) / tokens
+        value = cls(math.exp(mean))
+        spread = math.fsum((loss - mean * len(w)) ** 2 for loss, w in zip(losses, used, strict=True))
+        factor = len(used) / (len(used) - 1) if len(used) > 1 else math.nan
+        value.stderr = float(value) * math.sqrt(factor * spread) / tokens
+        value.tokens = tokens
+        value.windows = len(used)
+        return value
+
+
+class Model:
+    """An open model. Use it in a `with`, or `close()` it.
+
+    Attributes: `info` (ModelInfo), `tokenizer` (Tokenizer), `last` (the last Generation, or None).
+    """
+
+    def __init__(self, file: GGUFFile, engine: Engine) -> None:
+        """Takes over both; `Model.open` makes them."""
+        self._file: GGUFFile | None = file
+        self._engine: Engine | None = engine
+        self._header = bytes(core.get().read(file.data_address, min(file.header["data_start"], file.nbytes)))
+        self._nbytes = file.nbytes
+        self._tokenizer: Tokenizer | None = None
+        self._history: list[int] = []  # tokens the engine has computed or is about to
+        self.info: ModelInfo = engine.info
+        self.last: Generation | None = None
+
+    @classmethod
+    def open(
+        cls,
+        source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO,
+        *,
+        context: int | None = None,
+        kv: str = "f16",
+        hashes: bool = False,
+        verify: bool = False,
+        batch: int | None = None,
+        scalar: bool = False,
+    ) -> Model:
+        """Opens a path (mapped, not read, on the desktop), the bytes of a file, or a binary file object.
+
+        `context`: most tokens of prompt and answer together; None: what the model was trained for, at
+        most 4096. `kv`: the KV cache's numbers, "f16" or "f32". `hashes`: keep a hash of the activations
+        after every layer. `verify`: check all weights and recorded digests first. `batch`: prompt tokens
+        of one step. `scalar`: the plain kernels (slow; the results are the same).
+        Raises StorageError, FileFormatError, VersionError, IntegrityError, DataError, ModelError, UsageError,
+        MemoryLimitError.
+        """
+        file = GGUFFile.open(source)
+        try:
+            if verify:
+                file.verify().raise_first()
+            engine = Engine(file, context=context, kv=kv, hashes=hashes, batch=batch, scalar=scalar)
+            return cls(file, engine)
+        except BaseException:
+            file.close()
+            raise
+
+    @classmethod
+    async def fetch(cls, url: str, **options: Any) -> Any:
+        """In Pyodide: downloads a model straight into the memory of an engine in a worker of the page.
+
+        Options: `progress` (called with phase, bytes so far, and bytes in all or None), `context`, `kv`,
+        `hashes`, `verify` as in `open`. Cancelling the task stops the download. Gives a
+        `ruvq.browser.worker_model.WorkerModel`, whose `stream` is cancellable at every token.
+        Raises DownloadError and what `open` raises; UsageError outside of a browser.
+        """
+        if sys.platform != "emscripten":
+            raise UsageError(
+                "fetch needs a browser",
+                subject=url,
+                hint="download the file and use ruvq.Model.open(path)",
+            )
+        from ..browser.worker_model import fetch
+
+        return await fetch(url, **options)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The file's tokenizer, usable after `close` too. TokenizerError when the file has none."""
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer._from_header(memoryview(self._header), self._nbytes)
+            self._header = b""
+        return self._tokenizer
+
+    # ---- text ----
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        max_tokens: int = 256,
+        temperature: float = 0.8,
+        top_p: float = 0.95,
+        min_p: float = 0.0,
+        top_k: int = 0,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> Generation:
+        """Continues `prompt` (text, to which BOS is added as the file says, or token ids as they are).
+
+        Gives an iterator of pieces of text in whole characters. It ends at an end token, at a `stop` string
+        (which isn't given), after `max_tokens` tokens or when the context is full: see `finish_reason`.
+        Starting another generation ends this one. What the KV cache already holds of the prompt is not
+        computed again, which changes nothing in the result.
+        Raises ContextFullError for a prompt longer than the context, UsageError for options out of range.
+        """
+        if max_tokens < 0:
+            raise UsageError(
+                "max_tokens is out of range",
+                subject="max_tokens",
+                expected="0 or more",
+                actual=str(max_tokens),
+            )
+        tokens = self._prompt_tokens(prompt)
+        check_prompt(tokens, self.info.context_tokens)
+        sampling = Sampling(temperature, top_p, min_p, top_k, seed)
+        self._open_engine().start_sampling(sampling)  # options are refused here, not at the first piece
+        stops = [stop] if isinstance(stop, str) else list(stop or ())
+        if self.last is not None:
+            self.last.close()
+        self.last = Generation(self, tokens, max_tokens, sampling, stops, at_start=prompt == "")
+        return self.last
+
+    def stream(self, prompt: str | Sequence[int], max_tokens: int = 256, **options: Any) -> Generation:
+        """`generate` for `async for`: the event loop gets a turn before every token, and may cancel there."""
+        return self.generate(prompt, max_tokens, **options)
+
+    def _prompt_tokens(self, prompt: str | Sequence[int]) -> list[int]:
+        if not isinstance(prompt, str):
+            return [int(t) for t in prompt]
+        tokenizer = self.tokenizer
+        begin = [tokenizer.bos] if tokenizer.add_bos and tokenizer.bos is not None else []
+        return begin + tokenizer.encode(prompt)
+
+    # ---- numbers ----
+
+    def logits(self, tokens: Sequence[int]) -> Any:
+        """The logits after each of `tokens`, computed from an empty context: float32 (tokens, vocab_size), a
+        NumPy array where NumPy is loaded, otherwise a memoryview. Raises ContextFullError, UsageError."""
+        tokens = [int(t) for t in tokens]
+        out = bytearray()
+        for _ in self._all_logits(tokens):
+            out += self._open_engine().logits()
+        shape = (len(tokens), self.info.vocab_size)
+        if "numpy" in sys.modules:
+            return sys.modules["numpy"].frombuffer(out, "<f4").reshape(shape)
+        return memoryview(out).cast("f", shape=shape)
+
+    def score(self, tokens: Sequence[int]) -> list[float]:
+        """The natural logarithm of the probability of every token but the first, given those before it."""
+        tokens = [int(t) for t in tokens]
+        out: list[float] = []
+        for first in self._all_logits(tokens):
+            engine = self._open_engine()
+            following = tokens[first + 1 : first + 1 + engine.logits_rows]
+            out += [engine.log_probability(token, row) for row, token in enumerate(following)]
+        return out
+
+    def _all_logits(self, tokens: list[int]) -> Any:
+        """Computes `tokens` from an empty context; yields the position of the first token of each step."""
+        engine = self._open_engine()
+        check_prompt(tokens, self.info.context_tokens)
+        self.reset()
+        engine.keep_all_logits(True)
+        try:
+            self._history = list(tokens)
+            engine.feed(tokens)
+            waiting = len(tokens)
+            while waiting:
+                first = len(tokens) - waiting
+                waiting = engine.step()
+                yield first
+        finally:
+            if self._engine is not None:
+                engine.keep_all_logits(False)
+
+    def perplexity(self, text: str, window: int = EVAL_WINDOW) -> Perplexity:
+        """Perplexity of a text by the protocol of docs/formats.md: split at <|endoftext|>, each piece with
+        BOS as the file says, windows of `window` tokens (or the context, if smaller) without overlap."""
+        return Perplexity.of([self.score(tokens) for tokens in self.eval_windows(text, window)])
+
+    def eval_windows(self, text: str, window: int = EVAL_WINDOW) -> list[list[int]]:
+        """The tokens of each window that `perplexity` scores; white space around a piece is left out."""
+        size = min(window, self.info.context_tokens)
+        if size < 2:
+            raise UsageError(
+                "the window is too small", subject="window", expected="2 or more", actual=str(size)
+            )
+        windows = []
+        for piece in text.split(DOCUMENT_END):
+            tokens = self._prompt_tokens(piece.strip()) if piece.strip() else []
+            windows += [tokens[i : i + size] for i in range(0, len(tokens), size)]
+        return [w for w in windows if len(w) > 1]
+
+    def hashes(self) -> list[int]:
+        """32-bit hashes (layers + 2) of the activations of all tokens since the context was empty: after the
+        embedding, after each layer, of the logits. The same on every host. Needs `hashes=True` at open."""
+        return self._open_engine().hashes()
+
+    @property
+    def stats(self) -> Stats:
+        """Of the last generation."""
+        return self.last.stats if self.last is not None else Stats()
+
+    # ---- state ----
+
+    def reset(self) -> None:
+        """Forgets all tokens."""
+        self._history = []
+        self._open_engine().truncate(0)
+
+    def close(self) -> None:
+        """Gives memory and file back. May be called twice."""
+        if self.last is not None:
+            self.last.close()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._engine is None else f"{self.info.parameters} parameters"
+        return f"<Model {self.info.name or self.info.architecture}: {state}>"
+
+    # ---- for Generation ----
+
+    def _open_engine(self) -> Engine:
+        if self._engine is None:
+            raise UsageError("the model is closed", hint="open it again")
+        return self._engine
+
+    def _engine_for(self, generation: Generation) -> Engine:
+        engine = self._open_engine()
+        if self.last is not generation:
+            raise UsageError(
+                "another generation has started", hint="finish one before the next, or open two models"
+            )
+        return engine
+
+    def _begin(self, prompt: list[int]) -> int:
+        """Feeds a prompt behind what the cache shares with it; how many tokens that is."""
+        engine = self._open_engine()
+        known = self._history[: engine.position]
+        shared = 0
+        if not engine.keeps_hashes:  # hashes are of all tokens from the beginning
+            limit = min(len(known), len(prompt) - 1)  # the last token is computed for its logits
+            while shared < limit and known[shared] == prompt[shared]:
+                shared += 1
+        engine.truncate(shared)
+        self._history = list(prompt)
+        engine.feed(prompt[shared:])
+        return shared
+
+    def _append(self, token: int) -> None:
+        """Computes one more token."""
+        self._history.append(token)
+        engine = self._open_engine()
+        engine.feed([token])
+        engine.step()
+
+    def _step(self) -> int:
+        return self._open_engine().step()

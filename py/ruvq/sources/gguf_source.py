@@ -1,0 +1,173 @@
+"""A GGUF file as the source of another: floats and Q8_0; anything more quantized only on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import core
+from ..core import CONSTANTS
+from ..errors import ModelError, UsageError
+from ..gguf.reader import GGUFFile
+from ..gguf.reader import TensorInfo as StoredTensor
+from .base import Source, TensorInfo
+from .llama import LlamaParameters, RopeScaling, check_shapes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FLOATS = ("f32", "f16", "bf16", "q8_0")  # as good as floats for what follows
+_KEPT = ("general.name", "general.author", "general.license", "general.description", "general.url", "general.source.")
+_TOKENIZER = "tokenizer."
+
+
+class CopiedTokenizer:
+    """The vocabulary's keys of another GGUF file, as they stand there."""
+
+    def __init__(self, metadata: dict[str, Any], vocab_size: int) -> None:
+        self._metadata = metadata
+        self.vocab_size = vocab_size
+        self.notes: tuple[str, ...] = ()
+
+    def metadata(self) -> dict[str, Any]:
+        """GGUF keys and typed values."""
+        return self._metadata
+
+
+def _parameters(file: GGUFFile) -> LlamaParameters:
+    metadata = file.metadata
+
+    def get(key: str, default: Any = None) -> Any:
+        value = metadata.get(f"llama.{key}", default)
+        if value is None:
+            raise ModelError("a hyper-parameter is missing", subject=f"llama.{key}", expected="a number", actual="none")
+        return value
+
+    names = {t.name: t for t in file.tensors}
+    if "token_embd.weight" not in names:
+        raise ModelError(
+            "the file holds no model",
+            subject=file.subject,
+            expected="token_embd.weight and the layers of a llama model",
+            actual=f"{len(names)} tensors",
+            hint="a vocabulary alone can't be quantized",
+        )
+    heads, width = get("attention.head_count"), get("embedding_length")
+    kv_heads = get("attention.head_count_kv", heads)
+    if not isinstance(heads, int) or not isinstance(width, int) or heads < 1:
+        raise ModelError("a hyper-parameter is unusable", subject="llama.attention.head_count", actual=repr(heads)[:40])
+    scaling = None
+    kind = get("rope.scaling.type", "none")
+    if "rope_freqs.weight" in names:
+        scaling = RopeScaling("llama3", 1.0)  # the factors themselves are copied as a tensor
+    elif kind == "linear":
+        scaling = RopeScaling("linear", float(get("rope.scaling.factor")))
+    elif kind != "none":
+        raise ModelError("this kind of rope scaling isn't supported", subject="llama.rope.scaling.type", actual=str(kind))
+    return LlamaParameters(
+        vocab_size=names["token_embd.weight"].shape[0],
+        width=width,
+        layers=get("block_count"),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_width=get("attention.key_length", width // heads),
+        ff_width=get("feed_forward_length"),
+        context=get("context_length"),
+        rms_epsilon=get("attention.layer_norm_rms_epsilon"),
+        rope_base=get("rope.freq_base", 10000.0),
+        rope_scaling=scaling,
+        tied="output.weight" not in names,
+        attention_bias="blk.0.attn_q.bias" in names,
+    )
+
+
+def _reader(file: GGUFFile, tensor: StoredTensor, seed: int | None) -> Callable[[int, int], Any]:
+    """Decodes rows through the core; `seed`: undo the Hadamard transform."""
+    import numpy as np
+
+    data, width = file.tensor_bytes(tensor.name), tensor.shape[-1]
+    row_bytes = tensor.type.row_bytes(width)
+
+    def rows(first: int, last: int) -> np.ndarray:
+        backend = core.get()
+        out = np.empty((last - first, width), np.float32)
+        source = backend.place(data[first * row_bytes : last * row_bytes])
+        target = backend.place(out)
+        scalar = CONSTANTS["RQ_SCALAR"]
+        backend.call(
+            "rq_decode", tensor.type.format, source.address, last - first, width, target.address, scalar
+        )
+        if seed is not None:
+            low, high = seed & 0xFFFFFFFF, seed >> 32
+            backend.call("rq_hadamard", target.address, last - first, width, low, high, 1, scalar)
+        return out
+
+    return rows
+
+
+def _refuse_quantized(file: GGUFFile, allow_requantize: bool) -> None:
+    for tensor in file.tensors:
+        if not tensor.runnable:
+            raise UsageError(
+                "a tensor is in a format that ruvq can't decode",
+                subject=tensor.name,
+                expected=", ".join(FLOATS),
+                actual=tensor.format,
+                hint="start from a GGUF in f16, f32 or bf16",
+            )
+    quantized = [t for t in file.tensors if t.format not in FLOATS]
+    if quantized and not allow_requantize:
+        raise UsageError(
+            f"{len(quantized)} of the tensors are quantized already",
+            subject=file.subject,
+            expected=f"tensors in {', '.join(FLOATS)}",
+            actual=f"{quantized[0].name} in {quantized[0].format}",
+            hint="start from the float model, or accept the double loss with --allow-requantize",
+        )
+
+
+def open_gguf(path: Path, tokenizer: str | Path | None, *, allow_requantize: bool = False) -> Source:
+    """A llama model of a GGUF file; its vocabulary is copied unless `tokenizer` names another."""
+    file = GGUFFile.open(path)
+    try:
+        if file.architecture != "llama":
+            raise ModelError(
+                "the architecture isn't supported",
+                subject=str(path),
+                expected="llama",
+                actual=file.architecture or "none",
+                hint="ruvq converts models of the llama family so far",
+            )
+        parameters = _parameters(file)
+        check_shapes(parameters, {t.name: t.shape for t in file.tensors})
+        _refuse_quantized(file, allow_requantize)
+        metadata = file.metadata
+        transformed = set(metadata.get("ruvq.hadamard.tensors", []))
+        seed = metadata.get("ruvq.hadamard.seed", 0)
+        tensors = {}
+        for name, shape in parameters.shapes().items():
+            stored = file.tensor(name)
+            reader = _reader(file, stored, seed if name in transformed else None)
+            tensors[name] = TensorInfo(name, shape, stored.format, reader)
+        keys = {key: metadata.typed(key) for key in metadata if key.startswith((_TOKENIZER, *_KEPT))}
+        kept = {key: value for key, value in keys.items() if not key.startswith(_TOKENIZER)}
+        vocabulary = {key: value for key, value in keys.items() if key.startswith(_TOKENIZER)}
+        spec: Any = CopiedTokenizer(vocabulary, parameters.vocab_size) if vocabulary else None
+        if tokenizer is not None:
+            from .tokenizers import load_tokenizer
+
+            spec = load_tokenizer(Path(tokenizer), parameters.vocab_size)
+    except BaseException:
+        file.close()
+        raise
+    return Source(
+        path=path,
+        kind="GGUF file",
+        name=str(metadata.get("general.name", path.stem)),
+        parameters=parameters,
+        tensors=tensors,
+        tokenizer=spec,
+        metadata=kept,
+        close=file.close,
+    )

@@ -1,0 +1,129 @@
+"""Chromium and local servers for tests: the site with isolation headers, and one that misbehaves on request."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from ruvq.cli.server import HEADERS, TYPES, Handler
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "build"))
+
+from chromium import CHROMIUM_FLAGS, chromium_path  # noqa: E402
+
+ISOLATION = ("Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy")
+
+
+class FaultyHandler(Handler):
+    """Files of a folder, and /fault/NAME?file=PATH, which sends the file in a wrong way."""
+
+    without: frozenset[str] = frozenset()  # headers left out
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            if name not in self.without:
+                self.send_header(name, value)
+        super(Handler, self).end_headers()
+
+    def _send(self, *, body: bool) -> None:
+        parts = urlsplit(self.path)
+        fault = parts.path.removeprefix("/fault/")
+        if fault == parts.path:
+            super()._send(body=body)
+            return
+        file = parse_qs(parts.query).get("file", [""])[0]
+        data = (Path(self.directory) / file).read_bytes() if file else b""
+        FAULTS[fault](self, data)
+
+    def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        """Sends exactly these headers; the connection ends with the body."""
+        self.close_connection = True
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        try:
+            self.wfile.write(body)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the client refused it, as it should
+
+
+def _html(handler: FaultyHandler, data: bytes) -> None:
+    page = b"<!DOCTYPE html><title>Sign in</title>"
+    handler.answer(200, {"Content-Type": TYPES[".html"], "Content-Length": str(len(page))}, page)
+
+
+def _cut(handler: FaultyHandler, data: bytes) -> None:
+    half = data[: len(data) // 2]
+    handler.answer(200, {"Content-Length": str(len(data))}, half)
+
+
+def _huge(handler: FaultyHandler, data: bytes) -> None:
+    """Announces 6 GB and sends a little of it."""
+    handler.answer(200, {"Content-Length": str(6 * 10**9)}, data)
+
+
+def _unannounced(handler: FaultyHandler, data: bytes) -> None:
+    handler.answer(200, {"Connection": "close"}, data)
+
+
+def _gzip(handler: FaultyHandler, data: bytes) -> None:
+    import gzip
+
+    packed = gzip.compress(data, 1)
+    handler.answer(200, {"Content-Encoding": "gzip", "Content-Length": str(len(packed))}, packed)
+
+
+def _slow(handler: FaultyHandler, data: bytes) -> None:
+    """A first piece, and then nothing until the client goes."""
+    handler.answer(200, {"Content-Length": str(len(data))}, data[: len(data) // 4])
+    handler.server.stopping.wait(20)  # type: ignore[attr-defined]
+
+
+FAULTS: dict[str, Callable[[FaultyHandler, bytes], None]] = {
+    "html": _html,
+    "cut": _cut,
+    "huge": _huge,
+    "unannounced": _unannounced,
+    "gzip": _gzip,
+    "slow": _slow,
+}
+
+
+@contextmanager
+def serving(folder: Path, without: tuple[str, ...] = ()) -> Iterator[str]:
+    """Serves `folder` on this machine; gives the address, without a slash at the end."""
+    kind = type("Handler", (FaultyHandler,), {"without": frozenset(without)})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=str(folder)))
+    server.daemon_threads = True
+    server.stopping = threading.Event()  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.stopping.set()  # type: ignore[attr-defined]
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A running Chromium (a Playwright Browser)."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()

@@ -1,0 +1,355 @@
+/* encode.c: rq_encode: checks the settings and the weights, cuts rows into blocks, and hands each block to
+ * the encoder of its format. This plain code is the only one that writes files; there are no variants. */
+#include "encode.h"
+
+#include "../base/fpenv.h"
+
+enum { Q8_0_LEVELS = 127, DEFAULT_EFFORT = 4, MAX_EFFORT = 247, F32_EXPONENT = 0x7F800000 };
+
+static const rq_grid grid_q8_0 = {-127.0f, 127.0f, false, false};
+static const rq_grid grid_q3 = {-4.0f, 3.0f, true, true};
+static const rq_grid grid_q2 = {-2.0f, 1.0f, true, true};
+static const rq_grid grid_ternary = {-1.0f, 1.0f, false, false};
+static const rq_grid grid_pi_ternary = {-1.0f, 1.0f, false, true};
+
+/* What the encoder needs to know of a format beyond the registry. */
+typedef struct encoder {
+  const rq_grid *grid; /* NULL: floats and trellises */
+  int32_t default_rule;
+  uint32_t rules;    /* bit RQ_SCALE_*: accepted */
+  int32_t default_k; /* 0: k doesn't apply, or is free */
+  bool takes_k;
+  float largest; /* largest magnitude it can hold at all */
+} encoder;
+
+#define RULE(name) (1u << RQ_SCALE_##name)
+#define GRID_RULES (RULE(GIVEN) | RULE(ABSMAX) | RULE(MSE) | RULE(MSE_UNSIGNED))
+/* Q8_0 defaults to the rule that every other tool uses, so that the bytes are theirs. Ternary defaults to
+ * the search and not to BitNet's mean: 7.2 against 1.8 dB on weights that weren't trained for it, and on
+ * those that were (values -g, 0, g) it finds g itself. */
+static const encoder encoders[RQ_FORMAT_COUNT] = {
+    [RQ_FORMAT_F32] = {NULL, RQ_SCALE_DEFAULT, 0, 0, false, 0x1.fffffep+127f},
+    [RQ_FORMAT_F16] = {NULL, RQ_SCALE_DEFAULT, 0, 0, false,
+                       0x1.ffdffep+15f}, /* the last that rounds to 65504 */
+    [RQ_FORMAT_BF16] = {NULL, RQ_SCALE_DEFAULT, 0, 0, false, 0x1.fefffep+127f},
+    [RQ_FORMAT_Q8_0] = {&grid_q8_0, RQ_SCALE_ABSMAX, GRID_RULES, 0, false, 65504.0f * 127.0f},
+    [RQ_FORMAT_PI_Q3] = {&grid_q3, RQ_SCALE_MSE, GRID_RULES | RULE(RMS), 4, true, 65504.0f * 4.0f},
+    [RQ_FORMAT_PI_Q2] = {&grid_q2, RQ_SCALE_MSE, GRID_RULES | RULE(RMS), 3, true, 65504.0f * 2.0f},
+    [RQ_FORMAT_PI_T3] = {NULL, RQ_SCALE_MSE, RULE(GIVEN) | RULE(MSE), 0, true, 0},
+    [RQ_FORMAT_PI_T2] = {NULL, RQ_SCALE_MSE, RULE(GIVEN) | RULE(MSE), 0, true, 0},
+    [RQ_FORMAT_TERNARY] = {&grid_ternary, RQ_SCALE_MSE, GRID_RULES | RULE(ABSMEAN), 0, false, 65504.0f},
+    [RQ_FORMAT_PI_TERNARY] = {&grid_pi_ternary, RQ_SCALE_MSE, GRID_RULES | RULE(ABSMEAN), 4, true, 65504.0f},
+    [RQ_FORMAT_PI_Q3_RUVLLM] = {&grid_q3, RQ_SCALE_MSE, GRID_RULES | RULE(RMS), 4, true, 65504.0f * 4.0f},
+    [RQ_FORMAT_PI_Q2_RUVLLM] = {&grid_q2, RQ_SCALE_MSE, GRID_RULES | RULE(RMS), 3, true, 65504.0f * 2.0f},
+};
+
+static const char *const rule_names[] = {"default", "given", "absmax",      "rms",
+                                         "absmean", "mse",   "mse unsigned"};
+enum { RULES = 7 };
+
+static uint32_t bits_of(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+static bool finite(float x) { return (bits_of(x) & F32_EXPONENT) != F32_EXPONENT; }
+
+static float largest_of(int32_t format) {
+  const rq_own *own = rq_own_of(format);
+  if (!own || !own->trellis) return encoders[format].largest;
+  uint8_t header[2] = {RQ_ALPHA_BYTE_MAX, 0};
+  float d[RQ_GROUPS];
+  rq_trellis_scales(own->c, header, d);
+  return 63.0f * d[0]; /* the largest value of both tables */
+}
+
+/* ---- options ---- */
+
+static int32_t refuse_rule(rq_error *error, const char *name, uint32_t accepted, int32_t rule) {
+  rq_fail(error, RQ_E_ARGUMENT, "scale rule for %s", name);
+  char list[100];
+  size_t used = 0;
+  for (int32_t r = 0; r < RULES; r++) {
+    if (r != RQ_SCALE_DEFAULT && !(accepted >> r & 1)) continue;
+    if (used) list[used++] = ',', list[used++] = ' ';
+    rq_copy(list + used, rule_names[r], rq_length(rule_names[r]));
+    used += rq_length(rule_names[r]);
+  }
+  list[used] = 0;
+  rq_expected(error, "one of: %s", list);
+  if (rule >= 0 && rule < RULES)
+    rq_actual(error, "%s", rule_names[rule]);
+  else
+    rq_actual(error, "%d", rule);
+  return RQ_E_ARGUMENT;
+}
+
+static int32_t settle(rq_error *error, const rq_format *entry, const rq_encode_options *options,
+                      rq_encode_settings *out) {
+  static const rq_encode_options defaults = {0, RQ_SCALE_DEFAULT, 0.0f, 0};
+  if (!options) options = &defaults;
+  int32_t format = entry->info.format;
+  const encoder *e = &encoders[format];
+  const char *name = entry->info.name;
+  int32_t rule = options->scale_rule;
+  if (rule != RQ_SCALE_DEFAULT && (rule < 0 || rule >= RULES || !(e->rules >> rule & 1)))
+    return refuse_rule(error, name, e->rules, rule);
+  if (options->k != 0 && (!e->takes_k || options->k < 2 || options->k > 5)) {
+    rq_fail(error, RQ_E_ARGUMENT, "k for %s", name);
+    rq_expected(error, e->takes_k ? "2, 3, 4 or 5, or 0 for the default" : "0: the format has no k");
+    rq_actual(error, "%d", options->k);
+    return RQ_E_ARGUMENT;
+  }
+  if (rule == RQ_SCALE_GIVEN && !(options->scale > 0.0f && finite(options->scale))) {
+    rq_fail(error, RQ_E_ARGUMENT, "scale for %s", name);
+    rq_expected(error, "a finite number above 0");
+    rq_actual(error, "f32 bits 0x%x", bits_of(options->scale));
+    return RQ_E_ARGUMENT;
+  }
+  if (options->effort < 0 || options->effort > MAX_EFFORT) {
+    rq_fail(error, RQ_E_ARGUMENT, "effort");
+    rq_expected(error, "0 to %d", (int32_t)MAX_EFFORT);
+    rq_actual(error, "%d", options->effort);
+    return RQ_E_ARGUMENT;
+  }
+  out->format = format;
+  out->rule = rule == RQ_SCALE_DEFAULT ? e->default_rule : rule;
+  out->k = options->k ? options->k : e->default_k;
+  out->scale = options->scale;
+  out->effort = options->effort ? options->effort : DEFAULT_EFFORT;
+  return RQ_OK;
+}
+
+/* ---- weights ---- */
+
+static int32_t check_weights(rq_error *error, const rq_format *entry, const float *row, int32_t width,
+                             int32_t index) {
+  float largest = largest_of(entry->info.format);
+  float worst = 0.0f; /* NaN and infinity fail the comparison below */
+  int32_t bad = 0;
+  for (int32_t i = 0; i < width; i++) {
+    float magnitude = row[i] < 0.0f ? -row[i] : row[i];
+    bad |= !(magnitude <= largest);
+    worst = rq_max_f32(worst, magnitude);
+  }
+  if (!bad) return RQ_OK;
+  int32_t column = 0;
+  while (row[column] <= largest && -row[column] <= largest) column++;
+  rq_fail(error, RQ_E_DATA, "row %d, column %d", index, column);
+  if (!finite(row[column])) {
+    rq_expected(error, "finite weights");
+    rq_actual(error, row[column] != row[column] ? "NaN" : row[column] > 0.0f ? "infinity" : "-infinity");
+    rq_hint(error, "the tensor is damaged, or was written in a format that overflowed: get it again");
+  } else {
+    rq_expected(error, "magnitudes of at most f32 0x%x, the most that %s holds", bits_of(largest),
+                entry->info.name);
+    rq_actual(error, "f32 0x%x", bits_of(row[column]));
+    rq_hint(error, "keep this tensor in f32 or bf16, or scale it down");
+  }
+  return RQ_E_DATA;
+}
+
+/* Importance as the encoders want it: divided by a power of two so that the largest lies in [1, 2), which
+ * changes no comparison and keeps products in range. Without anything above 0: NULL, all count the same. */
+static int32_t set_importance(rq_error *error, const float *importance, int32_t width, float *scaled,
+                              const float **out) {
+  float most = 0.0f;
+  *out = NULL;
+  for (int32_t i = 0; importance && i < width; i++) {
+    if (!(importance[i] >= 0.0f) || !finite(importance[i])) {
+      rq_fail(error, RQ_E_ARGUMENT, "importance of column %d", i);
+      rq_expected(error, "a finite number of at least 0");
+      rq_actual(error, "f32 bits 0x%x", bits_of(importance[i]));
+      return RQ_E_ARGUMENT;
+    }
+    most = rq_max_f32(most, importance[i]);
+  }
+  if (most < 0x1p-126f) return RQ_OK; /* zero or denormal: says nothing */
+  float power;
+  uint32_t exponent = bits_of(most) & F32_EXPONENT;
+  __builtin_memcpy(&power, &exponent, sizeof power);
+  for (int32_t i = 0; i < width; i++) scaled[i] = importance[i] / power;
+  *out = scaled;
+  return RQ_OK;
+}
+
+static void set_block(rq_encode_block *block, const float *weights, const float *importance, int32_t r) {
+  block->r = r;
+  block->padded = (r + RQ_LANES - 1) / RQ_LANES * RQ_LANES;
+  float most = 0.0f;
+  for (int32_t i = 0; i < r; i++) {
+    block->x[i] = weights[i];
+    if (importance) {
+      block->w[i] = importance[i];
+      most = rq_max_f32(most, importance[i]);
+    }
+  }
+  for (int32_t i = r; i < block->padded; i++) block->x[i] = block->w[i] = 0.0f;
+  block->weighted = most > 0.0f; /* a block of which nothing counts is encoded as if all of it did */
+}
+
+/* ---- rows ---- */
+
+static void write_u16(uint8_t *out, uint16_t value) {
+  out[0] = (uint8_t)value;
+  out[1] = (uint8_t)(value >> 8);
+}
+
+static void encode_floats(int32_t format, const float *row, int32_t width, uint8_t *out) {
+  if (format == RQ_FORMAT_F32) {
+    rq_copy(out, row, 4 * (size_t)width);
+    return;
+  }
+  for (int32_t i = 0; i < width; i++)
+    write_u16(out + 2 * (size_t)i, format == RQ_FORMAT_F16 ? rq_f32_to_f16(row[i]) : rq_f32_to_bf16(row[i]));
+}
+
+/* ggml's rule, bit for bit: the step in f32 makes the codes (ties away from zero), its f16 is stored. */
+static void encode_q8_0_absmax(const rq_encode_block *block, uint8_t *out) {
+  float absmax = 0.0f;
+  for (int32_t i = 0; i < block->r; i++)
+    absmax = rq_max_f32(absmax, block->x[i] < 0.0f ? -block->x[i] : block->x[i]);
+  float d = absmax / (float)Q8_0_LEVELS, inverse = d > 0.0f ? 1.0f / d : 0.0f;
+  if (!finite(inverse)) inverse = 0.0f; /* every weight is a denormal */
+  write_u16(out, rq_f32_to_f16(d));
+  for (int32_t i = 0; i < block->r; i++) {
+    float t = block->x[i] * inverse, magnitude = t < 0.0f ? -t : t;
+    int32_t whole = (int32_t)magnitude;
+    whole += magnitude - (float)whole >= 0.5f;
+    out[2 + i] = (uint8_t)(t < 0.0f ? -whole : whole);
+  }
+}
+
+static int32_t encode_grid_block(const rq_encode_settings *settings, const rq_encode_block *block,
+                                 uint8_t *out) {
+  const rq_grid *grid = encoders[settings->format].grid;
+  int8_t q[RQ_BLOCK];
+  uint8_t codes[RQ_BLOCK], header[2];
+  uint16_t d = rq_grid_step(settings, grid, block);
+  rq_grid_levels(grid, block, d, q);
+  if (settings->format == RQ_FORMAT_Q8_0) {
+    write_u16(out, d);
+    rq_copy(out + 2, q, RQ_Q8_0_WEIGHTS);
+    return (int32_t)sizeof(rq_block_q8_0);
+  }
+  int32_t offset = -(int32_t)grid->low;
+  for (int32_t i = 0; i < block->r; i++) codes[i] = (uint8_t)(q[i] + offset);
+  write_u16(header, d);
+  const rq_own *own = rq_own_of(settings->format);
+  if (own) return rq_pack_own(own, codes, block->r, header, out);
+  bool three_bits = settings->format == RQ_FORMAT_PI_Q3_RUVLLM;
+  if (three_bits)
+    rq_pack_q3_ruvllm(codes, out);
+  else
+    rq_pack_q2_ruvllm(codes, out);
+  int32_t bytes = three_bits ? (int32_t)sizeof(rq_block_q3_ruvllm) : (int32_t)sizeof(rq_block_q2_ruvllm);
+  rq_copy(out + bytes - 2, header, 2);
+  return bytes;
+}
+
+static int32_t encode_block(const rq_encode_settings *settings, const rq_encode_block *block, uint8_t *out,
+                            float *scratch) {
+  const rq_own *own = rq_own_of(settings->format);
+  if (own && own->trellis) {
+    uint8_t codes[RQ_BLOCK], header[2];
+    rq_trellis_encode(settings, own, block, codes, header, scratch);
+    return rq_pack_own(own, codes, block->r, header, out);
+  }
+  if (settings->format == RQ_FORMAT_Q8_0 && settings->rule == RQ_SCALE_ABSMAX) {
+    encode_q8_0_absmax(block, out);
+    return (int32_t)sizeof(rq_block_q8_0);
+  }
+  return encode_grid_block(settings, block, out);
+}
+
+/* ---- the call ---- */
+
+typedef struct work {
+  rq_encode_block block;
+  float *importance; /* (width) */
+  float *trellis;    /* RQ_TRELLIS_SCRATCH */
+} work;
+
+static work *lay_out(rq_arena *arena, int32_t width) {
+  work *w = rq_arena_take(arena, sizeof *w);
+  float *importance = rq_arena_take(arena, 4 * (uint64_t)width);
+  float *trellis = rq_arena_take(arena, RQ_TRELLIS_SCRATCH);
+  if (!trellis) return NULL;
+  w->importance = importance;
+  w->trellis = trellis;
+  return w;
+}
+
+int32_t RQ_EXPORT rq_encode_scratch(int32_t format, int32_t width) {
+  int32_t row_bytes = rq_format_row_bytes(format, width);
+  if (row_bytes < 0) return row_bytes;
+  rq_arena arena = rq_arena_of(NULL, NULL);
+  lay_out(&arena, width);
+  return (int32_t)arena.used + 64; /* it may start anywhere */
+}
+
+static RQ_NOINLINE int32_t encode_rows(rq_error *error, const rq_format *entry,
+                                       const rq_encode_settings *settings, const float *weights,
+                                       const float *importance, int32_t rows, int32_t width, uint8_t *out,
+                                       work *w) {
+  const float *scaled;
+  int32_t code = set_importance(error, importance, width, w->importance, &scaled);
+  if (code < 0) return code;
+  int32_t step = entry->info.format == RQ_FORMAT_Q8_0 ? RQ_Q8_0_WEIGHTS : RQ_BLOCK;
+  bool floats = !entry->quantized;
+  for (int32_t r = 0; r < rows; r++, weights += width) {
+    code = check_weights(error, entry, weights, width, r);
+    if (code < 0) return code;
+    if (floats) {
+      encode_floats(entry->info.format, weights, width, out);
+      out += entry->row_bytes(width);
+      continue;
+    }
+    for (int32_t start = 0; start < width; start += step) {
+      set_block(&w->block, weights + start, scaled ? scaled + start : NULL, rq_min_i32(step, width - start));
+      out += encode_block(settings, &w->block, out, w->trellis);
+    }
+  }
+  return RQ_OK;
+}
+
+int32_t RQ_EXPORT rq_encode(rq_error *error, int32_t format, const rq_encode_options *options,
+                            const float *weights, const float *importance, int32_t rows, int32_t width,
+                            uint8_t *out, void *scratch, void *scratch_end) {
+  const rq_format *entry = rq_format_get(format);
+  if (!entry || rows < 0) {
+    rq_fail(error, RQ_E_ARGUMENT, entry ? "rows" : "format");
+    rq_expected(error, entry ? "at least 0" : "0 to %d", (int32_t)RQ_FORMAT_COUNT - 1);
+    rq_actual(error, "%d", entry ? rows : format);
+    return RQ_E_ARGUMENT;
+  }
+  int32_t needed = rq_encode_scratch(format, width);
+  if (needed < 0) {
+    rq_fail(error, needed, "rows of %s", entry->info.name);
+    if (entry->info.any_width)
+      rq_expected(error, "a width of 1 to %d and rows below 2 GiB", (int32_t)RQ_MAX_WIDTH);
+    else
+      rq_expected(error, "a multiple of %d weights, at most %d", entry->info.block_weights,
+                  (int32_t)RQ_MAX_WIDTH);
+    rq_actual(error, "a width of %d", width);
+    rq_hint(error, entry->info.any_width ? "split the rows" : "choose a format that takes any width");
+    return needed;
+  }
+  rq_encode_settings settings;
+  int32_t code = settle(error, entry, options, &settings);
+  if (code < 0) return code;
+  uint8_t *begin = scratch;
+  begin += (64 - ((uintptr_t)begin & 63)) & 63;
+  if (!scratch || (uint8_t *)scratch_end - (uint8_t *)scratch < needed) {
+    rq_fail(error, RQ_E_MEMORY, "scratch of encode");
+    rq_expected(error, "%d bytes", needed);
+    rq_actual(error, "fewer");
+    return RQ_E_MEMORY;
+  }
+  rq_arena arena = rq_arena_of(begin, scratch_end);
+  work *w = lay_out(&arena, width);
+  uint32_t saved = rq_fp_enter();
+  code = encode_rows(error, entry, &settings, weights, importance, rows, width, out, w);
+  rq_fp_leave(saved);
+  return code;
+}

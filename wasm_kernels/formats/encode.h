@@ -1,0 +1,58 @@
+/* encode.h: what the encoders share: the checked settings of one call, one block ready to encode, the
+ * scale search of uniform grids, the trellis, and the writing of planes. Decoding is none of its business. */
+#ifndef RQ_ENCODE_H
+#define RQ_ENCODE_H
+#include "blocks.h"
+
+/* One block (or the whole 32 of Q8_0): weights and their importance, zero padded to sixteens, so that
+ * loops run in 16 lanes and the padding adds nothing to any sum. */
+typedef struct rq_encode_block {
+  float x[RQ_BLOCK];
+  float w[RQ_BLOCK]; /* importance, largest of the row in [1, 2); only where `weighted` */
+  int32_t r;         /* weights */
+  int32_t padded;    /* r rounded up to 16 */
+  bool weighted;
+} rq_encode_block;
+
+/* The settings after validation: nothing is a default any more. */
+typedef struct rq_encode_settings {
+  int32_t format;
+  int32_t rule;   /* RQ_SCALE_*, never DEFAULT except in formats without a scale */
+  int32_t k;      /* 2..5; trellis: 0 leaves it free */
+  float scale;    /* with RQ_SCALE_GIVEN */
+  int32_t effort; /* trellis: how many alphas are tried */
+} rq_encode_settings;
+
+/* ---- uniform grids: weight = q * d, low <= q <= high ---- */
+
+typedef struct rq_grid {
+  float low, high;
+  bool either_sign; /* whether d may be negative where the search allows it */
+  bool has_k;       /* d = alpha * pi / k */
+} rq_grid;
+
+/* The step of a block by the rule in `settings`, as finite f16 bits; +0 for an all-zero block. */
+uint16_t rq_grid_step(const rq_encode_settings *settings, const rq_grid *grid, const rq_encode_block *block);
+/* The nearest level of each weight. Undefined beyond r. */
+void rq_grid_levels(const rq_grid *grid, const rq_encode_block *block, uint16_t d, int8_t *q /* (padded) */);
+/* Squared error of the decoded block, weighted where the block is. */
+float rq_grid_error(const rq_grid *grid, const rq_encode_block *block, float d);
+
+/* ---- trellis ---- */
+
+/* Costs of the survivors after each weight: (RQ_BLOCK + 1, 4 states, 4 values of k), twice. */
+enum { RQ_TRELLIS_SCRATCH = 2 * (RQ_BLOCK + 1) * 16 * (int32_t)sizeof(float) };
+
+/* Codes and header of a block; `scratch` is 16-byte aligned. */
+void rq_trellis_encode(const rq_encode_settings *settings, const rq_own *own, const rq_encode_block *block,
+                       uint8_t *codes /* (r) */, uint8_t *header /* (2) */, float *scratch);
+
+/* ---- bytes ---- */
+
+/* Planes of a block of r codes and the header after them; the block's size. `codes` has room for 256 and
+ * is zeroed beyond r. */
+int32_t rq_pack_own(const rq_own *own, uint8_t *codes, int32_t r, const uint8_t *header, uint8_t *out);
+void rq_pack_q3_ruvllm(const uint8_t *codes /* (256) */, uint8_t *out /* (96) */);
+void rq_pack_q2_ruvllm(const uint8_t *codes /* (256) */, uint8_t *out /* (64) */);
+
+#endif

@@ -1,0 +1,287 @@
+/* encode_trellis.c: pi-t3 and pi-t2. For one alpha, a Viterbi search over the 4 states of the trellis finds
+ * the best codes and, at the same time, the best k of each group of lanes: the four values of k run side
+ * by side in the four lanes of a vector, and at the end of a group each state goes on with the cheapest.
+ * So codes and ks are exactly optimal for that alpha; around it stands a search over alpha.
+ *
+ * A state is what the next table index needs of a code: p >> 1 in pi-t3, p in pi-t2. In pi-t3 the two codes
+ * that lead to a state differ in their lowest bit; the cost of the nearer of their two values is
+ * (|x - middle| - half their distance)^2.
+ * Every operation is elementwise on four floats, so vectors and scalars give the same bits. */
+#include "encode.h"
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+enum { STATES = 4, KS = 4 };
+/* the alpha that is most often the best, over the root mean square of the block; measured */
+#define ALPHA_OF_RMS_3 1.3f
+#define ALPHA_OF_RMS_2 1.4f
+
+typedef float f4 __attribute__((vector_size(16)));
+typedef uint32_t u4 __attribute__((vector_size(16)));
+
+static inline f4 splat(float x) { return (f4){x, x, x, x}; }
+static inline f4 magnitude(f4 x) {
+  return (f4)((u4)x & (u4){0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF});
+}
+/* a < b ? a : b in every lane; no NaN comes here. */
+static inline f4 smaller(f4 a, f4 b) {
+#if defined(__SSE__)
+  return (f4)_mm_min_ps((__m128)a, (__m128)b);
+#elif defined(__wasm_simd128__)
+  return (f4)__builtin_wasm_pmin_f32x4(b, a);
+#else
+  for (int32_t i = 0; i < 4; i++) a[i] = a[i] < b[i] ? a[i] : b[i];
+  return a;
+#endif
+}
+
+/* One block and one way of looking at it. */
+typedef struct trellis {
+  const rq_own *own;
+  const rq_encode_block *block;
+  int32_t k; /* 0: free */
+  float group_rms[RQ_GROUPS];
+} trellis;
+
+/* The values of all branches for one alpha, a lane for each k. */
+typedef struct branches {
+  f4 middle[STATES][STATES]; /* [to][from]: mean of the two values of pi-t3, the value of pi-t2 */
+  f4 half[STATES][STATES];   /* half the distance of the two; pi-t3 only */
+} branches;
+
+/* What a search over one alpha leaves behind. */
+typedef struct survivors {
+  f4 *cost;                          /* (RQ_BLOCK + 1, STATES): before weight i, and at the end */
+  uint8_t k_lane[RQ_GROUPS][STATES]; /* the lane that each state at the end of a group came from */
+  float total;
+  uint8_t alpha;
+  uint8_t end_state;
+} survivors;
+
+/* k - 2 of a lane. */
+static int32_t k_of_lane(const trellis *t, int32_t lane) { return t->k ? t->k - 2 : lane; }
+
+static void scales_of(const trellis *t, uint8_t alpha, float *d /* (KS) */) {
+  for (int32_t lane = 0; lane < KS; lane++) {
+    uint8_t header[2] = {alpha, (uint8_t)k_of_lane(t, lane)};
+    float all[RQ_GROUPS];
+    rq_trellis_scales(t->own->c, header, all);
+    d[lane] = all[0];
+  }
+}
+
+static void set_branches(const trellis *t, uint8_t alpha, branches *b) {
+  float d[KS];
+  scales_of(t, alpha, d);
+  for (int32_t to = 0; to < STATES; to++)
+    for (int32_t from = 0; from < STATES; from++)
+      for (int32_t lane = 0; lane < KS; lane++) {
+        if (!t->own->three_bits) {
+          b->middle[to][from][lane] = (float)t->own->table[to << 2 | from] * d[lane];
+          continue;
+        }
+        float v0 = (float)t->own->table[to << 3 | from] * d[lane];
+        float v1 = (float)t->own->table[to << 3 | 4 | from] * d[lane];
+        b->middle[to][from][lane] = (v0 + v1) * 0.5f;
+        b->half[to][from][lane] = (v0 > v1 ? v0 - v1 : v1 - v0) * 0.5f;
+      }
+}
+
+/* Costs of one weight x on one branch. */
+static inline f4 branch_cost(f4 x, f4 w, f4 middle, f4 half, bool three_bits, bool weighted) {
+  f4 e = x - middle;
+  if (three_bits) e = magnitude(e) - half;
+  e = e * e;
+  return weighted ? e * w : e;
+}
+
+static inline __attribute__((always_inline)) void advance(const branches *b, const rq_encode_block *block,
+                                                          int32_t begin, int32_t end, f4 *cost,
+                                                          bool three_bits, bool weighted) {
+  f4 c[STATES];
+  for (int32_t s = 0; s < STATES; s++) c[s] = cost[STATES * begin + s];
+  for (int32_t i = begin; i < end; i++) {
+    f4 x = splat(block->x[i]), w = weighted ? splat(block->w[i]) : x, next[STATES];
+#pragma GCC unroll 4
+    for (int32_t to = 0; to < STATES; to++) {
+      f4 t[STATES];
+#pragma GCC unroll 4
+      for (int32_t from = 0; from < STATES; from++)
+        t[from] = c[from] + branch_cost(x, w, b->middle[to][from], b->half[to][from], three_bits, weighted);
+      next[to] = smaller(smaller(t[0], t[1]), smaller(t[2], t[3]));
+    }
+#pragma GCC unroll 4
+    for (int32_t s = 0; s < STATES; s++) cost[STATES * (i + 1) + s] = c[s] = next[s];
+  }
+}
+
+/* First weight of group f of a block of r. */
+static int32_t group_begin(int32_t r, int32_t f) {
+  return rq_min_i32(r, f * RQ_GROUP_LANES * rq_block_steps(r));
+}
+
+/* The Viterbi search for one alpha. */
+static void search_codes(const trellis *t, uint8_t alpha, survivors *out) {
+  static const float unreachable = 0x1p100f;
+  const rq_encode_block *block = t->block;
+  branches b;
+  set_branches(t, alpha, &b);
+  out->alpha = alpha;
+  for (int32_t s = 0; s < STATES; s++) out->cost[s] = splat(s == 0 ? 0.0f : unreachable);
+  for (int32_t f = 0; f < RQ_GROUPS; f++) {
+    int32_t begin = group_begin(block->r, f), end = group_begin(block->r, f + 1);
+    if (t->own->three_bits && block->weighted) advance(&b, block, begin, end, out->cost, true, true);
+    if (t->own->three_bits && !block->weighted) advance(&b, block, begin, end, out->cost, true, false);
+    if (!t->own->three_bits && block->weighted) advance(&b, block, begin, end, out->cost, false, true);
+    if (!t->own->three_bits && !block->weighted) advance(&b, block, begin, end, out->cost, false, false);
+    for (int32_t s = 0; s < STATES; s++) { /* each state goes on with its cheapest k, the lower on a tie */
+      f4 *cost = &out->cost[STATES * end + s];
+      int32_t lane = 0;
+      for (int32_t other = 1; other < KS; other++)
+        if ((*cost)[other] < (*cost)[lane]) lane = other;
+      out->k_lane[f][s] = (uint8_t)lane;
+      if (begin < end) *cost = splat((*cost)[lane]);
+    }
+  }
+  const f4 *last = out->cost + STATES * block->r;
+  out->end_state = 0;
+  for (int32_t s = 1; s < STATES; s++)
+    if (last[s][0] < last[out->end_state][0]) out->end_state = (uint8_t)s;
+  out->total = last[out->end_state][0];
+}
+
+/* The state before weight i on the cheapest way to `to`: the same sums again, the lower on a tie. */
+static int32_t state_before(const trellis *t, const branches *b, const f4 *cost, int32_t i, int32_t to,
+                            int32_t lane) {
+  float best = 0.0f;
+  int32_t from_best = 0;
+  float x = t->block->x[i], w = t->block->w[i];
+  for (int32_t from = 0; from < STATES; from++) {
+    float e = x - b->middle[to][from][lane];
+    if (t->own->three_bits) e = (e < 0.0f ? -e : e) - b->half[to][from][lane];
+    e = e * e;
+    if (t->block->weighted) e = e * w;
+    float total = cost[STATES * i + from][lane] + e;
+    if (from == 0 || total < best) {
+      best = total;
+      from_best = from;
+    }
+  }
+  return from_best;
+}
+
+/* Codes and ks along the cheapest way. */
+static void trace_back(const trellis *t, const survivors *s, uint8_t *codes, uint8_t *header) {
+  const rq_encode_block *block = t->block;
+  branches b;
+  float d[KS];
+  set_branches(t, s->alpha, &b);
+  scales_of(t, s->alpha, d);
+  int32_t state = s->end_state, ks = 0;
+  for (int32_t f = RQ_GROUPS - 1; f >= 0; f--) {
+    int32_t begin = group_begin(block->r, f), end = group_begin(block->r, f + 1);
+    if (begin == end) continue; /* k = 2 stands for lanes without weights */
+    int32_t lane = s->k_lane[f][state];
+    ks |= k_of_lane(t, lane) << (2 * f);
+    for (int32_t i = end - 1; i >= begin; i--) {
+      int32_t from = state_before(t, &b, s->cost, i, state, lane), code = state;
+      if (t->own->three_bits) {
+        float e0 = block->x[i] - (float)t->own->table[state << 3 | from] * d[lane];
+        float e1 = block->x[i] - (float)t->own->table[state << 3 | 4 | from] * d[lane];
+        code = state << 1 | (e1 * e1 < e0 * e0 ? 1 : 0);
+      }
+      codes[i] = (uint8_t)code;
+      state = from;
+    }
+  }
+  header[0] = s->alpha;
+  header[1] = (uint8_t)ks;
+}
+
+/* ---- alpha ---- */
+
+/* Where the search begins: the alpha byte whose k = 3 suits the root mean square of the block best. */
+static int32_t first_alpha(const trellis *t, float rms) {
+  /* the values of the table have a root mean square of about 27 units, those that suit a Gaussian block */
+  float wanted = rms * (t->own->three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2);
+  int32_t low = 1, high = RQ_ALPHA_BYTE_MAX; /* alpha grows with its byte: the last at most `wanted` */
+  while (low < high) {
+    int32_t middle = (low + high + 1) / 2;
+    if (rq_alpha_of_byte((uint8_t)middle) <= wanted)
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  return low;
+}
+
+static uint8_t nearest_alpha(float alpha) {
+  int32_t best = 1;
+  double least = 0.0;
+  for (int32_t a = 1; a <= RQ_ALPHA_BYTE_MAX; a++) {
+    double e = (double)rq_alpha_of_byte((uint8_t)a) - (double)alpha;
+    e = e < 0.0 ? -e : e;
+    if (a == 1 || e < least) {
+      least = e;
+      best = a;
+    }
+  }
+  return (uint8_t)best;
+}
+
+static float energy_of(const rq_encode_block *block) {
+  float sum = 0.0f;
+  for (int32_t i = 0; i < block->r; i++) {
+    float e = block->x[i] * block->x[i];
+    sum += block->weighted ? block->w[i] * e : e;
+  }
+  return sum;
+}
+
+static float weight_of(const rq_encode_block *block) {
+  float sum = 0.0f;
+  for (int32_t i = 0; i < block->r; i++) sum += block->weighted ? block->w[i] : 1.0f;
+  return sum;
+}
+
+/* Leaves the best alpha found in `best`: from `start` outwards, until `radius` bytes on either side of the
+ * best one have been tried. The error has ripples of about two bytes, where the ks of a group change. */
+static void search_alpha(const trellis *t, int32_t start, int32_t radius, survivors *best, survivors *other) {
+  int32_t low = start, high = start - 1, best_at = start; /* [low, high] has been tried */
+  for (;;) {
+    int32_t a;
+    if (high < RQ_ALPHA_BYTE_MAX && high < best_at + radius)
+      a = ++high;
+    else if (low > 1 && low > best_at - radius)
+      a = --low;
+    else
+      return;
+    search_codes(t, (uint8_t)a, other);
+    if (!(other->total < best->total)) continue;
+    survivors worse = *best;
+    *best = *other;
+    *other = worse;
+    best_at = a;
+  }
+}
+
+void rq_trellis_encode(const rq_encode_settings *settings, const rq_own *own, const rq_encode_block *block,
+                       uint8_t *codes, uint8_t *header, float *scratch) {
+  trellis t = {own, block, settings->k, {0.0f}};
+  survivors best = {(f4 *)scratch, {{0}}, 0.0f, 0, 0}, other = best;
+  other.cost += STATES * (RQ_BLOCK + 1);
+  float energy = energy_of(block), weight = weight_of(block);
+  best.total = energy; /* of alpha byte 0: every weight 0 */
+  if (energy > 0.0f && settings->rule == RQ_SCALE_GIVEN) {
+    search_codes(&t, nearest_alpha(settings->scale), &best);
+  } else if (energy > 0.0f) {
+    search_alpha(&t, first_alpha(&t, rq_sqrtf(energy / weight)), settings->effort, &best, &other);
+  }
+  if (best.alpha == 0) {
+    rq_zero(codes, (size_t)block->r);
+    header[0] = header[1] = 0;
+    return;
+  }
+  trace_back(&t, &best, codes, header);
+}

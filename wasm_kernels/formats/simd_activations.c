@@ -1,0 +1,103 @@
+/* simd_activations.c: 128-bit quantization of activations, their order in lanes, and the Walsh-Hadamard
+ * transform. Held to activations.c and hadamard.c bit for bit. */
+#include "simd_kernels.h"
+
+#if RQ_HAVE_SIMD
+
+/* Four numbers to integers within +-127, nearest even: adding 1.5 * 2^23 leaves the integer in the low bits.
+ */
+RV_INLINE rq_vi quantize_4(const float *x, rq_vf dx) {
+  const rq_vf shift = rf_splat(0x1.8p23f);
+  rq_vf v = rf_div(rf_load(x), dx);
+  v = rf_max(rf_splat(-127.0f), rf_min(rf_splat(127.0f), v));
+  return rv_sub32(rv_bits_of(rf_add(v, shift)), rv_bits_of(shift));
+}
+
+RV_INLINE rq_vi quantize_16(const float *x, rq_vf dx) {
+  rq_vi low = rv_pack32(quantize_4(x, dx), quantize_4(x + 4, dx));
+  rq_vi high = rv_pack32(quantize_4(x + 8, dx), quantize_4(x + 12, dx));
+  return rv_pack16(low, high);
+}
+
+void rq_quantize_block_simd(const float *x, int32_t r, float dx, int8_t *q) {
+  rq_vf scale = rf_splat(dx);
+  int32_t i = 0;
+  for (; i + 16 <= r; i += 16) rv_store(q + i, quantize_16(x + i, scale));
+  if (i == r) return;
+  float rest[16] = {0.0f};
+  rq_copy(rest, x + i, (size_t)(r - i) * sizeof(float));
+  rv_store(q + i, quantize_16(rest, scale)); /* q has room for 256 */
+}
+
+RV_INLINE void store_step(int8_t *lanes, int32_t step, rq_vi q) {
+#if RQ_LANES_WIDE
+  rv_store(lanes + RQ_STEP_BYTES * step, rv_sar16(rv_shl16(q, 8), 8));
+  rv_store(lanes + RQ_STEP_BYTES * step + 16, rv_sar16(q, 8));
+#else
+  rv_store(lanes + RQ_STEP_BYTES * step, q);
+#endif
+}
+
+void rq_lanes_simd(const int8_t *q, int32_t r, int8_t *lanes) {
+  rq_vi rows[RQ_LANES];
+  int32_t steps = rq_block_steps(r);
+  if (r == RQ_BLOCK) {
+    for (int32_t l = 0; l < RQ_LANES; l++) rows[l] = rv_load(q + RQ_LANES * l);
+    rv_transpose8(rows);
+  } else {
+    int8_t by_step[RQ_LANES][RQ_LANES] = {{0}};
+    for (int32_t l = 0, i = 0; i < r; l++)
+      for (int32_t j = 0; j < steps && i < r; j++, i++) by_step[j][l] = q[i];
+    for (int32_t j = 0; j < RQ_LANES; j++) rows[j] = rv_load(by_step[j]);
+  }
+  for (int32_t j = 0; j < RQ_LANES; j++) store_step(lanes, j, rows[j]);
+}
+
+/* ---- Walsh-Hadamard ---- */
+
+/* Distances 1 and 2 inside a vector. a - b comes as a + (-b), which is the same number. */
+RV_INLINE rq_vf butterflies_1_2(rq_vf v) {
+  static const uint32_t odd[4] = {0, 0x80000000u, 0, 0x80000000u},
+                        upper[4] = {0, 0, 0x80000000u, 0x80000000u};
+  rq_vf flipped = rf_of_bits(rv_xor(rv_bits_of(v), rv_load(odd)));
+  v = rf_add(rf_swap_pairs(v), flipped);
+  flipped = rf_of_bits(rv_xor(rv_bits_of(v), rv_load(upper)));
+  return rf_add(rf_swap_halves(v), flipped);
+}
+
+/* Distances h and 2h over four vectors h apart. */
+RV_INLINE void butterflies_4(float *x, int32_t h) {
+  rq_vf a = rf_load(x), b = rf_load(x + h), c = rf_load(x + 2 * h), d = rf_load(x + 3 * h);
+  rq_vf sum_ab = rf_add(a, b), diff_ab = rf_sub(a, b), sum_cd = rf_add(c, d), diff_cd = rf_sub(c, d);
+  rf_store(x, rf_add(sum_ab, sum_cd));
+  rf_store(x + h, rf_add(diff_ab, diff_cd));
+  rf_store(x + 2 * h, rf_sub(sum_ab, sum_cd));
+  rf_store(x + 3 * h, rf_sub(diff_ab, diff_cd));
+}
+
+void rq_hadamard_piece_simd(float *x, const float *signs, int32_t size, float factor, bool inverse) {
+  for (int32_t i = 0; i < size; i += 4) {
+    rq_vf v = rf_load(x + i);
+    if (!inverse) v = rf_mul(v, rf_load(signs + i));
+    rf_store(x + i, butterflies_1_2(v));
+  }
+  int32_t h = 4;
+  for (; 4 * h <= size; h *= 4)
+    for (int32_t start = 0; start < size; start += 4 * h)
+      for (int32_t i = start; i < start + h; i += 4) butterflies_4(x + i, h);
+  if (h < size) /* one distance is left */
+    for (int32_t i = 0; i < h; i += 4) {
+      rq_vf a = rf_load(x + i), b = rf_load(x + i + h);
+      rf_store(x + i, rf_add(a, b));
+      rf_store(x + i + h, rf_sub(a, b));
+    }
+  rq_vf scale = rf_splat(factor);
+  for (int32_t i = 0; i < size; i += 4) {
+    rq_vf v = rf_mul(rf_load(x + i), scale);
+    rf_store(x + i, inverse ? rf_mul(v, rf_load(signs + i)) : v);
+  }
+}
+
+#else
+typedef int rq_no_simd_activations; /* a translation unit must not be empty */
+#endif

@@ -1,0 +1,137 @@
+/* simd_foreign.c: 128-bit decoders and products of F32, F16, BF16 and Q8_0. Held to foreign.c bit for bit. */
+#include "foreign.h"
+#include "simd_kernels.h"
+
+#if RQ_HAVE_SIMD
+
+typedef enum { FLOAT_32, FLOAT_16, BRAIN_16 } float_kind;
+
+/* Four f16, each in the low half of 32 bits, to f32: exactly, special values too, without subnormal f32. */
+RV_INLINE rq_vf f16_to_f32_4(rq_vi h) {
+  const rq_vi bias = rv_splat32(112 << 23), least = rv_splat32(113 << 23);
+  rq_vi sign = rv_shl32(rv_and(h, rv_splat32(0x8000)), 16), rest = rv_and(h, rv_splat32(0x7FFF));
+  rq_vi bits = rv_add32(rv_shl32(rest, 13), bias);
+  rq_vi special = rv_less32(rv_splat32(0x7BFF), rest), subnormal = rv_less32(rest, rv_splat32(0x400));
+  bits = rv_add32(bits, rv_and(special, bias));
+  /* 2^-14 * (1 + fraction) - 2^-14 */
+  rq_vi small = rv_bits_of(rf_sub(rf_of_bits(rv_add32(rv_shl32(rest, 13), least)), rf_of_bits(least)));
+  bits = rv_xor(bits, rv_and(subnormal, rv_xor(bits, small)));
+  return rf_of_bits(rv_or(bits, sign));
+}
+
+RV_INLINE void load_8(float_kind kind, const uint8_t *row, int32_t i, rq_vf *out /* (2) */) {
+  if (kind == FLOAT_32) {
+    out[0] = rf_of_bits(rv_load(row + 4 * (size_t)i));
+    out[1] = rf_of_bits(rv_load(row + 4 * (size_t)i + 16));
+    return;
+  }
+  rq_vi halves = rv_load(row + 2 * (size_t)i), zero = rv_zero();
+  if (kind == FLOAT_16) {
+    out[0] = f16_to_f32_4(rv_zip_low16(halves, zero));
+    out[1] = f16_to_f32_4(rv_zip_high16(halves, zero));
+  } else {
+    out[0] = rf_of_bits(rv_zip_low16(zero, halves));
+    out[1] = rf_of_bits(rv_zip_high16(zero, halves));
+  }
+}
+
+RV_INLINE void decode_floats(float_kind kind, const uint8_t *row, int32_t width, float *out) {
+  int32_t i = 0;
+  rq_vf v[2];
+  for (; i + 8 <= width; i += 8) {
+    load_8(kind, row, i, v);
+    rf_store(out + i, v[0]);
+    rf_store(out + i + 4, v[1]);
+  }
+  for (; i < width; i++)
+    out[i] = kind == FLOAT_16 ? rq_f16_to_f32(rq_load_u16(row, i)) : rq_bf16_to_f32(rq_load_u16(row, i));
+}
+
+RV_INLINE float dot_floats(float_kind kind, const uint8_t *row, const rq_activations *a) {
+  rq_vf acc[4] = {rf_splat(0.0f), rf_splat(0.0f), rf_splat(0.0f), rf_splat(0.0f)};
+  int32_t i = 0, size = kind == FLOAT_32 ? 4 : 2;
+  for (; i + RQ_LANES <= a->width; i += RQ_LANES) {
+    rq_vf w[4];
+    load_8(kind, row, i, w);
+    load_8(kind, row, i + 8, w + 2);
+    for (int32_t v = 0; v < 4; v++) acc[v] = rf_add(acc[v], rf_mul(rf_load(a->x + i + 4 * v), w[v]));
+  }
+  if (i < a->width) { /* zeros beyond the end add +0, which changes no sum */
+    uint8_t last[4 * RQ_LANES] = {0};
+    float x[RQ_LANES] = {0.0f};
+    rq_copy(last, row + (size_t)size * (size_t)i, (size_t)size * (size_t)(a->width - i));
+    rq_copy(x, a->x + i, sizeof(float) * (size_t)(a->width - i));
+    rq_vf w[4];
+    load_8(kind, last, 0, w);
+    load_8(kind, last, 8, w + 2);
+    for (int32_t v = 0; v < 4; v++) acc[v] = rf_add(acc[v], rf_mul(rf_load(x + 4 * v), w[v]));
+  }
+  rq_vf sum = rf_add(rf_add(acc[0], acc[2]), rf_add(acc[1], acc[3])); /* l and l + 8, l and l + 4 */
+  sum = rf_add(sum, rf_swap_halves(sum));
+  float lanes[4];
+  rf_store(lanes, rf_add(sum, rf_swap_pairs(sum)));
+  return lanes[0];
+}
+
+void rq_f32_decode_simd(const uint8_t *row, int32_t width, float *out) {
+  rq_copy(out, row, sizeof(float) * (size_t)width);
+}
+void rq_f16_decode_simd(const uint8_t *row, int32_t width, float *out) {
+  decode_floats(FLOAT_16, row, width, out);
+}
+void rq_bf16_decode_simd(const uint8_t *row, int32_t width, float *out) {
+  decode_floats(BRAIN_16, row, width, out);
+}
+float rq_f32_dot_simd(const uint8_t *row, const rq_activations *a) { return dot_floats(FLOAT_32, row, a); }
+float rq_f16_dot_simd(const uint8_t *row, const rq_activations *a) { return dot_floats(FLOAT_16, row, a); }
+float rq_bf16_dot_simd(const uint8_t *row, const rq_activations *a) { return dot_floats(BRAIN_16, row, a); }
+
+/* ---- Q8_0 ---- */
+
+void rq_q8_0_decode_simd(const uint8_t *row, int32_t width, float *out) {
+  const rq_block_q8_0 *blocks = (const rq_block_q8_0 *)row;
+  for (int32_t b = 0; b < width / RQ_Q8_0_WEIGHTS; b++) {
+    rq_vf d = rf_splat(rq_f16_to_f32(rq_read_u16(blocks[b].d)));
+    for (int32_t half = 0; half < 2; half++) {
+      rq_vi q = rv_load(blocks[b].q + 16 * half), low = rv_widen_low8(q), high = rv_widen_high8(q);
+      float *to = out + RQ_Q8_0_WEIGHTS * b + 16 * half;
+      rf_store(to, rf_mul(rf_from_i32(rv_widen_low16(low)), d));
+      rf_store(to + 4, rf_mul(rf_from_i32(rv_widen_high16(low)), d));
+      rf_store(to + 8, rf_mul(rf_from_i32(rv_widen_low16(high)), d));
+      rf_store(to + 12, rf_mul(rf_from_i32(rv_widen_high16(high)), d));
+    }
+  }
+}
+
+RV_INLINE rq_vi dot_16(const int8_t *weights, const int8_t *q) {
+  rq_vi w = rv_load(weights), x = rv_load(q);
+  return rv_add32(rv_dot16(rv_widen_low8(w), rv_widen_low8(x)),
+                  rv_dot16(rv_widen_high8(w), rv_widen_high8(x)));
+}
+
+/* Four partial sums of one block's 32 products. */
+RV_INLINE rq_vi dot_32(const rq_block_q8_0 *block, const int8_t *q) {
+  return rv_add32(dot_16(block->q, q), dot_16(block->q + 16, q + 16));
+}
+
+float rq_q8_0_dot_simd(const uint8_t *row, const rq_activations *a) {
+  const rq_block_q8_0 *blocks = (const rq_block_q8_0 *)row;
+  int32_t count = a->width / RQ_Q8_0_WEIGHTS;
+  rq_vf acc = rf_splat(0.0f);
+  for (int32_t b = 0; b < count; b += 4) { /* four blocks, one for each accumulator */
+    rq_vi sums[4];
+    float d[4];
+    for (int32_t i = 0; i < 4; i++) { /* beyond the end: +0 */
+      bool there = b + i < count;
+      sums[i] = there ? dot_32(blocks + b + i, a->q + RQ_Q8_0_WEIGHTS * (b + i)) : rv_zero();
+      d[i] = there ? rq_f16_to_f32(rq_read_u16(blocks[b + i].d)) : 0.0f;
+    }
+    rq_vf t = rf_mul(rf_load(d), rf_splat(a->scale[RQ_Q8_0_WEIGHTS * b / RQ_BLOCK]));
+    acc = rf_add(acc, rf_mul(rf_from_i32(rv_sums32(sums[0], sums[1], sums[2], sums[3])), t));
+  }
+  return rf_sum4(acc);
+}
+
+#else
+typedef int rq_no_simd_foreign; /* a translation unit must not be empty */
+#endif

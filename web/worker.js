@@ -1,0 +1,125 @@
+// worker.js: one worker, one engine, at most one model. Everything slow happens here, in short steps, so that
+// a message (stop, above all) is heard between any two tokens.
+//
+// Page → worker:   {id, call, args}          a request; `call` names one of the CALLS below
+//                  {cancel: id}              stop the request with this id
+// Worker → page:   {id, event, ...}          progress and pieces of text, before the answer
+//                  {id, value}               the answer
+//                  {id, error}               errorToPlain() of what went wrong
+import { download, readLocal } from "./download.js";
+import { Engine } from "./engine.js";
+import { AbortError, UsageError, errorToPlain } from "./errors.js";
+import { ModelLoader } from "./local_model.js";
+
+/** Requests that run now: id → AbortController. */
+const running = new Map();
+/** @type {Engine} */ let engine;
+/** @type {import("./local_model.js").LocalModel} */ let model;
+
+const CALLS = {
+  /** Loads engine and model. args: {wasmURL, url | source, options} */
+  async load({ wasmURL, url, source, options }, { signal, emit }) {
+    if (model) throw new UsageError("this worker holds a model already");
+    const onProgress = atMostEvery(PROGRESS_MS, (progress) => emit("progress", progress));
+    onProgress({ phase: "engine", loaded: 0, total: null });
+    engine ??= await Engine.load(wasmURL, { signal });
+    const loader = new ModelLoader(engine, options);
+    try {
+      if (url !== undefined) await download(url, loader, { signal, onProgress });
+      else await readLocal(source, loader, { signal, onProgress });
+      model = await inSteps(loader.end(), signal, ([loaded, total]) => onProgress({ phase: "verify", loaded, total }));
+      if (!model) throw new AbortError();
+    } catch (error) {
+      loader.abandon();
+      throw error;
+    }
+    onProgress.flush();
+    emit("progress", { phase: "ready", loaded: model.info.fileBytes, total: model.info.fileBytes });
+    return { info: model.info, engineBytes: engine.memoryBytes };
+  },
+
+  /** Generates; emits {event: "piece", text} and {event: "prompt", done, total}; answers with the stats. */
+  async generate({ prompt, options }, { signal, emit }) {
+    const steps = model.generate(prompt, options);
+    await inSteps(steps, signal, (step) => {
+      if (step.kind === "prompt") emit("prompt", { done: step.done, total: step.total });
+      else emit("piece", { text: step.text, tokens: model.stats.tokens, tokensPerSecond: model.stats.tokensPerSecond });
+    });
+    return { ...model.stats, engineBytes: engine.memoryBytes };
+  },
+
+  tokenize: ({ text, options }) => model.tokenize(text, options),
+  detokenize: ({ ids, options }) => model.detokenize(ids, options),
+  hashes: () => model.hashes(),
+  memory: () => engine.memoryBytes,
+};
+
+const PROGRESS_MS = 50;
+
+/**
+ * Drives a generator one step a task. An abort closes it between two steps and gives undefined.
+ * @template T @param {Generator<any, T>} steps @param {AbortSignal} signal @param {(step: any) => void} onStep
+ * @returns {Promise<T | undefined>}
+ */
+async function inSteps(steps, signal, onStep) {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+    onStep(value);
+    await nextTask();
+    if (signal.aborted) {
+      steps.return();
+      return undefined;
+    }
+  }
+}
+
+// Messages between the two ends of a channel are tasks: unlike timers they come at once, and unlike promises
+// they let the page's messages in.
+const channel = new MessageChannel();
+const waiting = [];
+channel.port1.onmessage = () => waiting.shift()();
+function nextTask() {
+  return new Promise((resolve) => {
+    waiting.push(resolve);
+    channel.port2.postMessage(null);
+  });
+}
+
+/** Passes on the first call and then one per `ms`; a change of phase always. `flush` sends the last one held. */
+function atMostEvery(ms, send) {
+  let last = -Infinity;
+  let phase = "";
+  let held = null;
+  const limited = (progress) => {
+    held = progress;
+    if (performance.now() - last >= ms || progress.phase !== phase) limited.flush();
+  };
+  limited.flush = () => {
+    if (!held) return;
+    last = performance.now();
+    phase = held.phase;
+    send(held);
+    held = null;
+  };
+  return limited;
+}
+
+self.onmessage = async ({ data }) => {
+  if (data.cancel !== undefined) {
+    running.get(data.cancel)?.abort();
+    return;
+  }
+  const { id, call, args } = data;
+  const controller = new AbortController();
+  running.set(id, controller);
+  const emit = (event, fields) => self.postMessage({ id, event, ...fields });
+  try {
+    if (!model && call !== "load") throw new UsageError("there is no model yet", { hint: "load one first" });
+    self.postMessage({ id, value: await CALLS[call](args, { signal: controller.signal, emit }) });
+  } catch (error) {
+    self.postMessage({ id, error: errorToPlain(error) });
+  } finally {
+    running.delete(id);
+  }
+};
