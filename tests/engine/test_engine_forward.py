@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine import reference, tiny
 from ruvq import Model
+
+from engine import reference, tiny
 
 TOKENS = [1, 5, 77, 130, 9, 9, 42, 0, 63, 18, 101, 7, 7, 88, 120, 31, 2, 64, 90, 11]
 TOLERANCE = 1e-4  # of the largest logit: float32 against float64
@@ -69,7 +70,7 @@ def test_half_precision_norms_and_matrices(tmp_path: Path) -> None:
 
     model = tiny.random_llama()
     half = {}
-    for name, values in model.tensors.items():
+    for name in model.tensors:
         if "norm" in name:
             half[name] = gguf.GGMLQuantizationType.BF16
         elif "ffn" in name:

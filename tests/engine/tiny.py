@@ -268,7 +268,7 @@ def encode(values: np.ndarray, format: str) -> np.ndarray:
 def with_vocabulary(model: Llama) -> Llama:
     """Gives a random model a vocabulary of letters behind the bytes, so that it can generate text."""
     assert model.vocab > 300
-    letters = [chr(0x61 + i % 26) * (1 + i // 26) for i in range(model.vocab - 259)]
+    letters = [chr(0x61 + i % 26) * (1 + i // 26) for i in range(model.vocab - 260)]
     model.tokens = [b"<unk>", b"<s>", b"</s>", *(b"<0x%02X>" % i for i in range(256))]
-    model.tokens += [text.encode() for text in letters]
+    model.tokens += [text.encode() for text in ["\u2581", *letters]]
     return model

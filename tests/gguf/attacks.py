@@ -1,11 +1,11 @@
-"""The corpus of malformed and hostile GGUF files, by the class numbers of docs/security.md, and of unusual but valid
-ones that must be accepted. One corpus for every host:
+"""The corpus of malformed and hostile GGUF files, by the class numbers of docs/container.md, and of unusual
+but valid ones that must be accepted. One corpus for every host:
 
     python tests/gguf/attacks.py FOLDER
 
-writes each case as a file, and index.json with what must happen: {"file", "attack", "stage", "code", "says"}; `code` is
-null where the file must be accepted. `stage` is where the answer is given: "parse" (rq_gguf_parse), "verify"
-(rq_gguf_check_header and rq_gguf_check_step) or "model" (rq_model_measure).
+writes each case as a file, and index.json with what must happen: {"file", "attack", "stage", "code", "says"}.
+`code` is null where the file must be accepted. `stage` is where the answer is given: "parse" (rq_gguf_parse),
+"verify" (rq_gguf_check_header and rq_gguf_check_step) or "model" (rq_model_measure).
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from build_gguf import (
     F32,
     F64,
     GGML_F16,
-    GGML_F32,
     GGML_I8,
     GGML_Q8_0,
     I32,
@@ -47,7 +46,7 @@ from build_gguf import (
 
 @dataclass(frozen=True)
 class Case:
-    """One file and what must happen with it: an error code with `says` in its text, or None for acceptance."""
+    """One file and what must happen: an error code with `says` in its text, or None for acceptance."""
 
     name: str
     attack: int  # class number, 0 for none
@@ -150,7 +149,9 @@ def strings() -> Iterator[Case]:
 @generator
 def keys() -> Iterator[Case]:
     yield Case("key-empty", 5, with_kvs(kv("", U32, 1)), "RQ_E_KEY", "empty")
-    yield Case("key-twice", 5, with_kvs(kv("a", U32, 1), kv("b", U32, 1), kv("a", U8, 1)), "RQ_E_KEY", "again")
+    yield Case(
+        "key-twice", 5, with_kvs(kv("a", U32, 1), kv("b", U32, 1), kv("a", U8, 1)), "RQ_E_KEY", "again"
+    )
     yield Case("key-too-long", 5, with_kvs(kv("k" * 4097, U32, 1)), "RQ_E_LIMIT", "4096")
 
 
@@ -162,14 +163,22 @@ def values() -> Iterator[Case]:
         yield Case(f"element-type-{kind}", 6, with_kvs(of_kind), "RQ_E_VALUE", "unknown type")
     for count in (2**63, 2**64 - 1, 2**32, 2**31, 2**24 + 1):
         attack = 18 if count in (2**31, 2**32) else 6
-        yield Case(f"array-count-{count}", attack, with_kvs(array("k", U8, [1], count)), "RQ_E_LIMIT", "elements")
+        yield Case(
+            f"array-count-{count}", attack, with_kvs(array("k", U8, [1], count)), "RQ_E_LIMIT", "elements"
+        )
         yield Case(f"strings-count-{count}", attack, with_kvs(array("k", STRING, ["a"], count)), "RQ_E_LIMIT")
     # 2^61 eight-byte elements are 2^64 bytes
     yield Case("array-bytes-wrap", 6, with_kvs(array("k", U64, [1], 2**61)), "RQ_E_LIMIT")
     yield Case("array-bytes-beyond-file", 6, with_kvs(array("k", U64, [1], 2**20)), "RQ_E_TRUNCATED")
     yield Case("strings-beyond-file", 6, with_kvs(array("k", STRING, ["a"] * 4, 2**20)), "RQ_E_TRUNCATED")
     nested = b"".join(u32(ARRAY) + u64(1) for _ in range(256)) + u32(U8) + u64(1) + b"\1"
-    yield Case("arrays-nested-256-deep", 6, with_kvs(text("k") + u32(ARRAY) + nested), "RQ_E_VALUE", "array of arrays")
+    yield Case(
+        "arrays-nested-256-deep",
+        6,
+        with_kvs(text("k") + u32(ARRAY) + nested),
+        "RQ_E_VALUE",
+        "array of arrays",
+    )
     yield Case("bool-2", 6, with_kvs(kv("k", BOOL, 2)), "RQ_E_VALUE", "bool")
     yield Case("bool-array-255", 6, with_kvs(array("k", BOOL, [0, 1, 255])), "RQ_E_VALUE", "bool")
 
@@ -235,9 +244,13 @@ def types() -> Iterator[Case]:
     narrow = with_tensor(info("a", [64], 40), bytes(64), ruvllm)
     yield Case("id-40-ruvllm-width-64", 11, narrow, "RQ_E_SHAPE", "256")
     other = (kv("ruvq.type_namespace", STRING, "other"),)
-    yield Case("namespace-unknown", 10, with_tensor(info("a", [256], 40), bytes(160), other), "RQ_E_LAYOUT", "other")
+    yield Case(
+        "namespace-unknown", 10, with_tensor(info("a", [256], 40), bytes(160), other), "RQ_E_LAYOUT", "other"
+    )
     number = (kv("ruvq.type_namespace", U32, 1),)
-    yield Case("namespace-number", 10, with_tensor(info("a", [256], 40), bytes(160), number), "RQ_E_LAYOUT", "u32")
+    yield Case(
+        "namespace-number", 10, with_tensor(info("a", [256], 40), bytes(160), number), "RQ_E_LAYOUT", "u32"
+    )
 
 
 @generator
@@ -319,8 +332,12 @@ def own(
 @generator
 def layout() -> Iterator[Case]:
     v = "ruvq.layout_version"
-    yield Case("layout-2", 10, own(version=kv(v, U32, 2)), "RQ_E_LAYOUT", "needs layout version 2, this is 1: update")
-    yield Case("layout-max", 10, own(version=kv(v, U32, 2**32 - 1)), "RQ_E_LAYOUT", "needs layout version 4294967295")
+    yield Case(
+        "layout-2", 10, own(version=kv(v, U32, 2)), "RQ_E_LAYOUT", "needs layout version 2, this is 1: update"
+    )
+    yield Case(
+        "layout-max", 10, own(version=kv(v, U32, 2**32 - 1)), "RQ_E_LAYOUT", "needs layout version 4294967295"
+    )
     yield Case("layout-0", 10, own(version=kv(v, U32, 0)), "RQ_E_LAYOUT", "from 1")
     yield Case("layout-u64", 10, own(version=kv(v, U64, 1)), "RQ_E_LAYOUT", "u64")
     yield Case("layout-missing", 10, own(version=b""), "RQ_E_LAYOUT", "no such key")
@@ -332,12 +349,18 @@ def layout() -> Iterator[Case]:
     yield Case("layout-name-twice", 10, twice, "RQ_E_LAYOUT", "again")
     yield Case("layout-name-empty", 10, own(names=[""]), "RQ_E_LAYOUT", "no such tensor")
     for name in ("pi-t9", "", "PI-T3", "q8_0", "pi-q3-ruvllm", "pi-t3 ", "f32"):
-        yield Case(f"layout-format-{name.strip()}{len(name)}", 10, own(formats=[name]), "RQ_E_LAYOUT", "own formats")
+        yield Case(
+            f"layout-format-{name.strip()}{len(name)}", 10, own(formats=[name]), "RQ_E_LAYOUT", "own formats"
+        )
     yield Case("layout-not-i8", 10, own(kind=25, data=bytes(2 * 2 * 98)), "RQ_E_LAYOUT", "I16")
     for width in (0, 192, 257, 512, 2**32 - 1):
         yield Case(f"layout-width-{width}", 10, own(widths=[width]), "RQ_E_LAYOUT", "rows as long as")
-    yield Case("layout-width-negative", 10, own(widths=[-256], width_type=I32), "RQ_E_LAYOUT", "positive integers")
-    yield Case("layout-width-float", 10, own(widths=[256.0], width_type=F32), "RQ_E_LAYOUT", "positive integers")
+    yield Case(
+        "layout-width-negative", 10, own(widths=[-256], width_type=I32), "RQ_E_LAYOUT", "positive integers"
+    )
+    yield Case(
+        "layout-width-float", 10, own(widths=[256.0], width_type=F32), "RQ_E_LAYOUT", "positive integers"
+    )
     wide = own(widths=[2**64 - 256], width_type=U64)
     yield Case("layout-width-2^64", 10, wide, "RQ_E_LAYOUT", "rows as long as")
     yield Case("layout-row-short", 10, own(row_bytes=97), "RQ_E_LAYOUT", "97 bytes")
@@ -416,7 +439,9 @@ def data() -> Iterator[Case]:
     floats = struct.pack("<8f", *range(8))
     spoiled = {
         "f32-nan": with_tensor(info("a", [8]), floats[:28] + NAN32),
-        "f32-infinity": with_tensor(info("a", [4, 2]), struct.pack("<8f", *[1.0] * 4, float("inf"), *[1.0] * 3)),
+        "f32-infinity": with_tensor(
+            info("a", [4, 2]), struct.pack("<8f", *[1.0] * 4, float("inf"), *[1.0] * 3)
+        ),
         "f16-nan": with_tensor(info("a", [16], GGML_F16), bytes(30) + NAN16),
         "f16-infinity": with_tensor(info("a", [16], GGML_F16), bytes(16) + INF16 + bytes(14)),
         "bf16-nan": with_tensor(info("a", [16], 30), bytes(30) + b"\xc0\x7f"),
@@ -427,21 +452,27 @@ def data() -> Iterator[Case]:
         "pi-t3-alpha-248": own(data=bytes(96) + b"\xf8\0" + bytes(98)),
         "pi-t2-alpha-255": own(row_bytes=66, formats=["pi-t2"], data=bytes(66 + 64) + b"\xff\0"),
         "ternary-code-3": own(row_bytes=66, formats=["ternary"], data=b"\x03" + bytes(131)),
-        "ternary-gamma-negative": own(row_bytes=66, formats=["ternary"], data=bytes(64) + b"\x00\xbc" + bytes(66)),
+        "ternary-gamma-negative": own(
+            row_bytes=66, formats=["ternary"], data=bytes(64) + b"\x00\xbc" + bytes(66)
+        ),
     }
     for name, file in spoiled.items():
         yield Case(f"data-{name}", 19, file, "RQ_E_DATA", "a", "verify")
     key = "ruvq.sha256.tensors"
     i, where = "RQ_E_INTEGRITY", "verify"
     yield Case("digest-tensor-differs", 19, digests(floats, False, True, "tensor"), i, "a: ", where)
-    yield Case("digest-header-differs", 19, digests(floats, True, True, "header"), i, "ruvq.sha256.header", where)
+    yield Case(
+        "digest-header-differs", 19, digests(floats, True, True, "header"), i, "ruvq.sha256.header", where
+    )
     changed = bytearray(digests(floats, True, True))
     changed[-1] ^= 1
     yield Case("digest-data-changed", 19, bytes(changed), i, "a: ", where)
     padded = bytearray(digests(floats[:4], True, True))
     padded[-1] = 1
     yield Case("digest-padding-changed", 19, bytes(padded), i, "padding", where)
-    yield Case("digest-count", 19, gguf([array(key, STRING, ["0" * 64] * 2)], [ONE], ONE_DATA), i, "one for each")
+    yield Case(
+        "digest-count", 19, gguf([array(key, STRING, ["0" * 64] * 2)], [ONE], ONE_DATA), i, "one for each"
+    )
     yield Case("digest-short", 19, gguf([array(key, STRING, ["0" * 63])], [ONE], ONE_DATA), i, "64")
     yield Case("digest-upper-case", 19, gguf([array(key, STRING, ["A" * 64])], [ONE], ONE_DATA), i, "64")
     yield Case("digest-number", 19, gguf([kv("ruvq.sha256.header", U32, 1)], [ONE], ONE_DATA), i, "64")
@@ -459,7 +490,9 @@ def unusual_but_valid() -> Iterator[Case]:
     yield Case("ok-empty", 0, gguf(), None)
     yield Case("ok-version-2", 0, b"GGUF" + u32(2) + VALID[8:], None)
     yield Case("ok-all-types", 0, with_kvs(*all_scalars, kv("s", STRING, "")), None)
-    yield Case("ok-all-arrays", 0, with_kvs(*(array(f"k{k}", k, [1, 0]) for k in range(13) if k not in (8, 9))), None)
+    yield Case(
+        "ok-all-arrays", 0, with_kvs(*(array(f"k{k}", k, [1, 0]) for k in range(13) if k not in (8, 9))), None
+    )
     yield Case("ok-empty-arrays", 0, with_kvs(array("k", U8, []), array("s", STRING, [])), None)
     yield Case("ok-unicode", 0, with_kvs(kv("ключ", STRING, "\x01 é € 😀 \U0010ffff \ud7ff \ue000")), None)
     yield Case("ok-key-4096", 0, with_kvs(kv("k" * 4096, U32, 1)), None)
@@ -498,7 +531,13 @@ def write_corpus(folder: Path) -> None:
     for case in corpus():
         file = case.name + ".gguf"
         (folder / file).write_bytes(case.data)
-        entry = {"file": file, "attack": case.attack, "stage": case.stage, "code": case.code, "says": case.says}
+        entry = {
+            "file": file,
+            "attack": case.attack,
+            "stage": case.stage,
+            "code": case.code,
+            "says": case.says,
+        }
         index.append(entry)
     (folder / "index.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 

@@ -1,4 +1,4 @@
-"""Builds GGUF files byte by byte, wrong ones too. Follows the GGUF specification and shares no code with ruvq."""
+"""Builds GGUF files byte by byte, wrong ones too, after the specification; shares no code with ruvq."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from collections.abc import Iterable, Sequence
 
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
 GGML_F32, GGML_F16, GGML_Q8_0, GGML_I8 = 0, 1, 8, 24
-_CODES = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "B", U64: "Q", I64: "q", F64: "d"}
+_CODES = {
+    U8: "B",
+    I8: "b",
+    U16: "H",
+    I16: "h",
+    U32: "I",
+    I32: "i",
+    F32: "f",
+    BOOL: "B",
+    U64: "Q",
+    I64: "q",
+    F64: "d",
+}
 
 
 def u32(n: int) -> bytes:
@@ -103,7 +115,9 @@ def llama_vocabulary() -> list[bytes]:
     ]
 
 
-def llama_tensors(width: int = 32, ff: int = 64, kv_width: int = 16, vocab: int = 259) -> dict[str, tuple[int, ...]]:
+def llama_tensors(
+    width: int = 32, ff: int = 64, kv_width: int = 16, vocab: int = 259
+) -> dict[str, tuple[int, ...]]:
     """Names and dimensions (innermost first) of a model with one layer."""
     return {
         "token_embd.weight": (width, vocab),

@@ -10,7 +10,8 @@
 #include "../../wasm_kernels/container/container.h"
 
 static void read_everything(const rq_gguf *index, const uint8_t *data) {
-  static const char *const keys[] = {"general.alignment", "llama.block_count", "k", "n", "general.architecture"};
+  static const char *const keys[] = {"general.alignment", "llama.block_count", "k", "n",
+                                     "general.architecture"};
   for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
     rq_error error;
     uint32_t small = 0;
@@ -47,7 +48,8 @@ static void check_everything(const rq_gguf *index, const uint8_t *data) {
   rq_gguf_check_header(&error, index, data);
   for (uint32_t i = 0; i < index->tensor_count; i++) {
     const rq_gguf_tensor *tensor = &rq_gguf_tensors(index)[i];
-    if (rq_gguf_find_tensor(index, data, data + tensor->name_offset, (int32_t)tensor->name_bytes) != (int32_t)i)
+    if (rq_gguf_find_tensor(index, data, data + tensor->name_offset, (int32_t)tensor->name_bytes) !=
+        (int32_t)i)
       abort();
     if (tensor->data_offset < end || tensor->data_offset + tensor->data_bytes > index->file_bytes) abort();
     end = tensor->data_offset + tensor->data_bytes;
@@ -73,7 +75,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t bytes) {
     early = rq_gguf_parse(&error, data, half, end, index, index + index_bytes);
     code = rq_gguf_parse(&error, data, end, end, index, index + index_bytes);
     if (early < 0 ? code >= 0 : early == RQ_OK && code != RQ_OK) abort();
-    if (code < 0 && (error.code != code || !error.subject[0] || !error.expected[0] || !error.actual[0])) abort();
+    if (code < 0 && (error.code != code || !error.subject[0] || !error.expected[0] || !error.actual[0]))
+      abort();
     if (code == RQ_OK) {
       read_everything((const rq_gguf *)(void *)index, data);
       check_everything((const rq_gguf *)(void *)index, data);
@@ -95,8 +98,15 @@ static uint32_t next_random(void) {
 
 /* A few bytes, or a 32- or 64-bit number that parsers like to trip over. */
 static void mutate(uint8_t *data, size_t bytes) {
-  static const uint64_t numbers[] = {0, 1, 0x7FFFFFFF, 0x80000000u, 0xFFFFFFFFu, 0x100000000u,
-                                     0x7FFFFFFFFFFFFFFFu, 0x8000000000000000u, 0xFFFFFFFFFFFFFFFFu};
+  static const uint64_t numbers[] = {0,
+                                     1,
+                                     0x7FFFFFFF,
+                                     0x80000000u,
+                                     0xFFFFFFFFu,
+                                     0x100000000u,
+                                     0x7FFFFFFFFFFFFFFFu,
+                                     0x8000000000000000u,
+                                     0xFFFFFFFFFFFFFFFFu};
   for (uint32_t n = next_random() % 4 + 1; n > 0 && bytes > 0; n--) {
     size_t at = next_random() % bytes;
     uint64_t number = numbers[next_random() % 9];

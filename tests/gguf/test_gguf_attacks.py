@@ -1,15 +1,15 @@
-"""Every malformed file gives its typed error, every unusual one is accepted (docs/security.md has the classes)."""
+"""Every malformed file gives its typed error, every unusual one is accepted (docs/container.md)."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attacks import VALID, Case, corpus, write_corpus
-from build_gguf import U8, gguf, kv
-
+from build_gguf import U8, gguf, info, kv
 from ruvq import core, errors
 from ruvq.core import CONSTANTS, structs
 from ruvq.gguf import GGUFFile
@@ -56,7 +56,7 @@ def test_the_corpus_covers_every_class_of_the_parser() -> None:
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.code and c.stage == "parse"], ids=lambda c: c.name)
 def test_memory_is_bounded_by_the_file_not_by_what_it_claims(case: Case) -> None:
-    """The index may take a small multiple of the file's own bytes; more would let a small file ask for much."""
+    """The index takes a small multiple of the file's own bytes: no small file can ask for much."""
     asked: list[int] = []
     backend = core.get()
     place = backend.place(case.data) if case.data else backend.alloc(1)
@@ -76,7 +76,9 @@ def test_the_largest_index_stays_below_sixteen_megabytes() -> None:
     assert structs.size("rq_gguf") + keys * (kv + 8) + tensors * (tensor + 8) < 16 << 20
 
 
-@pytest.mark.parametrize("data", [VALID, next(c.data for c in CASES if c.name == "layout-ok")], ids=["f32", "own"])
+@pytest.mark.parametrize(
+    "data", [VALID, next(c.data for c in CASES if c.name == "layout-ok")], ids=["f32", "own"]
+)
 def test_a_file_cut_at_any_byte_is_refused_as_truncated(data: bytes) -> None:
     with GGUFFile.open(data) as file:
         end = file.tensors[-1].offset + file.tensors[-1].nbytes  # only padding follows, which may be absent
@@ -95,8 +97,17 @@ def test_names_made_to_collide_are_refused_in_bounded_time() -> None:
     assert "collide" in str(caught.value)
 
 
+def test_honest_names_never_collide_that_often() -> None:
+    """As many keys and tensors as a file may have, named as converters name them."""
+    most = CONSTANTS["RQ_MAX_KEYS"]
+    keys = [kv(f"expert.{i // 256}.layer.{i % 256}.scale", U8, 0) for i in range(most)]
+    entries = [info(f"blk.{i // 512}.ffn_gate.{i % 512}.weight", [1], 24, 32 * i) for i in range(most)]
+    with GGUFFile.open(gguf(keys, entries, bytes(32 * most))) as file:
+        assert len(file.metadata) == len(file.tensors) == most
+
+
 def colliding_keys(count: int) -> list[bytes]:
-    """Keys whose hash (FNV-1a, mixed; see reader.c) has the same low bits as the table of that many keys looks at."""
+    """Keys that begin at the same slot of a table for `count` keys (the hash of reader.c)."""
     slots = 4
     while slots < 2 * count:
         slots *= 2
@@ -120,3 +131,17 @@ def test_the_corpus_can_be_written_for_other_hosts(tmp_path: Path) -> None:
     index: list[dict[str, Any]] = json.loads((tmp_path / "index.json").read_text())
     assert len(index) == len(CASES)
     assert all((tmp_path / entry["file"]).is_file() for entry in index)
+
+
+def test_the_32_bit_build_gives_the_same_answers(repository: Path, tmp_path: Path) -> None:
+    """Class 18 among them: sizes and offsets of 2^31 and 2^32 where size_t has 32 bits."""
+    write_corpus(tmp_path)
+    module, abi = repository / "web" / "ruvq.wasm", repository / "web" / "abi.js"
+    assert module.is_file(), "run `make wasm` first"
+    driver = Path(__file__).with_name("corpus_in_wasm.mjs")
+    done = subprocess.run(
+        ["node", driver, module, abi, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answers = {entry["file"]: entry["code"] for entry in map(json.loads, done.stdout.splitlines())}
+    assert answers == {case.name + ".gguf": case.code for case in CASES}

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from attacks import VALID, own
 from build_gguf import F64, I64, STRING, U8, U32, array, gguf, info, kv, llama, llama_tensors, pad
-
 from ruvq import errors
 from ruvq.gguf import GGUFFile, inspect
 from ruvq.gguf.reader import parse
@@ -23,7 +22,15 @@ VOCABULARIES = ["gpt-2", "llama-spm", "phi-3", "starcoder"]
 def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(VALID)
-    sources = [path, str(path), VALID, bytearray(VALID), memoryview(VALID), io.BytesIO(VALID), path.open("rb")]
+    sources = [
+        path,
+        str(path),
+        VALID,
+        bytearray(VALID),
+        memoryview(VALID),
+        io.BytesIO(VALID),
+        path.open("rb"),
+    ]
     for source in sources:
         with GGUFFile.open(source) as file:
             assert dict(file.metadata) == {"general.architecture": "llama", "n": 7}
@@ -33,7 +40,8 @@ def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
 
 def test_values_of_every_type_come_back() -> None:
     kvs = [
-        kv("f64", F64, 0.1), kv("i64", I64, -(2**40)), kv("s", STRING, "é\n"), array("strings", STRING, ["", "b", "ç"]),
+        kv("f64", F64, 0.1), kv("i64", I64, -(2**40)), kv("s", STRING, "é\n"),
+        array("strings", STRING, ["", "b", "ç"]),
         array("bytes", U8, range(256)), array("none", U32, []),
     ]  # fmt: skip
     with GGUFFile.open(gguf(kvs)) as file:
@@ -97,7 +105,7 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
 
 
 def test_a_header_is_parsed_while_the_rest_is_on_its_way() -> None:
-    """With the first bytes only: EOFError until the header is whole, then the index, long before the data is there."""
+    """EOFError until the header is whole, then the index, long before the data is there."""
     from ruvq import core
 
     file = llama()

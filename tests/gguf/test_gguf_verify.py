@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from attacks import corpus, digests
 from build_gguf import GGML_F32, gguf, info, llama, pad
-
 from ruvq import core, errors
 from ruvq.core import structs
 from ruvq.gguf import GGUFFile, VerifyProgress
@@ -45,7 +44,12 @@ def test_a_sound_file_gives_a_clean_report() -> None:
     with GGUFFile.open(digests(bytes(32), True, True)) as file:
         report = file.verify()
     assert report.ok
-    assert (report.tensors, report.tensor_digests, report.header_digest, report.values_checked) == (1, 1, True, 1)
+    assert (report.tensors, report.tensor_digests, report.header_digest, report.values_checked) == (
+        1,
+        1,
+        True,
+        1,
+    )
 
 
 def test_a_changed_tensor_byte_is_found_and_named() -> None:
@@ -78,8 +82,8 @@ def test_all_damage_is_listed_not_only_the_first() -> None:
     with GGUFFile.open(gguf([], entries, bad + bytes(32) + bad)) as file:
         report = file.verify()
     assert len(report.problems) == 2
-    assert "tensor a" in report.problems[0].hint
-    assert "tensor c" in report.problems[1].hint
+    assert [p.subject for p in report.problems] == ["a", "c"]
+    assert "row 0, weight 7" in report.problems[0].expected
     assert [p["error"] for p in report.as_dict()["problems"]] == ["DataError", "DataError"]
     with pytest.raises(errors.DataError):
         report.raise_first()
@@ -94,6 +98,16 @@ def test_progress_rises_to_the_end_and_large_tensors_go_in_pieces() -> None:
     assert done == sorted(done)
     assert done[-1] == seen[-1].bytes_total == 1024 * rows
     assert len(set(done)) >= 3
+
+
+def test_a_bad_row_is_named_by_its_place_in_the_tensor() -> None:
+    """Beyond the first piece too."""
+    rows, bad = 3000, 2500
+    data = bytearray(1024 * rows)
+    data[1024 * bad + 40 : 1024 * bad + 44] = b"\xff\xff\xff\xff"
+    with GGUFFile.open(gguf([], [info("a", [256, rows])], bytes(data))) as file:
+        (problem,) = file.verify().problems
+    assert f"row {bad}, weight 10" in problem.expected
 
 
 def test_files_without_digests_are_still_checked_for_values() -> None:

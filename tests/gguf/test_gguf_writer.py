@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ruvq import errors
 from ruvq.gguf import GGUFFile, GGUFWriter, Recipe, TensorSpec, Typed, write_gguf
 from ruvq.gguf.recipe import calibration_digest
@@ -95,7 +94,7 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_header_digest_is_what_the_page_says(tmp_path: Path) -> None:
-    """docs/container.md: SHA-256 of all bytes before the data, the digest's own 64 characters taken as zeros."""
+    """docs/container.md: of all bytes before the data, the digest's own 64 characters taken as zeros."""
     path = write(tmp_path / "m.gguf")
     with GGUFFile.open(path) as file:
         recorded = file.metadata["ruvq.sha256.header"]
@@ -123,7 +122,9 @@ def test_tensors_may_come_in_pieces_and_as_arrays(tmp_path: Path) -> None:
     write_gguf(tmp_path / "rows.gguf", "llama", {}, [(spec, lambda: iter(values))])
     assert (tmp_path / "whole.gguf").read_bytes() == (tmp_path / "rows.gguf").read_bytes()
     with pytest.raises(errors.UsageError, match="contiguous"):
-        write_gguf(tmp_path / "turned.gguf", "llama", {}, [(TensorSpec("a", "f32", (8, 4)), lambda: values.T)])
+        write_gguf(
+            tmp_path / "turned.gguf", "llama", {}, [(TensorSpec("a", "f32", (8, 4)), lambda: values.T)]
+        )
     assert leftovers(tmp_path) == ["rows.gguf", "whole.gguf"]
 
 
@@ -202,7 +203,10 @@ def test_inv_7_type_ids_40_and_41_only_with_their_namespace(tmp_path: Path) -> N
         assert file.layout_version == 0
     upstream = [TensorSpec("a", "nvfp4", (2, 64)), TensorSpec("b", "q1_0", (1, 128))]
     with GGUFFile.open(write(tmp_path / "u.gguf", upstream)) as file:
-        assert [(t.ggml_type, t.format, t.runnable) for t in file.tensors] == [(40, "nvfp4", False), (41, "q1_0", False)]
+        assert [(t.ggml_type, t.format, t.runnable) for t in file.tensors] == [
+            (40, "nvfp4", False),
+            (41, "q1_0", False),
+        ]
     with pytest.raises(errors.UsageError, match="two formats"):
         write(tmp_path / "both.gguf", [*specs, *upstream])
     with pytest.raises(errors.UsageError, match="256"):
@@ -240,13 +244,26 @@ def test_mistakes_of_the_caller_are_refused(tmp_path: Path) -> None:
         write_gguf(path, "llama", {}, [(a, lambda: bytes(31))])
     with pytest.raises(errors.UsageError, match="another size"):
         write_gguf(path, "llama", {}, [(a, lambda: bytes(33))])
-    with pytest.raises(errors.UsageError, match="announced order"), GGUFWriter(path, "llama", {}, [a, b]) as writer:
+    with (
+        pytest.raises(errors.UsageError, match="announced order"),
+        GGUFWriter(path, "llama", {}, [a, b]) as writer,
+    ):
         writer.write("b", bytes(32))
-    with pytest.raises(errors.UsageError, match="never written"), GGUFWriter(path, "llama", {}, [a, b]) as writer:
+    with (
+        pytest.raises(errors.UsageError, match="never written"),
+        GGUFWriter(path, "llama", {}, [a, b]) as writer,
+    ):
         writer.write("a", bytes(32))
     with pytest.raises(errors.FileFormatError, match="1 to 127"):
         write_gguf(path, "llama", {}, [(TensorSpec("n" * 128, "f32", (8,)), lambda: bytes(32))])
-    for metadata in ({"x": None}, {"x": [1, "a"]}, {"x": [[1]]}, {"x": []}, {"ruvq.recipe": "{}"}, {"x": 2**64}):
+    for metadata in (
+        {"x": None},
+        {"x": [1, "a"]},
+        {"x": [[1]]},
+        {"x": []},
+        {"ruvq.recipe": "{}"},
+        {"x": 2**64},
+    ):
         with pytest.raises(errors.UsageError):
             write_gguf(path, "llama", metadata, [])
     with pytest.raises(errors.FileFormatError, match="UTF-8"):

@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import chromium, serving
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -47,8 +47,6 @@ def pyodide_site(stories_models: dict[str, Path]) -> Iterator[str]:
     """The address of a site with both Pyodides, the wheel's index and the models."""
     import pyodide_dist
 
-    from ruvq.cli.server import make_server
-
     folder = ROOT / "out" / "test-pyodide"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -60,20 +58,14 @@ def pyodide_site(stories_models: dict[str, Path]) -> Iterator[str]:
     for name, path in stories_models.items():
         shutil.copy(path, folder / "models" / f"{name}.gguf")
     (folder / "models" / "page.gguf").write_text("<!DOCTYPE html><html><body>404</body></html>")
-    server = make_server(folder, port=0)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
+    with serving(folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def run_python(pyodide_site: str) -> Iterator[RunPython]:
     """run_python(where, version, program): the JSON value that the program ends with."""
-    from chromium import CHROMIUM_FLAGS, chromium_path
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
+    with chromium() as browser:
         pages: dict[str, Any] = {}
 
         def run(where: str, version: str, program: str) -> Any:
@@ -86,4 +78,3 @@ def run_python(pyodide_site: str) -> Iterator[RunPython]:
             return json.loads(pages[version].evaluate(call, [where, version, program]))
 
         yield run
-        browser.close()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import ruvq
 
 from .conftest import PLACES, STORIES_FORMATS, VERSIONS, RunPython

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from ..errors import MissingDependencyError
 
-# import ... from "./x.js"; export ... from "./x.js"; import "./x.js"; import("./x.js")
-_IMPORT = re.compile(r"""((?:\bfrom|\bimport)\s*\(?\s*)(["'])\./([\w.-]+\.js)\2""")
+# import ... from "./x.js", export ... from, import "./x.js", import("./x.js"), but not in a comment's line
+_IMPORT = re.compile(
+    r"""^(?!\s*(?://|/?\*))(.*?\b(?:from|import)\s*\(?\s*)(["'])\./([\w.-]+\.js)\2""", re.MULTILINE
+)
 
 
 def folder() -> Path:
@@ -27,16 +29,14 @@ def link(name: str, read: Callable[[str], str], publish: Callable[[str], str]) -
     `read` gives a script's text by its name, `publish` the URL of a text. Returns name → URL.
     """
     urls: dict[str, str] = {}
-    texts: dict[str, str] = {}
+    texts: dict[str, str] = {}  # of the scripts whose imports come first: those above the current one
     pending = [name]
     while pending:
         current = pending[-1]
-        if current in urls:
-            pending.pop()
-            continue
-        text = texts.setdefault(current, read(current))
-        needed = [m[3] for m in _IMPORT.finditer(text) if m[3] not in urls]
-        if circle := [n for n in needed if n in pending]:
+        if current not in urls and current not in texts:
+            texts[current] = read(current)
+        needed = [m[3] for m in _IMPORT.finditer(texts.get(current, "")) if m[3] not in urls]
+        if circle := [n for n in needed if n in texts]:
             raise MissingDependencyError(
                 "scripts import each other in a circle",
                 subject=current,
@@ -46,6 +46,8 @@ def link(name: str, read: Callable[[str], str], publish: Callable[[str], str]) -
         if needed:
             pending.extend(needed)
             continue
-        urls[current] = publish(_IMPORT.sub(lambda m: f"{m[1]}{m[2]}{urls[m[3]]}{m[2]}", text))
+        if current in texts:
+            linked = _IMPORT.sub(lambda m: f"{m[1]}{m[2]}{urls[m[3]]}{m[2]}", texts.pop(current))
+            urls[current] = publish(linked)
         pending.pop()
     return urls

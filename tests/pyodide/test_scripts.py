@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ruvq.browser.scripts import link
 from ruvq.errors import MissingDependencyError
 
@@ -20,7 +19,14 @@ def publisher():
 
 def test_every_import_is_replaced_by_the_url_of_its_script():
     files = {
-        "a.js": 'import { b } from "./b.js";\nexport * from \'./c.js\';\nconst d = await import("./d.js");',
+        "a.js": "\n".join(
+            [
+                '// import { a } from "./a.js";',
+                'import { b } from "./b.js";',
+                "export * from './c.js';",
+                'const d = await import("./d.js");',
+            ]
+        ),
         "b.js": 'import "./c.js";',
         "c.js": "export const c = 1; // see ./b.js",
         "d.js": "export const d = 1;",
@@ -28,10 +34,12 @@ def test_every_import_is_replaced_by_the_url_of_its_script():
     published, publish = publisher()
     urls = link("a.js", files.__getitem__, publish)
     assert set(urls) == set(files)
-    assert published[int(urls["a.js"][5:]) - 1] == (
-        f'import {{ b }} from "{urls["b.js"]}";\nexport * from \'{urls["c.js"]}\';\n'
-        f'const d = await import("{urls["d.js"]}");'
-    )
+    assert published[int(urls["a.js"][5:]) - 1].splitlines() == [
+        '// import { a } from "./a.js";',
+        f'import {{ b }} from "{urls["b.js"]}";',
+        f"export * from '{urls['c.js']}';",
+        f'const d = await import("{urls["d.js"]}");',
+    ]
     assert published[int(urls["c.js"][5:]) - 1] == files["c.js"]
     assert len(published) == 4
 
