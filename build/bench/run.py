@@ -77,7 +77,7 @@ def browser_page(folder: Path) -> Iterator[tuple[Any, str]]:
     """Chromium on the benchmark's page, served with cross-origin isolation; the page and the browser's version."""
     from playwright.sync_api import sync_playwright
 
-    from demo import CHROMIUM_FLAGS, chromium_path
+    from chromium import CHROMIUM_FLAGS, chromium_path
 
     with tempfile.TemporaryDirectory() as site:
         for item in (ROOT / "web").iterdir():

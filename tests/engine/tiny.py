@@ -10,6 +10,8 @@ from typing import Any
 import gguf
 import numpy as np
 from gguf import GGUFWriter
+from ruvq import core
+from ruvq.core import CONSTANTS, structs
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Llama:
     rope_width: int = 0
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
     tokens: list[bytes] | None = None
+    scores: list[float] | None = None
 
     def __post_init__(self) -> None:
         self.key_width = self.key_width or self.width // self.heads
@@ -175,7 +178,7 @@ def write(
 
 def model_scores(model: Llama) -> list[float]:
     """Scores of the vocabulary, for the tokenizer."""
-    return getattr(model, "scores", None) or [-float(i) for i in range(model.vocab)]
+    return model.scores or [-float(i) for i in range(model.vocab)]
 
 
 def model_types(model: Llama) -> list[int]:
@@ -216,7 +219,7 @@ def stories260k(folder: Path) -> Llama:
         for n, values in enumerate(take(layers, *shape)):
             t[f"blk.{n}.{part}.weight"] = values
     t["output_norm.weight"] = take(width)
-    model.tokens, model.scores = llama2c_vocabulary(folder, vocab)  # type: ignore[attr-defined]
+    model.tokens, model.scores = llama2c_vocabulary(folder, vocab)
     return model
 
 
@@ -237,3 +240,35 @@ def llama2c_vocabulary(folder: Path, vocab: int) -> tuple[list[bytes], list[floa
         tokens.append(text)
         scores.append(score)
     return tokens, scores
+
+
+def encode_all(model: Llama, format: str) -> dict[str, tuple[str, np.ndarray]]:
+    """Every matrix in one of ruvq's own formats, for `write`."""
+    return {name: (format, encode(model.tensors[name], format)) for name in matrix_names(model)}
+
+
+def encode(values: np.ndarray, format: str) -> np.ndarray:
+    """Bytes (rows, row_bytes) of float32 rows, by the core's encoder."""
+    backend = core.get()
+    number = CONSTANTS["RQ_FORMAT_" + format.upper().replace("-", "_")]
+    rows, width = values.shape
+    row_bytes = backend.call("rq_format_row_bytes", number, width)
+    values = np.ascontiguousarray(values, np.float32)
+    with (
+        backend.place(values) as weights,
+        backend.alloc(rows * row_bytes) as out,
+        backend.alloc(max(1, backend.call("rq_encode_scratch", number, width))) as scratch,
+        backend.alloc(structs.size("rq_encode_options")) as options,
+    ):
+        where = (weights.address, 0, rows, width, out.address, scratch.address, scratch.end)
+        backend.call("rq_encode", number, options.address, *where)
+        return np.frombuffer(backend.read(out.address, out.nbytes), np.uint8).reshape(rows, row_bytes)
+
+
+def with_vocabulary(model: Llama) -> Llama:
+    """Gives a random model a vocabulary of letters behind the bytes, so that it can generate text."""
+    assert model.vocab > 300
+    letters = [chr(0x61 + i % 26) * (1 + i // 26) for i in range(model.vocab - 260)]
+    model.tokens = [b"<unk>", b"<s>", b"</s>", *(b"<0x%02X>" % i for i in range(256))]
+    model.tokens += [text.encode() for text in ["\u2581", *letters]]
+    return model

@@ -1,10 +1,12 @@
-"""The data of the core's self-test, made again by the oracle: `python tests/formats/golden.py` prints the constants
-of wasm_kernels/formats/self_test.c."""
+"""The data of the core's self-test, made again by the oracle.
+
+`PYTHONPATH=tests python -m formats.golden` prints the constants of wasm_kernels/formats/self_test.c.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-import oracle
+from formats import oracle
 
 WIDTHS = {"q8_0": (288, 352), "pi-q3-ruvllm": (256, 512), "pi-q2-ruvllm": (256, 512)}
 DEFAULT_WIDTHS = (300, 360)

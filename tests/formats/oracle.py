@@ -17,13 +17,19 @@ BLOCK_WEIGHTS = {"q8_0": 32, "pi-q3-ruvllm": 256, "pi-q2-ruvllm": 256}
 BITS = {"pi-q3": 3, "pi-t3": 3, "pi-q2": 2, "pi-t2": 2, "ternary": 2, "pi-ternary": 2}
 OFFSET = {"pi-q3": 4, "pi-q2": 2, "ternary": 1, "pi-ternary": 1, "pi-q3-ruvllm": 4, "pi-q2-ruvllm": 2}
 T3 = np.array(
-    [-11, 26, -4, 3, -34, 43, 14, -20, 33, -27, -14, -48, 8, -4, 63, 20]
-    + [-20, -63, 4, -8, 48, 14, 27, -33, 20, -14, -43, 34, -3, 4, -26, 11]
+    [
+        *(-11, 26, -4, 3, -34, 43, 14, -20, 33, -27, -14, -48, 8, -4, 63, 20),
+        *(-20, -63, 4, -8, 48, 14, 27, -33, 20, -14, -43, 34, -3, 4, -26, 11),
+    ]
 )
 T2 = np.array([9, 39, -14, -41, -21, -1, 26, 63, -63, -26, 1, 21, 41, 14, -39, -9])
 C = {
-    "pi-t3": [f32(float.fromhex(c)) for c in ("0x1.1046b0p-4", "0x1.6b08ecp-5", "0x1.1046b0p-5", "0x1.b3a44ep-6")],
-    "pi-t2": [f32(float.fromhex(c)) for c in ("0x1.b1d814p-5", "0x1.213ab8p-5", "0x1.b1d814p-6", "0x1.5b1342p-6")],
+    "pi-t3": [
+        f32(float.fromhex(c)) for c in ("0x1.1046b0p-4", "0x1.6b08ecp-5", "0x1.1046b0p-5", "0x1.b3a44ep-6")
+    ],
+    "pi-t2": [
+        f32(float.fromhex(c)) for c in ("0x1.b1d814p-5", "0x1.213ab8p-5", "0x1.b1d814p-6", "0x1.5b1342p-6")
+    ],
 }
 
 
@@ -77,6 +83,23 @@ def block_codes(name: str, block: bytes, r: int) -> np.ndarray:
             code = code << 1 | low
         codes[i] = code
     return codes
+
+
+def pack(name: str, codes: np.ndarray) -> bytes:
+    """The planes of a block with these codes (r); the reverse of block_codes."""
+    r = len(codes)
+    s, (two, one) = steps_of(r), plane_bytes(name, r)
+    planes = bytearray(two + one)
+    for i, code in enumerate(map(int, codes)):
+        lane, step = divmod(i, s)
+        planes[16 * (step // 4) + lane] |= (code >> 1 if one else code) << 2 * (step % 4)
+        if one:
+            group, bit = divmod(step, 8)
+            if group == s // 8 and s % 8 <= 4:
+                planes[two + 16 * group + lane % 8] |= (code & 1) << 4 * (lane // 8) + bit
+            else:
+                planes[two + 16 * group + lane] |= (code & 1) << bit
+    return bytes(planes)
 
 
 def own_block(name: str, block: bytes, r: int) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -1,5 +1,6 @@
 /* check.c: what `verify` does: the data of each tensor, a piece at a time so that a page stays alive,
  * and the recorded SHA-256 digests. docs/container.md says what the digests cover. */
+#include "../formats/formats.h" /* the check of one row */
 #include "parse.h"
 
 enum { PIECE_BYTES = 1 << 20 }; /* a few milliseconds of work */
@@ -41,6 +42,26 @@ static int32_t check_padding(rq_error *error, const rq_gguf *index, const uint8_
   return RQ_OK;
 }
 
+/* Says in which row and where in it the data is bad: rq_check_rows knows the piece, not the tensor. */
+static int32_t fail_rows(rq_error *error, const uint8_t *data, const rq_gguf_tensor *tensor, uint64_t first,
+                         uint64_t rows) {
+  const rq_format *format = rq_format_get(tensor->format);
+  uint64_t row_bytes = tensor->data_bytes / tensor->rows;
+  for (uint64_t row = first; row < first + rows; row++) {
+    rq_error detail;
+    int32_t code =
+        format->check(&detail, data + tensor->data_offset + row * row_bytes, (int32_t)tensor->width);
+    if (code >= 0) continue;
+    rq_fail(error, code, "%.*s", (int)tensor->name_bytes, (const char *)data + tensor->name_offset);
+    rq_expected(error, "%s in row %U, %s", detail.expected, row, detail.subject);
+    rq_actual(error, "%s", detail.actual);
+    rq_hint(error, "the data is damaged or was not written for %s: get the file again, or quantize again",
+            format->info.name);
+    return code;
+  }
+  return error ? error->code : RQ_E_DATA; /* what rq_check_rows said of the piece as a whole */
+}
+
 /* The recorded digest of a tensor, or NULL. All strings have 64 bytes (rq_integrity_shape). */
 static const uint8_t *recorded_digest(const rq_gguf *index, const uint8_t *data, int32_t position) {
   const rq_gguf_kv *list = rq_gguf_key(index, data, RQ_KEY_TENSOR_DIGESTS);
@@ -75,16 +96,9 @@ int32_t RQ_EXPORT rq_gguf_check_step(rq_error *error, const void *index, const u
   if (rows > tensor->rows - cursor->row) rows = tensor->rows - cursor->row;
   const uint8_t *piece = data + tensor->data_offset + cursor->row * row_bytes;
   if (cursor->hashing) rq_sha256_update(&cursor->sha, piece, piece + rows * row_bytes);
-  if (tensor->format != RQ_FORMAT_NONE) {
-    int32_t code = rq_check_rows(error, tensor->format, piece, (int32_t)rows, (int32_t)tensor->width);
-    if (code != RQ_OK) {
-      /* the tensor's name says more than what the format knows */
-      if (error)
-        rq_hint(error, "in %s of tensor %.*s, rows from %U on", error->subject, (int)tensor->name_bytes, name,
-                cursor->row);
-      return code;
-    }
-  }
+  if (tensor->format != RQ_FORMAT_NONE &&
+      rq_check_rows(error, tensor->format, piece, (int32_t)rows, (int32_t)tensor->width) != RQ_OK)
+    return fail_rows(error, data, tensor, cursor->row, rows);
   cursor->row += rows;
   if (cursor->row < tensor->rows) return RQ_MORE;
   if (!cursor->hashing) return RQ_OK;

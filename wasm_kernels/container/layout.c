@@ -64,8 +64,10 @@ typedef struct own_tensor {
 } own_tensor;
 
 static int32_t fail_own(rq_error *error, const own_tensor *own, const char *expected) {
-  int32_t code =
-      rq_fail(error, RQ_E_LAYOUT, "%.*s", rq_min_i32((int32_t)own->name_bytes, RQ_MAX_NAME_BYTES), own->name);
+  int32_t code = own->name_bytes == 0
+                     ? rq_fail(error, RQ_E_LAYOUT, KEY_NAMES)
+                     : rq_fail(error, RQ_E_LAYOUT, "%.*s",
+                               rq_min_i32((int32_t)own->name_bytes, RQ_MAX_NAME_BYTES), own->name);
   rq_expected(error, "%s", expected);
   return code;
 }

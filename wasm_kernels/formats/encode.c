@@ -209,7 +209,8 @@ static void encode_q8_0_absmax(const rq_encode_block *block, uint8_t *out) {
   float absmax = 0.0f;
   for (int32_t i = 0; i < block->r; i++)
     absmax = rq_max_f32(absmax, block->x[i] < 0.0f ? -block->x[i] : block->x[i]);
-  float d = absmax / (float)Q8_0_LEVELS, inverse = d >= 0x1p-126f ? 1.0f / d : 0.0f;
+  float d = absmax / (float)Q8_0_LEVELS, inverse = d > 0.0f ? 1.0f / d : 0.0f;
+  if (!finite(inverse)) inverse = 0.0f; /* every weight is a denormal */
   write_u16(out, rq_f32_to_f16(d));
   for (int32_t i = 0; i < block->r; i++) {
     float t = block->x[i] * inverse, magnitude = t < 0.0f ? -t : t;

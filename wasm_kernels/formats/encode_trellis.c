@@ -218,10 +218,10 @@ static int32_t first_alpha(const trellis *t, float rms) {
 
 static uint8_t nearest_alpha(float alpha) {
   int32_t best = 1;
-  float least = 0.0f;
+  double least = 0.0;
   for (int32_t a = 1; a <= RQ_ALPHA_BYTE_MAX; a++) {
-    float e = rq_alpha_of_byte((uint8_t)a) - alpha;
-    e = e < 0.0f ? -e : e;
+    double e = (double)rq_alpha_of_byte((uint8_t)a) - (double)alpha;
+    e = e < 0.0 ? -e : e;
     if (a == 1 || e < least) {
       least = e;
       best = a;

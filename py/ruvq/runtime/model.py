@@ -105,6 +105,25 @@ class Model:
             file.close()
             raise
 
+    @classmethod
+    async def fetch(cls, url: str, **options: Any) -> Any:
+        """In Pyodide: downloads a model straight into the memory of an engine in a worker of the page.
+
+        Options: `progress` (called with phase, bytes so far, and bytes in all or None), `context`, `kv`,
+        `hashes`, `verify` as in `open`. Cancelling the task stops the download. Gives a
+        `ruvq.browser.worker_model.WorkerModel`, whose `stream` is cancellable at every token.
+        Raises DownloadError and what `open` raises; UsageError outside of a browser.
+        """
+        if sys.platform != "emscripten":
+            raise UsageError(
+                "fetch needs a browser",
+                subject=url,
+                hint="download the file and use ruvq.Model.open(path)",
+            )
+        from ..browser.worker_model import fetch
+
+        return await fetch(url, **options)
+
     @property
     def tokenizer(self) -> Tokenizer:
         """The file's tokenizer, usable after `close` too. TokenizerError when the file has none."""
@@ -210,7 +229,7 @@ class Model:
         return Perplexity.of([self.score(tokens) for tokens in self.eval_windows(text, window)])
 
     def eval_windows(self, text: str, window: int = EVAL_WINDOW) -> list[list[int]]:
-        """The tokens of each window that `perplexity` scores; white space around a piece is not part of it."""
+        """The tokens of each window that `perplexity` scores; white space around a piece is left out."""
         size = min(window, self.info.context_tokens)
         if size < 2:
             raise UsageError(

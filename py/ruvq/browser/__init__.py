@@ -1,0 +1,1 @@
+"""What runs only in Pyodide: models that are fetched by the page and run in a worker."""

@@ -1,0 +1,53 @@
+"""Gives the page the JavaScript that the wheel carries.
+
+The wheel lies in Pyodide's file system, which a browser's module loader can't see. So every script becomes
+a URL of its own (blob:), its relative imports replaced by the URLs of the scripts they name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import MissingDependencyError
+
+# import ... from "./x.js", export ... from, import "./x.js", import("./x.js"), but not in a comment's line
+_IMPORT = re.compile(
+    r"""^(?!\s*(?://|/?\*))(.*?\b(?:from|import)\s*\(?\s*)(["'])\./([\w.-]+\.js)\2""", re.MULTILINE
+)
+
+
+def folder() -> Path:
+    """Where the wheel carries the scripts and the module."""
+    return Path(__file__).parent / "_web"
+
+
+def link(name: str, read: Callable[[str], str], publish: Callable[[str], str]) -> dict[str, str]:
+    """Publishes a script and all that it imports, each after those it imports.
+
+    `read` gives a script's text by its name, `publish` the URL of a text. Returns name → URL.
+    """
+    urls: dict[str, str] = {}
+    texts: dict[str, str] = {}  # of the scripts whose imports come first: those above the current one
+    pending = [name]
+    while pending:
+        current = pending[-1]
+        if current not in urls and current not in texts:
+            texts[current] = read(current)
+        needed = [m[3] for m in _IMPORT.finditer(texts.get(current, "")) if m[3] not in urls]
+        if circle := [n for n in needed if n in texts]:
+            raise MissingDependencyError(
+                "scripts import each other in a circle",
+                subject=current,
+                actual=", ".join(circle),
+                hint="this wheel is damaged: reinstall ruvq",
+            )
+        if needed:
+            pending.extend(needed)
+            continue
+        if current in texts:
+            linked = _IMPORT.sub(lambda m: f"{m[1]}{m[2]}{urls[m[3]]}{m[2]}", texts.pop(current))
+            urls[current] = publish(linked)
+        pending.pop()
+    return urls

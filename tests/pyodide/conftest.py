@@ -1,0 +1,80 @@
+"""Real Pyodides in a real Chromium: one site with both, served as a page would get them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import chromium, serving
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "build"))
+
+VERSIONS = ("314.0.7", "0.29.5")
+PLACES = ("page", "worker")
+STORIES_FORMATS = ("f32", "f16", "pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary")
+
+RunPython = Callable[[str, str, str], Any]
+
+
+@pytest.fixture(scope="session")
+def stories_models(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """stories260K in every format: format → file."""
+    import ruvq
+
+    folder = tmp_path_factory.mktemp("stories")
+    source = data_dir / "stories260K"
+    for name in STORIES_FORMATS:
+        ruvq.quantize_model(
+            source / "stories260K.bin",
+            folder / f"{name}.gguf",
+            format=name,
+            tokenizer=source / "tok512.bin",
+            progress=False,
+        )
+    return {name: folder / f"{name}.gguf" for name in STORIES_FORMATS}
+
+
+@pytest.fixture(scope="session")
+def pyodide_site(stories_models: dict[str, Path]) -> Iterator[str]:
+    """The address of a site with both Pyodides, the wheel's index and the models."""
+    import pyodide_dist
+
+    folder = ROOT / "out" / "test-pyodide"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    pyodide_dist.assemble(ROOT / "out" / "pyodide")
+    shutil.copytree(ROOT / "out" / "pyodide", folder / "pyodide", copy_function=os.link)
+    for name in ("program.html", "program.mjs"):
+        shutil.copy(HERE / name, folder / name)
+    (folder / "models").mkdir()
+    for name, path in stories_models.items():
+        shutil.copy(path, folder / "models" / f"{name}.gguf")
+    (folder / "models" / "page.gguf").write_text("<!DOCTYPE html><html><body>404</body></html>")
+    with serving(folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def run_python(pyodide_site: str) -> Iterator[RunPython]:
+    """run_python(where, version, program): the JSON value that the program ends with."""
+    with chromium() as browser:
+        pages: dict[str, Any] = {}
+
+        def run(where: str, version: str, program: str) -> Any:
+            if version not in pages:  # one page a version: a booted Pyodide serves many tests
+                pages[version] = browser.new_page()
+                pages[version].set_default_timeout(0)
+                pages[version].goto(f"{pyodide_site}/program.html")
+                pages[version].wait_for_function("window.runPython !== undefined", timeout=30_000)
+            call = "([where, version, program]) => runPython(where, version, program)"
+            return json.loads(pages[version].evaluate(call, [where, version, program]))
+
+        yield run
