@@ -1,6 +1,6 @@
 """Assembles the site: the page, the engine, models and Pyodide, in one folder that any server can serve.
 
-    python build/site.py [--to out/site] [--model FILE.gguf ...] [--no-pyodide]
+    python build/site_folder.py [--to out/site] [--model FILE.gguf ...] [--no-pyodide]
 
 Quick when nothing has changed: only newer files are copied. Needs `make wasm`, and `make wheel` for Pyodide.
 """
