@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ruvq import RuvqError
-from ruvq.errors import FileFormatError, TokenizerError
-from ruvq.gguf.values import Typed
 from vocabularies import (
     BYTE,
     CONTROL,
@@ -21,6 +18,10 @@ from vocabularies import (
     open_vocabulary,
     spm_metadata,
 )
+
+from ruvq import RuvqError
+from ruvq.errors import FileFormatError, TokenizerError
+from ruvq.gguf.values import Typed
 
 KEY = "tokenizer.ggml."
 PIECES = {"▁": 0.0, "a": -1.0, "b": -2.0, "ab": -3.0}

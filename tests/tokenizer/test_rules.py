@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from ruvq import Tokenizer
-from ruvq.errors import UsageError
-from ruvq.gguf import GGUFFile
 from vocabularies import (
     CONTROL,
     NORMAL,
@@ -17,6 +14,10 @@ from vocabularies import (
     open_vocabulary,
     spm_metadata,
 )
+
+from ruvq import Tokenizer
+from ruvq.errors import UsageError
+from ruvq.gguf import GGUFFile
 
 SPM_BASE = 3 + 256  # ids of pieces begin after <unk>, <s>, </s> and the bytes
 
