@@ -128,7 +128,7 @@ class Model:
     def tokenizer(self) -> Tokenizer:
         """The file's tokenizer, usable after `close` too. TokenizerError when the file has none."""
         if self._tokenizer is None:
-            self._tokenizer = Tokenizer._from_header(memoryview(self._header), self._nbytes)
+            self._tokenizer = Tokenizer.from_header(self._header, self._nbytes)
             self._header = b""
         return self._tokenizer
 
