@@ -13,6 +13,7 @@ import pytest
 from ruvq import Model, RuvqError
 from ruvq.errors import ContextFullError, StorageError, UsageError
 from ruvq.runtime.generation import StopFilter
+from ruvq.runtime.windows import eval_windows
 
 from engine import tiny
 
@@ -240,7 +241,7 @@ def test_logits_and_scores_agree(model: Model) -> None:
 
 def test_perplexity_splits_documents_and_windows(model: Model) -> None:
     text = "abcabc " * 30 + "<|endoftext|>\n xyz <|endoftext|>\n"
-    windows = model.eval_windows(text, 20)
+    windows = list(eval_windows(text, model.tokenizer, 20))
     bos = model.tokenizer.bos
     assert max(len(w) for w in windows) == 20
     assert windows[-1] == [bos, *model.tokenizer.encode("xyz")]
@@ -250,8 +251,11 @@ def test_perplexity_splits_documents_and_windows(model: Model) -> None:
     assert perplexity.windows == len(windows)
     mean = -sum(sum(s) for s in scores) / perplexity.tokens
     assert float(perplexity) == pytest.approx(np.exp(mean))
+    for nothing in (" <|endoftext|> ", ""):
+        with pytest.raises(UsageError):
+            model.perplexity(nothing)
     with pytest.raises(UsageError):
-        model.perplexity(" <|endoftext|> ")
+        model.perplexity(text, 1)
 
 
 def test_bytes_files_and_paths_open_alike(path: Path) -> None:

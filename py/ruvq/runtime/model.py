@@ -23,11 +23,9 @@ from ..gguf import GGUFFile
 from .engine import Engine, ModelInfo, Sampling
 from .generation import Generation, Stats, check_prompt
 from .tokenizer import Tokenizer
+from .windows import WINDOW, eval_windows
 
 __all__ = ["Generation", "Model", "ModelInfo", "Perplexity", "Sampling", "Stats"]
-
-EVAL_WINDOW = 256  # tokens, BOS included (docs/formats.md, "Eval protocol")
-DOCUMENT_END = "<|endoftext|>"
 
 
 class Perplexity(float):
@@ -223,23 +221,12 @@ class Model:
             if self._engine is not None:
                 engine.keep_all_logits(False)
 
-    def perplexity(self, text: str, window: int = EVAL_WINDOW) -> Perplexity:
+    def perplexity(self, text: str, window: int = WINDOW) -> Perplexity:
         """Perplexity of a text by the protocol of docs/formats.md: split at <|endoftext|>, each piece with
-        BOS as the file says, windows of `window` tokens (or the context, if smaller) without overlap."""
-        return Perplexity.of([self.score(tokens) for tokens in self.eval_windows(text, window)])
-
-    def eval_windows(self, text: str, window: int = EVAL_WINDOW) -> list[list[int]]:
-        """The tokens of each window that `perplexity` scores; white space around a piece is left out."""
+        BOS, windows of `window` tokens (or the context, if smaller) without overlap. UsageError when there
+        is nothing to predict."""
         size = min(window, self.info.context_tokens)
-        if size < 2:
-            raise UsageError(
-                "the window is too small", subject="window", expected="2 or more", actual=str(size)
-            )
-        windows = []
-        for piece in text.split(DOCUMENT_END):
-            tokens = self._prompt_tokens(piece.strip()) if piece.strip() else []
-            windows += [tokens[i : i + size] for i in range(0, len(tokens), size)]
-        return [w for w in windows if len(w) > 1]
+        return Perplexity.of([self.score(tokens) for tokens in eval_windows(text, self.tokenizer, size)])
 
     def hashes(self) -> list[int]:
         """32-bit hashes (layers + 2) of the activations of all tokens since the context was empty: after the
