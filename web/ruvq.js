@@ -85,8 +85,8 @@ export class Model {
 
   /**
    * Continues a prompt. The result is read with `for await`; leaving the loop or aborting `signal` stops the
-   * engine after the token it is at, and so does another `generate`. An abort ends the loop without an error: what was written stands, in the
-   * pieces and in `.text`, and `.stats.finishReason` is "aborted".
+   * engine after the token it is at, and so does another `generate`. An abort ends the loop without an error:
+   * what was written stands, in the pieces and in `.text`, and `.stats.finishReason` is "aborted".
    * @param {string} prompt @param {GenerateOptions} [options]
    * @returns {Generation}
    */

@@ -13,6 +13,7 @@ import pytest
 from ruvq import Model, RuvqError
 from ruvq.errors import ContextFullError, StorageError, UsageError
 from ruvq.runtime.generation import StopFilter
+from ruvq.runtime.model import Perplexity
 from ruvq.runtime.windows import eval_windows
 
 from engine import tiny
@@ -256,6 +257,18 @@ def test_perplexity_splits_documents_and_windows(model: Model) -> None:
             model.perplexity(nothing)
     with pytest.raises(UsageError):
         model.perplexity(text, 1)
+
+
+def test_the_standard_error_is_that_of_the_mean_over_windows() -> None:
+    """Equal windows: the textbook's standard error of their means; one window: of its tokens."""
+    means = np.array([1.0, 2.0, 4.0])
+    perplexity = Perplexity.of([[-m] * 7 for m in means])
+    assert float(perplexity) == pytest.approx(np.exp(means.mean()))
+    expected = perplexity * means.std(ddof=1) / np.sqrt(3)
+    assert (perplexity.stderr, perplexity.windows, perplexity.tokens) == (pytest.approx(expected), 3, 21)
+    single = Perplexity.of([[], list(-means)])
+    assert (single.stderr, single.windows, single.tokens) == (pytest.approx(expected), 1, 3)
+    assert Perplexity.of([[-1.0]]).stderr == 0.0
 
 
 def test_bytes_files_and_paths_open_alike(path: Path) -> None:

@@ -47,11 +47,13 @@ class Perplexity(float):
         losses = [-math.fsum(w) for w in used]
         mean = math.fsum(losses) / tokens
         value = cls(math.exp(mean))
+        value.windows = len(used)
+        if len(used) == 1:  # one window has no spread: take that of its tokens
+            used, losses = [[x] for x in used[0]], [-x for x in used[0]]
         spread = math.fsum((loss - mean * len(w)) ** 2 for loss, w in zip(losses, used, strict=True))
-        factor = len(used) / (len(used) - 1) if len(used) > 1 else math.nan
+        factor = len(used) / (len(used) - 1) if len(used) > 1 else 0.0
         value.stderr = float(value) * math.sqrt(factor * spread) / tokens
         value.tokens = tokens
-        value.windows = len(used)
         return value
 
 
