@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from engine import tiny
 from ruvq import Model, RuvqError
 from ruvq.errors import ContextFullError, StorageError, UsageError
 from ruvq.runtime.generation import StopFilter
 from ruvq.runtime.model import Perplexity
 from ruvq.runtime.windows import eval_windows
-
-from engine import tiny
 
 
 @pytest.fixture(scope="module")

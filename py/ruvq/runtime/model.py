@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from .. import core
 from ..errors import UsageError
 from ..gguf import GGUFFile
 from .engine import Engine, ModelInfo, Sampling
@@ -67,8 +66,6 @@ class Model:
         """Takes over both; `Model.open` makes them."""
         self._file: GGUFFile | None = file
         self._engine: Engine | None = engine
-        self._header = bytes(core.get().read(file.data_address, min(file.header["data_start"], file.nbytes)))
-        self._nbytes = file.nbytes
         self._tokenizer: Tokenizer | None = None
         self._history: list[int] = []  # tokens the engine has computed or is about to
         self.info: ModelInfo = engine.info
@@ -126,10 +123,11 @@ class Model:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The file's tokenizer, usable after `close` too. TokenizerError when the file has none."""
+        """The file's tokenizer, which outlives the model. TokenizerError when the file has none."""
         if self._tokenizer is None:
-            self._tokenizer = Tokenizer._from_header(memoryview(self._header), self._nbytes)
-            self._header = b""
+            self._open_engine()
+            assert self._file is not None
+            self._tokenizer = Tokenizer.from_gguf(self._file)
         return self._tokenizer
 
     # ---- text ----
