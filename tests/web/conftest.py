@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ruvq
 from browser import chromium, serving
 from web_formats import FORMATS, GREEDY_TOKENS
-
-import ruvq
 
 HERE = Path(__file__).resolve().parent
 WEB = HERE.parent.parent / "web"
@@ -40,7 +39,13 @@ def site_folder(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
             progress=False,
         )
     entries = [
-        {"name": "Stories", "file": f"{name}.gguf", "bytes": size, "format": name, "bits_per_weight_actual": 3.4}
+        {
+            "name": "Stories",
+            "file": f"{name}.gguf",
+            "bytes": size,
+            "format": name,
+            "bits_per_weight_actual": 3.4,
+        }
         for name, size in ((n, (models / f"{n}.gguf").stat().st_size) for n in ("pi-t3", "f32"))
     ]
     (models / "index.json").write_text(json.dumps(entries))

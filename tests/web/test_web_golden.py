@@ -62,7 +62,11 @@ def test_native_node_and_page_agree_bit_for_bit(
 
 def test_scalar_kernels_and_f16_cache_agree_with_node(node: Callable[..., Any], models: Path) -> None:
     results = [
-        node("node_generate.mjs", models / "pi-t3.gguf", json.dumps({"open": {**open_options, "hashes": True}, "generate": GREEDY}))
+        node(
+            "node_generate.mjs",
+            models / "pi-t3.gguf",
+            json.dumps({"open": {**open_options, "hashes": True}, "generate": GREEDY}),
+        )
         for open_options in ({}, {"scalar": True}, {"batch": 1})
     ]
     assert results[0]["hashes"] == results[1]["hashes"] == results[2]["hashes"]
@@ -72,6 +76,8 @@ def test_the_same_seed_gives_the_same_text_natively_and_in_the_page(models: Path
     import ruvq
 
     with ruvq.Model.open(models / "pi-t3.gguf") as model:
-        expected = "".join(model.generate("Once upon a time", 80, temperature=1.1, top_p=0.9, top_k=40, seed=7))
+        expected = "".join(
+            model.generate("Once upon a time", 80, temperature=1.1, top_p=0.9, top_k=40, seed=7)
+        )
     options = {"maxTokens": 80, "temperature": 1.1, "topP": 0.9, "topK": 40, "seed": 7}
     assert page.evaluate(IN_PAGE, ["/models/pi-t3.gguf", {}, "Once upon a time", options])["text"] == expected
