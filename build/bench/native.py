@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from random_models import random_rows
-from timing import interleaved, seconds, summary
 
+from random_models import random_rows
 from ruvq import core
-from ruvq.core import CONSTANTS, structs
+from ruvq.core import CONSTANTS
+from ruvq.gguf import GGUFFile
+from ruvq.runtime.engine import Engine, Sampling
+from timing import interleaved, seconds, summary
 
 VARIANTS = {"simd": CONSTANTS["RQ_SIMD"], "scalar": CONSTANTS["RQ_SCALAR"]}
 
@@ -39,9 +41,7 @@ def kernels(formats: list[str], ids: dict[str, int], rows: int, width: int, roun
 
     def matvec(name: str, variant: int) -> Callable[[], float]:
         arguments = (ids[name], placed[name].address, rows, width, vector, product)
-        return lambda: seconds(
-            lambda: c.call("rq_matvec", *arguments, scratch.address, scratch.end, variant)
-        )
+        return lambda: seconds(lambda: c.call("rq_matvec", *arguments, scratch.address, scratch.end, variant))
 
     tasks: dict[str, Callable[[], float]] = {"memcpy": lambda: seconds(lambda: np.copyto(out, source))}
     for name in formats:
@@ -68,37 +68,18 @@ def kernel_report(formats: list[str], times: dict[str, float], nbytes: dict[str,
 
 def model_run(path: Path, prompt_tokens: int, decode_tokens: int) -> dict[str, float]:
     """Seconds to open a file, to compute a prompt and to decode greedily after it, one thread."""
-    from ruvq.gguf import GGUFFile
-
-    c = core.get()
     start = time.perf_counter()
-    with GGUFFile.open(path) as file:
-        options = c.place(structs.pack("rq_model_options", context_tokens=prompt_tokens + decode_tokens + 1))
-        size = c.alloc(8)
-        c.call("rq_model_measure", file.index_address, file.data_address, options.address, size.address)
-        model = c.alloc(int.from_bytes(c.read(size.address, 8), "little"))
-        c.call(
-            "rq_model_open", file.index_address, file.data_address, options.address, model.address, model.end
-        )
+    with GGUFFile.open(path) as file, Engine(file, context=prompt_tokens + decode_tokens + 1) as engine:
         opened = time.perf_counter()
-        vocab = file.tensor("token_embd.weight").rows
-        tokens = c.place(np.arange(1, prompt_tokens + 1, dtype=np.int32) % vocab)
-        c.call("rq_model_feed", model.address, tokens.address, prompt_tokens)
-        while c.call("rq_model_step", model.address):
+        engine.feed([(i + 1) % engine.info.vocab_size for i in range(prompt_tokens)])
+        while engine.step():
             pass
         prompted = time.perf_counter()
-        sampler = c.alloc(structs.size("rq_sampler"))
-        c.call("rq_sampler_init", sampler.address, 0, 0, 0.0, 1.0, 0.0, 0)
-        scratch = c.alloc(c.call("rq_sample_scratch", vocab))
-        one = c.alloc(4)
+        engine.start_sampling(Sampling(temperature=0.0, top_p=1.0, seed=0))
         for _ in range(decode_tokens):
-            logits = c.call("rq_model_logits", model.address)
-            token = c.call("rq_sample", sampler.address, logits, vocab, scratch.address, scratch.end)
-            c.write(one.address, np.int32(token).tobytes())
-            c.call("rq_model_feed", model.address, one.address, 1)
-            c.call("rq_model_step", model.address)
+            engine.feed([engine.sample()])
+            engine.step()
         decoded = time.perf_counter()
-        model.free()
     return {
         "open_s": opened - start,
         "prompt_tokens_per_s": prompt_tokens / (prompted - opened),

@@ -7,11 +7,16 @@ where real weights can't be had. Their text is noise; nothing about quality foll
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+
 from ruvq import formats
+from ruvq.gguf.types import TensorSpec
+from ruvq.gguf.writer import write_gguf
 
 # what follows the codes in a block: every byte of these formats is codes but for a 2-byte header
 _OWN = {"pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary"}
@@ -118,13 +123,14 @@ def _own_block(format_name: str, rows: int, n: int, rng: np.random.Generator) ->
 def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> None:
     """A GGUF file of random weights in one format, embeddings included, tied output, norms in F32."""
     rng = np.random.default_rng(seed)
-    matrices = [(TensorSpec(name, format_name, (rows, width)), rows, width) for name, rows, width in shape.matrices()]
-    vectors = [(TensorSpec(name, "f32", (width,)), width) for name, width in shape.vectors()]
-    tensors = [
-        (spec, partial(random_rows, format_name, rows, width, rng)) for spec, rows, width in matrices
-    ] + [(spec, partial(np.ones, width, np.float32)) for spec, width in vectors]
-    # a byte-level vocabulary: 256 characters, then names nobody writes
-    tokens = [*_byte_characters(), *(f"<{i}>" for i in range(shape.vocab - 256))]
+    tensors: list[tuple[TensorSpec, Callable[[], np.ndarray]]] = []
+    for name, rows, width in shape.matrices():
+        data = partial(random_rows, format_name, rows, width, rng)
+        tensors.append((TensorSpec(name, format_name, (rows, width)), data))
+    for name, width in shape.vectors():
+        tensors.append((TensorSpec(name, "f32", (width,)), partial(np.ones, width, np.float32)))
+    # a byte-level vocabulary: 256 characters, one merge, then names nobody writes
+    tokens = [*_byte_characters(), "ab", *(f"<{i}>" for i in range(shape.vocab - 257))]
     metadata = {
         "general.name": f"random weights in the shape {shape.name}",
         "llama.block_count": shape.layers,
@@ -140,13 +146,13 @@ def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> No
         "tokenizer.ggml.pre": "gpt-2",
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": [1] * shape.vocab,
-        "tokenizer.ggml.merges": [],
+        "tokenizer.ggml.merges": ["a b"],
     }
     write_gguf(path, "llama", metadata, tensors)
 
 
 def _byte_characters() -> list[str]:
-    """The 256 characters by which byte-level vocabularies write bytes: printable ones stand for themselves."""
+    """The 256 characters by which byte-level vocabularies write bytes: printable ones are themselves."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]
     return [chr(b) for b in printable] + [chr(256 + i) for i in range(len(others))]

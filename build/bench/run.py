@@ -5,10 +5,10 @@
     python build/bench/run.py --formats pi-t2 q8_0 --models M
 
 Kernels: GB/s of floats that decoding writes and of weights that a matrix-vector product reads, SIMD beside
-the scalar reference and a memory copy in the same run. Models: tokens per second of a 128-token prompt and of 64
-greedy tokens after it, on random weights in real shapes (random_models.py), one thread. Tasks are interleaved
-round by round; the figures are medians. A table goes to standard error, the JSON to the file and its path to
-standard output.
+the scalar reference and a memory copy in the same run. Models: tokens per second of a 128-token prompt and
+of 64 greedy tokens after it, on random weights in real shapes (random_models.py), one thread. Tasks are
+interleaved round by round; the figures are medians. A table goes to standard error, the JSON to the file and
+its path to standard output.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,13 +29,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "build"), str(ROOT / "py")]
 
-import native  # noqa: E402
 import numpy as np  # noqa: E402
-from random_models import SHAPES, random_rows, write_model  # noqa: E402
-from timing import summary  # noqa: E402
 
+import native  # noqa: E402
+from random_models import SHAPES, random_rows, write_model  # noqa: E402
 from ruvq import __version__, formats  # noqa: E402
 from ruvq.cli.server import make_server  # noqa: E402
+from timing import summary  # noqa: E402
 
 FORMATS = ("pi-t2", "pi-t3", "pi-q2", "pi-q3", "ternary", "q8_0", "f16")
 KERNEL_SHAPES = ((2048, 2048), (1536, 576))  # (rows, width)
@@ -65,7 +65,7 @@ def kernel_files(folder: Path, names: list[str], rows: int, width: int) -> list[
         path = folder / f"rows-{name}-{rows}x{width}.bin"
         if not path.exists():
             path.write_bytes(random_rows(name, rows, width, np.random.default_rng(1)).tobytes())
-        specs.append({"name": name, "id": formats.get(name).id, "url": f"/bench/{path.name}"})
+        specs.append({"name": name, "id": formats.get(name).id, "url": f"/files/{path.name}"})
     return specs
 
 
@@ -74,28 +74,27 @@ def kernel_files(folder: Path, names: list[str], rows: int, width: int) -> list[
 
 @contextmanager
 def browser_page(folder: Path) -> Iterator[tuple[Any, str]]:
-    """Chromium on the benchmark's page, served with cross-origin isolation; the page and the browser's version."""
+    """Chromium on the benchmark's page, cross-origin isolated; gives the page and the browser's version."""
     from playwright.sync_api import sync_playwright
 
     from chromium import CHROMIUM_FLAGS, chromium_path
 
-    with tempfile.TemporaryDirectory() as site:
-        for item in (ROOT / "web").iterdir():
-            os.symlink(item, Path(site) / item.name)
-        os.symlink(folder, Path(site) / "bench")
-        server = make_server(Path(site), port=0)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
-                page = browser.new_page()
-                page.goto(f"http://127.0.0.1:{server.server_address[1]}/bench.html")
-                page.wait_for_function("window.runTask !== undefined")
-                page.set_default_timeout(0)
-                yield page, browser.version
-                browser.close()
-        finally:
-            server.shutdown()
+    for item in (ROOT / "web").iterdir():
+        if item.is_file():
+            shutil.copy(item, folder.parent / item.name)
+    server = make_server(folder.parent, port=0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
+            page = browser.new_page()
+            page.goto(f"http://127.0.0.1:{server.server_address[1]}/bench.html")
+            page.wait_for_function("window.runTask !== undefined")
+            page.set_default_timeout(0)
+            yield page, browser.version
+            browser.close()
+    finally:
+        server.shutdown()
 
 
 def in_browser(page: Any, task: str, **spec: Any) -> Any:
@@ -122,7 +121,9 @@ def measure_kernels(page: Any, folder: Path, names: list[str], shapes: Any, roun
     return report
 
 
-def measure_models(page: Any, folder: Path, names: list[str], shapes: list[str], rounds: int, tokens: Any) -> Any:
+def measure_models(
+    page: Any, folder: Path, names: list[str], shapes: list[str], rounds: int, tokens: Any
+) -> Any:
     """Shape → host → format → prompt, decode and opening; hosts and formats interleaved."""
     prompt, decode = tokens
     report: dict[str, Any] = {}
@@ -131,7 +132,7 @@ def measure_models(page: Any, folder: Path, names: list[str], shapes: list[str],
         hosts: dict[str, Callable[[Path], dict[str, float]]] = {
             "native": lambda path: native.model_run(path, prompt, decode),
             "chromium": lambda path: in_browser(
-                page, "model", url=f"/bench/{path.name}", promptTokens=prompt, decodeTokens=decode
+                page, "model", url=f"/files/{path.name}", promptTokens=prompt, decodeTokens=decode
             ),
         }
         runs: dict[tuple[str, str], list[dict[str, float]]] = {}
@@ -154,7 +155,8 @@ def print_kernels(kernels: dict[str, Any]) -> None:
     for host, by_shape in kernels.items():
         for shape, entries in by_shape.items():
             log(f"\n{host}, {shape}: memcpy {entries['memcpy']['gb_per_s']:.1f} GB/s")
-            log(f"  {'format':10} {'bits':>5}  {'decode GB/s':>11} {'scalar':>7}  {'product ns/w':>12} {'scalar':>7}")
+            heads = ("format", "bits", "decode GB/s", "scalar", "product ns/w", "scalar")
+            log("  {:10} {:>5}  {:>11} {:>7}  {:>12} {:>7}".format(*heads))
             for name, e in entries.items():
                 if name != "memcpy":
                     log(
@@ -187,7 +189,9 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--formats", nargs="+", default=list(FORMATS), help="formats to measure")
     parser.add_argument("--models", nargs="*", choices=sorted(SHAPES), default=None, help="default: K and M")
     parser.add_argument("--rounds", type=int, default=3, help="rounds whose median is quoted (default 3)")
@@ -196,7 +200,7 @@ def main() -> int:
     options = parser.parse_args()
     names = [formats.get(name).name for name in options.formats]
     shapes = options.models if options.models is not None else (["tiny"] if options.quick else ["K", "M"])
-    folder = ROOT / "out" / "bench"
+    folder = ROOT / "out" / "bench" / "files"
     folder.mkdir(parents=True, exist_ok=True)
     kernel_shapes = ((256, 256), (256, 576)) if options.quick else KERNEL_SHAPES
     rounds = 1 if options.quick else options.rounds

@@ -35,7 +35,9 @@ def test_encoded_bytes_are_the_recorded_ones(name: str, width: int) -> None:
 
 @pytest.mark.parametrize("width", SHAPES)
 @pytest.mark.parametrize("name", FORMATS)
-def test_webassembly_writes_the_recorded_bytes(name: str, width: int, repository: Path, wasm_hashes: dict) -> None:
+def test_webassembly_writes_the_recorded_bytes(
+    name: str, width: int, repository: Path, wasm_hashes: dict
+) -> None:
     assert wasm_hashes[f"{name} {width}"] == HASHES[f"{name} {width}"]
 
 
@@ -48,11 +50,15 @@ def wasm_hashes(repository: Path) -> dict:
     jobs = []
     for name in FORMATS:
         for width in SHAPES:
-            jobs.append({"key": f"{name} {width}", "format": FORMATS.index(name), "rows": ROWS, "seed": str(SEED)})
+            jobs.append(
+                {"key": f"{name} {width}", "format": FORMATS.index(name), "rows": ROWS, "seed": str(SEED)}
+            )
             jobs[-1]["width"] = whole_width(name, width)
     script = Path(__file__).parent / "encode_hashes.mjs"
     run = [node, str(script), str(module)]
-    done = subprocess.run(run, input=json.dumps(jobs), capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        run, input=json.dumps(jobs), capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -63,7 +69,10 @@ def test_bytes_do_not_depend_on_the_number_of_threads(name: str) -> None:
     one = ruvq.quantize(w, name, threads=1)
     assert ruvq.quantize(w, name, threads=2).data == one.data
     assert ruvq.quantize(w, name, threads=7).data == one.data
-    assert ruvq.quantize(w[500:700], name).data == one.data[500 * len(one.data) // 1200 : 700 * len(one.data) // 1200]
+    assert (
+        ruvq.quantize(w[500:700], name).data
+        == one.data[500 * len(one.data) // 1200 : 700 * len(one.data) // 1200]
+    )
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -120,7 +129,10 @@ def test_importance_lowers_the_error_that_counts(name: str) -> None:
 @pytest.mark.parametrize("name", OWN)
 def test_only_ratios_of_importance_matter(name: str) -> None:
     rng = np.random.default_rng(22)
-    w, importance = rng.normal(size=(2, 300)).astype(np.float32), rng.uniform(1, 9, size=300).astype(np.float32)
+    w, importance = (
+        rng.normal(size=(2, 300)).astype(np.float32),
+        rng.uniform(1, 9, size=300).astype(np.float32),
+    )
     data = ruvq.quantize(w, name, importance=importance).data
     for factor in (2.0**-90, 2.0**90):
         assert ruvq.quantize(w, name, importance=(importance * factor).astype(np.float32)).data == data

@@ -39,7 +39,8 @@ def test_searched_step_is_the_best_there_is_within_half_a_percent(name: str) -> 
     y = round_trip(x, name)
     signs = (1,) if name == "ternary" else (1, -1)
     excess = [
-        squared_error(a, b) / max(dense_scan(a, *GRIDS[name], signs), 1e-12) - 1 for a, b in zip(x, y, strict=True)
+        squared_error(a, b) / max(dense_scan(a, *GRIDS[name], signs), 1e-12) - 1
+        for a, b in zip(x, y, strict=True)
     ]
     assert max(excess) < 5e-3
     assert np.mean(excess) < 3e-4
@@ -138,7 +139,12 @@ def test_better_rules_have_smaller_errors() -> None:
     def error(name: str, scale: str) -> float:
         return squared_error(x, round_trip(x, name, scale=scale))
 
-    assert error("pi-q3", "mse") <= error("pi-q3", "mse-unsigned") < error("pi-q3", "rms") < error("pi-q3", "absmax")
+    assert (
+        error("pi-q3", "mse")
+        <= error("pi-q3", "mse-unsigned")
+        < error("pi-q3", "rms")
+        < error("pi-q3", "absmax")
+    )
     assert error("ternary", "mse") < error("ternary", "absmean") < error("ternary", "absmax")
 
 
@@ -164,7 +170,9 @@ def test_q8_0_bytes_are_those_of_the_gguf_package(scale: float) -> None:
 
 def test_q8_0_search_lowers_the_error() -> None:
     x = np.random.default_rng(12).normal(size=(40, 96)).astype(np.float32)
-    assert squared_error(x, round_trip(x, "q8_0", scale="mse")) < 0.99 * squared_error(x, round_trip(x, "q8_0"))
+    assert squared_error(x, round_trip(x, "q8_0", scale="mse")) < 0.99 * squared_error(
+        x, round_trip(x, "q8_0")
+    )
 
 
 def test_floats_are_rounded_to_nearest_even() -> None:
@@ -193,7 +201,13 @@ def test_nan_and_infinity_are_refused_with_their_place(name: str, bad: float) ->
 
 @pytest.mark.parametrize(
     ("name", "largest"),
-    [("pi-q3", 262016.0), ("pi-q2", 131008.0), ("ternary", 65504.0), ("f16", 65519.0), ("q8_0", 65504.0 * 127)],
+    [
+        ("pi-q3", 262016.0),
+        ("pi-q2", 131008.0),
+        ("ternary", 65504.0),
+        ("f16", 65519.0),
+        ("q8_0", 65504.0 * 127),
+    ],
 )
 def test_weights_up_to_the_largest_are_held_and_beyond_it_refused(name: str, largest: float) -> None:
     x = np.zeros((1, 256), np.float32)
@@ -217,7 +231,8 @@ def test_steps_beyond_f16_stop_at_the_largest(name: str, rule: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "scale"), [("pi-t3", "absmax"), ("pi-t3", "rms"), ("ternary", "rms"), ("pi-q3", "absmean"), ("f16", "mse")]
+    ("name", "scale"),
+    [("pi-t3", "absmax"), ("pi-t3", "rms"), ("ternary", "rms"), ("pi-q3", "absmean"), ("f16", "mse")],
 )
 def test_rules_that_a_format_lacks_are_refused_with_those_it_has(name: str, scale: str) -> None:
     with pytest.raises(UsageError, match="one of: default") as caught:

@@ -98,9 +98,7 @@ def test_widest_search_finds_the_best_alpha_of_all(name: str) -> None:
 def test_more_effort_is_never_worse_and_the_default_is_nearly_the_best(name: str) -> None:
     rng = np.random.default_rng(6)
     x = np.concatenate([rng.normal(size=(24, 256)), rng.standard_t(3, size=(24, 256))]).astype(np.float32)
-    errors = [
-        np.square(x.astype(np.float64) - round_trip(x, name, effort=e)).sum(1) for e in (1, None, 247)
-    ]
+    errors = [np.square(x.astype(np.float64) - round_trip(x, name, effort=e)).sum(1) for e in (1, None, 247)]
     assert (errors[2] <= errors[1] * (1 + 1e-6)).all()
     assert (errors[2] <= errors[0] * (1 + 1e-6)).all()
     assert errors[1].sum() < 1.01 * errors[2].sum()  # 0.04 dB

@@ -1,5 +1,5 @@
-/* fuzz_gguf.c: any bytes at all through the parser, the accessors and the checks, in memory that ends
- * where the file ends, so that a sanitizer sees the first byte read outside.
+/* fuzz_gguf.c: any bytes at all through the parser, the accessors, the checks, the tokenizer and the model,
+ * in memory that ends where the file ends, so that a sanitizer sees the first byte read outside.
  *
  * With libFuzzer:    clang-19 -g -O1 -fsanitize=fuzzer,address,undefined fuzz_gguf.c (core sources)
  * Without:           -DRQ_FUZZ_MAIN; arguments: mutations of each file, files. Prints the inputs tried. */
@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "../../wasm_kernels/container/container.h"
+
+enum { MOST_MEMORY = 64 << 20 }; /* what a file may ask for and still be tried */
 
 static void read_everything(const rq_gguf *index, const uint8_t *data) {
   static const char *const keys[] = {"general.alignment", "llama.block_count", "k", "n",
@@ -59,6 +61,40 @@ static void check_everything(const rq_gguf *index, const uint8_t *data) {
   }
 }
 
+/* The vocabulary of the file, if it has one, on a text. */
+static void tokenize(const rq_gguf *index, const uint8_t *data) {
+  static const uint8_t text[] = "Hello w\xc3\xb6rld <s> 123\n";
+  rq_error error;
+  uint64_t bytes;
+  if (rq_tokenizer_measure(&error, index, data, &bytes) != RQ_OK || bytes > MOST_MEMORY) return;
+  uint8_t *tokenizer = malloc(bytes + 1);
+  if (rq_tokenizer_open(&error, index, data, tokenizer, tokenizer + bytes) == RQ_OK) {
+    int32_t length = (int32_t)sizeof text - 1, size = rq_tokenize_scratch(length), ids[sizeof text + 2];
+    uint8_t *scratch = malloc((size_t)size + 1), out[64];
+    int32_t count =
+        rq_tokenize(&error, tokenizer, text, length, RQ_TOKENIZE_SPECIAL | RQ_TOKENIZE_PARSE_SPECIAL, ids,
+                    (int32_t)sizeof text + 1, scratch, scratch + size);
+    for (int32_t i = 0; i < count; i++) rq_detokenize(&error, tokenizer, ids[i], 1, out, sizeof out);
+    free(scratch);
+  }
+  free(tokenizer);
+}
+
+/* The model of the file, if it is one, for three tokens. */
+static void run(const rq_gguf *index, const uint8_t *data) {
+  rq_error error;
+  rq_model_options options = {16, 2, RQ_MODEL_HASHES, 0};
+  uint64_t bytes;
+  if (rq_model_measure(&error, index, data, &options, &bytes) != RQ_OK || bytes > MOST_MEMORY) return;
+  uint8_t *model = aligned_alloc(64, (bytes + 63) & ~(uint64_t)63);
+  if (rq_model_open(&error, index, data, &options, model, model + bytes) == RQ_OK) {
+    int32_t tokens[3] = {1, 0, 2};
+    if (rq_model_feed(&error, model, tokens, 3) >= 0)
+      while (rq_model_step(&error, model) > 0) continue;
+  }
+  free(model);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t bytes);
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t bytes) {
   uint8_t *data = malloc(bytes ? bytes : 1); /* a copy of its own: its end is guarded */
@@ -80,6 +116,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t bytes) {
     if (code == RQ_OK) {
       read_everything((const rq_gguf *)(void *)index, data);
       check_everything((const rq_gguf *)(void *)index, data);
+      tokenize((const rq_gguf *)(void *)index, data);
+      run((const rq_gguf *)(void *)index, data);
     }
     free(index);
   }

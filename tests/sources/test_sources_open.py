@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from ruvq.sources import LlamaParameters, Source, open_source
+from ruvq.sources.huggingface import parameters_from_config
+from ruvq.sources.llama import llama3_frequency_factors, rotary_rows
 from sources.tiny_models import (
     TINY,
     hf_config,
@@ -20,10 +23,6 @@ from sources.tiny_models import (
     write_huggingface,
     write_tokenizer,
 )
-
-from ruvq.sources import LlamaParameters, Source, open_source
-from ruvq.sources.huggingface import parameters_from_config
-from ruvq.sources.llama import llama3_frequency_factors, rotary_rows
 
 
 def loaded(source: Source) -> dict[str, np.ndarray]:

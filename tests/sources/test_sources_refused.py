@@ -1,4 +1,4 @@
-"""Damaged, hostile and foreign sources: a typed error that names what was expected and found (attacks, class 21)."""
+"""Damaged, hostile and foreign sources: a typed error with what was expected and found (attacks, 21)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ruvq.errors import (
+    DataError,
+    FileFormatError,
+    ModelError,
+    RuvqError,
+    StorageError,
+    TokenizerError,
+    UsageError,
+)
+from ruvq.sources import open_source
+from ruvq.sources.safetensors_file import MAX_HEADER_BYTES, SafetensorsFile
 from sources.tiny_models import (
     TINY,
     hf_config,
@@ -21,10 +32,6 @@ from sources.tiny_models import (
     write_tokenizer,
 )
 
-from ruvq.errors import DataError, FileFormatError, ModelError, RuvqError, StorageError, TokenizerError, UsageError
-from ruvq.sources import open_source
-from ruvq.sources.safetensors_file import MAX_HEADER_BYTES, SafetensorsFile
-
 
 def packed(header: Any, data: bytes = b"") -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
@@ -32,7 +39,11 @@ def packed(header: Any, data: bytes = b"") -> bytes:
 
 
 def entry(begin: int, end: int, shape: list[Any] | None = None, dtype: str = "F32") -> dict[str, Any]:
-    return {"dtype": dtype, "shape": [(end - begin) // 4] if shape is None else shape, "data_offsets": [begin, end]}
+    return {
+        "dtype": dtype,
+        "shape": [(end - begin) // 4] if shape is None else shape,
+        "data_offsets": [begin, end],
+    }
 
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
@@ -50,17 +61,29 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "entry not an object": (packed({"a": 7}), "incomplete"),
     "entry without offsets": (packed({"a": {"dtype": "F32", "shape": [1]}}), "incomplete"),
     "unknown dtype": (packed({"a": entry(0, 4, dtype="F99")}, bytes(4)), "dtype is unknown"),
-    "dtype a list": (packed({"a": {"dtype": [], "shape": [1], "data_offsets": [0, 4]}}, bytes(4)), "dtype is unknown"),
+    "dtype a list": (
+        packed({"a": {"dtype": [], "shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
+        "dtype is unknown",
+    ),
     "negative dimension": (packed({"a": entry(0, 4, [-1])}, bytes(4)), "shape is unusable"),
     "dimension a float": (packed({"a": entry(0, 4, [1.0])}, bytes(4)), "shape is unusable"),
     "dimension true": (packed({"a": entry(0, 4, [True])}, bytes(4)), "shape is unusable"),
     "dimension of 2^70": (packed({"a": entry(0, 4, [1 << 70])}, bytes(4)), "shape is unusable"),
     "nine dimensions": (packed({"a": entry(0, 4, [1] * 9)}, bytes(4)), "shape is unusable"),
     "product that wraps": (packed({"a": entry(0, 4, [1 << 33, 1 << 31])}, bytes(4)), "doesn't fit its data"),
-    "end before begin": (packed({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, bytes(4)), "outside"),
-    "negative begin": (packed({"a": {"dtype": "F32", "shape": [2], "data_offsets": [-4, 4]}}, bytes(4)), "unusable"),
+    "end before begin": (
+        packed({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, bytes(4)),
+        "outside",
+    ),
+    "negative begin": (
+        packed({"a": {"dtype": "F32", "shape": [2], "data_offsets": [-4, 4]}}, bytes(4)),
+        "unusable",
+    ),
     "end past the file": (packed({"a": entry(0, 8)}, bytes(4)), "outside the file"),
-    "three offsets": (packed({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4, 8]}}, bytes(8)), "unusable"),
+    "three offsets": (
+        packed({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4, 8]}}, bytes(8)),
+        "unusable",
+    ),
     "overlap": (packed({"a": entry(0, 8), "b": entry(4, 12)}, bytes(12)), "overlaps"),
     "same bytes twice": (packed({"a": entry(0, 8), "b": entry(0, 8)}, bytes(8)), "overlaps"),
     "gap": (packed({"a": entry(0, 4), "b": entry(8, 12)}, bytes(12)), "gap"),
@@ -161,29 +184,53 @@ def two_copies(folder: Path) -> None:
 Q = "model.layers.0.self_attn.q_proj.weight"
 BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], type[RuvqError], str]] = {
     "another architecture": (change_config(model_type="gpt2"), ModelError, "llama or mistral.*gpt2"),
-    "a quantized checkpoint": (change_config(quantization_config={"quant_method": "gptq"}), ModelError, "gptq"),
+    "a quantized checkpoint": (
+        change_config(quantization_config={"quant_method": "gptq"}),
+        ModelError,
+        "gptq",
+    ),
     "another activation": (change_config(hidden_act="gelu"), ModelError, "silu.*gelu"),
     "biases in the feed-forward": (change_config(mlp_bias=True), ModelError, "mlp_bias"),
-    "unknown rope scaling": (change_config(rope_scaling={"type": "yarn", "factor": 2}), ModelError, "llama3.*yarn"),
+    "unknown rope scaling": (
+        change_config(rope_scaling={"type": "yarn", "factor": 2}),
+        ModelError,
+        "llama3.*yarn",
+    ),
     "linear scaling without factor": (change_config(rope_scaling={"type": "linear"}), ModelError, "factor"),
     "zero heads": (change_config(num_attention_heads=0), ModelError, "attention"),
     "heads that don't divide": (change_config(num_attention_heads=5), ModelError, "heads"),
     "kv heads that don't divide": (change_config(num_key_value_heads=3), ModelError, "kv_heads"),
     "a negative number of layers": (change_config(num_hidden_layers=-1), ModelError, "layers"),
-    "a layer count of the wrong type": (change_config(num_hidden_layers="2"), ModelError, "num_hidden_layers"),
+    "a layer count of the wrong type": (
+        change_config(num_hidden_layers="2"),
+        ModelError,
+        "num_hidden_layers",
+    ),
     "an absurd number of layers": (change_config(num_hidden_layers=10**9), ModelError, "layers"),
     "a missing key": (without_key("hidden_size"), ModelError, "hidden_size"),
-    "more layers than tensors": (change_config(num_hidden_layers=3), ModelError, "blk.2.attn_norm.weight.*missing"),
+    "more layers than tensors": (
+        change_config(num_hidden_layers=3),
+        ModelError,
+        "blk.2.attn_norm.weight.*missing",
+    ),
     "fewer layers than tensors": (change_config(num_hidden_layers=1), ModelError, "layers.1.input_layernorm"),
     "a width of another model": (change_config(hidden_size=64), ModelError, "doesn't fit the configuration"),
     "a tensor missing": (change_tensors(lambda t: t.__delitem__(Q)), ModelError, "attn_q.weight.*missing"),
     "a tensor of another shape": (
-        change_tensors(lambda t: t.update({Q: np.zeros((32, 16), np.float32)})), ModelError, r"q_proj.*\[32, 32\]",
+        change_tensors(lambda t: t.update({Q: np.zeros((32, 16), np.float32)})),
+        ModelError,
+        r"q_proj.*\[32, 32\]",
     ),
     "an unknown tensor": (
-        change_tensors(lambda t: t.update({"model.extra": np.zeros(4, np.float32)})), ModelError, "model.extra",
+        change_tensors(lambda t: t.update({"model.extra": np.zeros(4, np.float32)})),
+        ModelError,
+        "model.extra",
     ),
-    "config.json is HTML": (lambda f: (f / "config.json").write_text("<html>404"), FileFormatError, "an HTML page"),
+    "config.json is HTML": (
+        lambda f: (f / "config.json").write_text("<html>404"),
+        FileFormatError,
+        "an HTML page",
+    ),
     "config.json is a list": (lambda f: (f / "config.json").write_text("[1]"), FileFormatError, "an object"),
     "no config.json": (lambda f: (f / "config.json").unlink(), StorageError, "config.json"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), StorageError, "no safetensors"),
@@ -196,9 +243,11 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], type[RuvqError], str]] = 
     "a tensor in two shards": (two_copies, FileFormatError, "appears twice"),
     "no tokenizer": (lambda f: (f / "tok.bin").unlink(), StorageError, "no tokenizer"),
     "a tokenizer of another model": (
-        lambda f: write_tokenizer(f / "tok.bin", 500), TokenizerError, "doesn't belong.*272.*500",
+        lambda f: write_tokenizer(f / "tok.bin", 500),
+        TokenizerError,
+        "doesn't belong.*272.*500",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD_FOLDERS)
@@ -266,7 +315,9 @@ def test_a_checkpoint_with_an_absurd_header_is_refused(tmp_path: Path, field: in
 
 
 @pytest.mark.parametrize(("version", "group"), [(3, 8), (-1, 8), (2, 0), (2, -8), (2, 7)])
-def test_a_checkpoint_of_an_unknown_version_or_group_is_refused(tmp_path: Path, version: int, group: int) -> None:
+def test_a_checkpoint_of_an_unknown_version_or_group_is_refused(
+    tmp_path: Path, version: int, group: int
+) -> None:
     header = struct.pack("<Ii7iBi", 0x616B3432, version, 32, 44, 2, 4, 2, 272, 64, 1, group)
     path = tmp_path / "model.bin"
     path.write_bytes(header.ljust(256, b"\0") + bytes(1000))

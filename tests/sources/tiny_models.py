@@ -7,7 +7,6 @@ import struct
 from pathlib import Path
 
 import numpy as np
-
 from ruvq.sources.llama import LlamaParameters
 
 TINY = LlamaParameters(
@@ -40,7 +39,7 @@ def random_weights(parameters: LlamaParameters = TINY, seed: int = 1) -> dict[st
 
 
 def to_half_rotation(rows: np.ndarray, heads: int) -> np.ndarray:
-    """GGUF's interleaved rows of q or k in Hugging Face's order: even elements of each head, then odd ones."""
+    """GGUF's interleaved rows of q or k in Hugging Face's order: of each head even elements, then odd."""
     by_head = rows.reshape(heads, -1, rows.shape[-1])
     return np.concatenate([by_head[:, 0::2], by_head[:, 1::2]], axis=1).reshape(rows.shape)
 
@@ -76,7 +75,11 @@ def safetensors_bytes(tensors: dict[str, np.ndarray], dtype: str = "F32") -> byt
     header, data = {}, b""
     for name, values in tensors.items():
         raw = encode(values, dtype)
-        header[name] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [len(data), len(data) + len(raw)]}
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(values.shape),
+            "data_offsets": [len(data), len(data) + len(raw)],
+        }
         data += raw
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data

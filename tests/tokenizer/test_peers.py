@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,15 @@ MIXED = (
 )
 
 
-@pytest.fixture(scope="session", params=PRE_TOKENIZERS)
+def default_stages() -> Any:
+    """What GGUF's "default" means: four regular expressions, each cutting the pieces of the one before."""
+    words = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    stages = [r"[\p{P}\$\+<=>\^~\|]+", words, r"\p{N}+", "[0-9][0-9][0-9]"]
+    splits = [SPLIT(tokenizers.Regex(stage), "isolated") for stage in stages]
+    return tokenizers.pre_tokenizers.Sequence([*splits, BYTE_LEVEL(add_prefix_space=False, use_regex=False)])
+
+
+@pytest.fixture(scope="session", params=[*PRE_TOKENIZERS, "default"])
 def trained(request: Any, data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Merges learnt on text that was not cut into words, used with a pre-tokenizer that cuts."""
     peer = tokenizers.Tokenizer(tokenizers.models.BPE(ignore_merges=request.param == "llama-bpe"))
@@ -137,11 +146,14 @@ def trained(request: Any, data_dir: Path, tmp_path_factory: pytest.TempPathFacto
     )
     lines = [book(data_dir, "corpus.en")[i : i + 80] for i in range(0, 20_000, 80)]
     peer.train_from_iterator([*lines, *[MIXED] * 20], trainer)
-    peer.pre_tokenizer = PRE_TOKENIZERS[request.param]()
+    known = "gpt-2" if request.param == "default" else request.param  # no tokenizer.json says "default"
+    peer.pre_tokenizer = PRE_TOKENIZERS[known]()
     path = tmp_path_factory.mktemp("trained") / "tokenizer.json"
     peer.save(str(path))
     spec = load_tokenizer(path)
-    assert spec.pre == request.param
+    assert spec.pre == known
+    if request.param == "default":
+        spec, peer.pre_tokenizer = replace(spec, pre="default"), default_stages()
     return Tokenizer.from_gguf(gguf_bytes(spec.metadata())), peer
 
 

@@ -87,7 +87,7 @@ def spm_metadata(
     byte_tokens: bool = True,
     **keys: Any,
 ) -> dict[str, Any]:
-    """A SentencePiece vocabulary: the reserved tokens and bytes, special tokens {text: type}, pieces {text: score}."""
+    """A SentencePiece vocabulary: reserved tokens, bytes, `special` {text: type}, `pieces` {text: score}."""
     special = special or {}
     reserved = {"<unk>": UNKNOWN, "<s>": CONTROL, "</s>": CONTROL}
     reserved |= {f"<0x{b:02X}>": BYTE for b in range(256)} if byte_tokens else {}

@@ -33,6 +33,10 @@ typedef struct rq_format {
   /* 0, or RQ_E_DATA with error filled in */
   int32_t (*check)(rq_error *error, const uint8_t *row, int32_t width);
   bool quantized; /* its products take int8 activations */
+  /* NULL, or two rows (which may be the same) times up to 16 vectors: the weights are decoded once for all.
+   * y0[t * stride] = row0 . a[t] and y1 likewise, the same bits as `dot` gives. SIMD only. */
+  void (*pair)(const uint8_t *row0, const uint8_t *row1, const rq_activations *a, int32_t count, float *y0,
+               float *y1, size_t stride);
 } rq_format;
 
 /* The entry of a format, NULL when there is none. */
@@ -48,6 +52,12 @@ int32_t rq_format_named(const char *name, int32_t bytes);
 /* y[r] = row r . a, for rows [first, last). */
 void rq_rows_dot(const rq_format *format, const uint8_t *data, int32_t width, int32_t first, int32_t last,
                  const rq_activations *a, float *y /* (rows), written at [first, last) */, int32_t variant);
+
+/* y[t * stride + r] = row r . a[t], for rows [first, last) and `count` vectors of the same width: the same
+ * bits as rq_rows_dot for each of them, faster for more than one. */
+void rq_rows_product(const rq_format *format, const uint8_t *data, int32_t width, int32_t first, int32_t last,
+                     const rq_activations *a /* (count) */, int32_t count, float *y /* (count, stride) */,
+                     size_t stride, int32_t variant);
 
 /* H S x (or its inverse) for one vector; signs come from rq_hadamard_signs. */
 void rq_hadamard_signs(uint32_t seed_low, uint32_t seed_high, int32_t width, float *signs /* (width) +-1 */);

@@ -33,12 +33,16 @@ static int32_t q2_ruvllm_row_bytes(int32_t width) {
 /* ---- entries: SIMD where this build has it, else the scalar reference ---- */
 
 #if RQ_HAVE_SIMD
+#define PAIR(kernel) kernel
+enum { PAIR_VECTORS = RQ_PRODUCT_VECTORS };
 #define PICK(variant, simd, scalar) \
   if ((variant) == RQ_SIMD)         \
     simd;                           \
   else                              \
     scalar
 #else
+#define PAIR(kernel) NULL
+enum { PAIR_VECTORS = 1 };
 #define PICK(variant, simd, scalar) \
   (void)(variant);                  \
   scalar
@@ -95,22 +99,37 @@ enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30, RUVLLM_Q3 = 40
    name##_decode,                                 \
    name##_dot,                                    \
    name##_check,                                  \
-   true}
+   true,                                          \
+   PAIR(rq_##name##_pair_simd)}
 static const rq_format formats[RQ_FORMAT_COUNT] = {
-    {{RQ_FORMAT_F32, GGML_F32, 1, 1, 4, 0, "f32"}, f32_row_bytes, f32_decode, f32_dot, rq_f32_check, false},
-    {{RQ_FORMAT_F16, GGML_F16, 1, 1, 2, 0, "f16"}, half_row_bytes, f16_decode, f16_dot, rq_f16_check, false},
+    {{RQ_FORMAT_F32, GGML_F32, 1, 1, 4, 0, "f32"},
+     f32_row_bytes,
+     f32_decode,
+     f32_dot,
+     rq_f32_check,
+     false,
+     NULL},
+    {{RQ_FORMAT_F16, GGML_F16, 1, 1, 2, 0, "f16"},
+     half_row_bytes,
+     f16_decode,
+     f16_dot,
+     rq_f16_check,
+     false,
+     NULL},
     {{RQ_FORMAT_BF16, GGML_BF16, 1, 1, 2, 0, "bf16"},
      half_row_bytes,
      bf16_decode,
      bf16_dot,
      rq_bf16_check,
-     false},
+     false,
+     NULL},
     {{RQ_FORMAT_Q8_0, GGML_Q8_0, 0, RQ_Q8_0_WEIGHTS, sizeof(rq_block_q8_0), 0, "q8_0"},
      q8_0_row_bytes,
      q8_0_decode,
      q8_0_dot,
      rq_q8_0_check,
-     true},
+     true,
+     NULL},
     OWN(RQ_FORMAT_PI_Q3, "pi-q3", pi_q3, sizeof(rq_block_3bit)),
     OWN(RQ_FORMAT_PI_Q2, "pi-q2", pi_q2, sizeof(rq_block_2bit)),
     OWN(RQ_FORMAT_PI_T3, "pi-t3", pi_t3, sizeof(rq_block_3bit)),
@@ -122,13 +141,15 @@ static const rq_format formats[RQ_FORMAT_COUNT] = {
      q3_ruvllm_decode,
      q3_ruvllm_dot,
      rq_q3_ruvllm_check,
-     true},
+     true,
+     NULL},
     {{RQ_FORMAT_PI_Q2_RUVLLM, RUVLLM_Q2, 0, RQ_BLOCK, sizeof(rq_block_q2_ruvllm), 0, "pi-q2-ruvllm"},
      q2_ruvllm_row_bytes,
      q2_ruvllm_decode,
      q2_ruvllm_dot,
      rq_q2_ruvllm_check,
-     true},
+     true,
+     NULL},
 };
 
 const rq_format *rq_format_get(int32_t format) {
@@ -241,6 +262,30 @@ void rq_rows_dot(const rq_format *format, const uint8_t *data, int32_t width, in
                  const rq_activations *a, float *y, int32_t variant) {
   size_t row_bytes = (size_t)format->row_bytes(width);
   for (int32_t r = first; r < last; r++) y[r] = format->dot(data + (size_t)r * row_bytes, a, variant);
+}
+
+/* Up to RQ_PRODUCT_VECTORS vectors through the format's pair kernel. */
+static void rows_pairs(const rq_format *format, const uint8_t *data, size_t row_bytes, int32_t first,
+                       int32_t last, const rq_activations *a, int32_t count, float *y, size_t stride) {
+  for (int32_t r = first; r < last; r += 2) {
+    int32_t other = rq_min_i32(r + 1, last - 1);
+    format->pair(data + (size_t)r * row_bytes, data + (size_t)other * row_bytes, a, count, y + r, y + other,
+                 stride);
+  }
+}
+
+void rq_rows_product(const rq_format *format, const uint8_t *data, int32_t width, int32_t first, int32_t last,
+                     const rq_activations *a, int32_t count, float *y, size_t stride, int32_t variant) {
+  size_t row_bytes = (size_t)format->row_bytes(width);
+  for (int32_t t = 0; t < count;) {
+    int32_t some = variant == RQ_SIMD && format->pair ? rq_min_i32(count - t, PAIR_VECTORS) : 1;
+    float *to = y + (size_t)t * stride;
+    if (some == 1)
+      rq_rows_dot(format, data, width, first, last, a + t, to, variant);
+    else
+      rows_pairs(format, data, row_bytes, first, last, a + t, some, to, stride);
+    t += some;
+  }
 }
 
 int32_t RQ_EXPORT rq_matvec_scratch(int32_t format, int32_t width) {

@@ -4,7 +4,7 @@
 #include "../base/fpenv.h"
 #include "blocks.h"
 
-enum { MAX_WIDTH = 512, MAX_ROW_BYTES = 4 * MAX_WIDTH, HADAMARD_WIDTH = 367, HADAMARD_SEED = 7 };
+enum { MAX_WIDTH = 512, MAX_ROW_BYTES = 4 * MAX_WIDTH, HADAMARD_WIDTH = 367, HADAMARD_SEED = 7, BATCH = 5 };
 
 typedef struct golden {
   int32_t width;
@@ -105,8 +105,18 @@ static int32_t test_format(rq_error *error, int32_t format, const golden *expect
   if (code < 0) return code;
   rq_rows_dot(entry, row, width, 0, 1, &activations, &product, variant);
   __builtin_memcpy(&found, &product, sizeof found);
-  if (found == expected->product) return RQ_OK;
-  return fail_kernel(error, "product", entry->info.name, variant, expected->product, found);
+  if (found != expected->product)
+    return fail_kernel(error, "product", entry->info.name, variant, expected->product, found);
+
+  rq_activations batch[BATCH] = {activations, activations, activations, activations, activations};
+  float products[BATCH];
+  rq_rows_product(entry, row, width, 0, 1, batch, BATCH, products, 1, variant);
+  for (int32_t t = 0; t < BATCH; t++) {
+    __builtin_memcpy(&found, &products[t], sizeof found);
+    if (found != expected->product)
+      return fail_kernel(error, "batch product", entry->info.name, variant, expected->product, found);
+  }
+  return RQ_OK;
 }
 
 static int32_t test_hadamard(rq_error *error, int32_t variant) {

@@ -234,27 +234,36 @@ RV_INLINE rq_vf rf_swap_halves(rq_vf v) { return vextq_f32(v, v, 2); }
 #if RQ_HAVE_SIMD
 
 /* Bytes of one step of activations in lanes. */
-enum { RQ_STEP_BYTES = RQ_LANES_WIDE ? 32 : 16 };
+enum { RQ_STEP_BYTES = RQ_LANES_WIDE ? 32 : 16, RQ_STEP_VECTORS = RQ_STEP_BYTES / 16 };
 
 /* acc + sum over each four adjacent lanes of weight * activation: one exact i32 for each group of lanes.
- * Weights are 0..127, activations -127..127. */
-RV_INLINE rq_vi rv_dot_step(rq_vi acc, rq_vi weights, const int8_t *step) {
+ * Weights are 0..127, activations -127..127, both in the form of RQ_LANES_WIDE; a step takes RQ_STEP_VECTORS
+ * of each. */
+RV_INLINE rq_vi rv_multiply_add(rq_vi acc, rq_vi weights, rq_vi activations) {
 #if RQ_LANES_WIDE
-  rq_vi even = rv_and(weights, wasm_i16x8_const_splat(0x00FF)), odd = rv_shr16(weights, 8);
-  acc = rv_add32(acc, rv_dot16(even, rv_load(step)));
-  return rv_add32(acc, rv_dot16(odd, rv_load(step + 16)));
+  return rv_add32(acc, rv_dot16(weights, activations));
 #elif defined(__wasm_relaxed_simd__)
-  return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(rv_load(step), weights, acc);
+  return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(activations, weights, acc);
 #elif defined(__SSE4_1__)
   /* Pairs stay below 2 * 127 * 127 < 2^15. */
-  __m128i pairs = _mm_maddubs_epi16(weights, rv_load(step));
+  __m128i pairs = _mm_maddubs_epi16(weights, activations);
   return _mm_add_epi32(acc, _mm_madd_epi16(pairs, _mm_set1_epi16(1)));
 #elif defined(__ARM_FEATURE_DOTPROD)
-  return RV_OF_S32(vdotq_s32(RV_S32(acc), RV_S8(weights), RV_S8(rv_load(step))));
+  return RV_OF_S32(vdotq_s32(RV_S32(acc), RV_S8(weights), RV_S8(activations)));
 #else
-  int8x16_t w = RV_S8(weights), q = RV_S8(rv_load(step));
+  int8x16_t w = RV_S8(weights), q = RV_S8(activations);
   int16x8_t pairs = vpaddq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(q)), vmull_high_s8(w, q));
   return RV_OF_S32(vpadalq_s16(RV_S32(acc), pairs));
+#endif
+}
+
+/* Unsigned bytes of one step in the form of RQ_LANES_WIDE. */
+RV_INLINE void rv_widen_step(rq_vi weights, rq_vi *out /* (RQ_STEP_VECTORS) */) {
+#if RQ_LANES_WIDE
+  out[0] = rv_and(weights, wasm_i16x8_const_splat(0x00FF));
+  out[1] = rv_shr16(weights, 8);
+#else
+  out[0] = weights;
 #endif
 }
 

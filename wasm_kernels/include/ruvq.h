@@ -122,7 +122,7 @@ int32_t rq_format_row_bytes(int32_t format, int32_t width);
 /* How an encoder finds its scale. */
 enum {
   RQ_SCALE_DEFAULT = 0,      /* the best search the format has */
-  RQ_SCALE_GIVEN = 1,        /* options.scale: d, gamma or alpha of every block */
+  RQ_SCALE_GIVEN = 1,        /* options.scale of every block: alpha in pi formats, else d or gamma */
   RQ_SCALE_ABSMAX = 2,       /* largest magnitude on the last level */
   RQ_SCALE_RMS = 3,          /* pi-q: alpha = rms of the block (the fixed rule) */
   RQ_SCALE_ABSMEAN = 4,      /* ternary: gamma = mean magnitude (BitNet b1.58) */
@@ -131,10 +131,10 @@ enum {
 };
 
 typedef struct rq_encode_options {
-  int32_t k;          /* pi-q3, pi-q2, pi-ternary: divisor of pi, 2..5; 0: the format's default */
+  int32_t k;          /* pi formats: divisor of pi, 2..5; 0: the default, in trellises every group's best */
   int32_t scale_rule; /* RQ_SCALE_* */
   float scale;        /* with RQ_SCALE_GIVEN */
-  int32_t effort;     /* search rounds of the trellis formats; 0: the default */
+  int32_t effort;     /* trellis: alphas tried on either side of the best, 1..247; 0: the default */
 } rq_encode_options;
 
 /* Bytes of scratch memory that rq_encode needs for this format and width. */

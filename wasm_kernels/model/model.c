@@ -219,9 +219,9 @@ int32_t RQ_EXPORT rq_model_keep_logits(rq_error *error, void *model, int32_t all
 }
 
 int32_t RQ_EXPORT rq_model_logits_rows(const void *model) { return ((const rq_model *)model)->logits_rows; }
-float *RQ_EXPORT rq_model_logits(void *model) { return ((rq_model *)model)->logits; }
+RQ_EXPORT float *rq_model_logits(void *model) { return ((rq_model *)model)->logits; }
 int32_t RQ_EXPORT rq_model_position(const void *model) { return ((const rq_model *)model)->position; }
-const uint32_t *RQ_EXPORT rq_model_hashes(const void *model) { return ((const rq_model *)model)->hashes; }
+RQ_EXPORT const uint32_t *rq_model_hashes(const void *model) { return ((const rq_model *)model)->hashes; }
 
 int32_t RQ_EXPORT rq_model_truncate(rq_error *error, void *model, int32_t position) {
   rq_model *m = model;

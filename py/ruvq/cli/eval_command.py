@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-tokens", type=whole(1),
         help="end with the piece (of a text without pieces: the window) in which so many are predicted",
     )  # fmt: skip
-    parser.add_argument("--window", type=whole(2), default=256, help="tokens of a window (default 256, the protocol's)")
+    parser.add_argument(
+        "--window", type=whole(2), default=256, help="tokens of a window (default 256, the protocol's)"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -71,5 +73,7 @@ def _text(name: str) -> str:
         ) from error
     text = raw.decode("utf-8", "replace")
     if not text.strip():
-        raise UsageError("the text is empty", subject=name, expected="text to predict", actual=f"{len(raw)} bytes")
+        raise UsageError(
+            "the text is empty", subject=name, expected="text to predict", actual=f"{len(raw)} bytes"
+        )
     return text

@@ -15,22 +15,31 @@ def existing_gguf(name: str | os.PathLike[str]) -> Path:
     path = Path(name)
     if str(name).startswith(("http://", "https://")):
         raise StorageError(
-            "only files on this machine are read", subject=str(name), expected="a path", actual="a URL",
+            "only files on this machine are read",
+            subject=str(name),
+            expected="a path",
+            actual="a URL",
             hint="download the file first",
-        )  # fmt: skip
+        )
     if path.is_dir():
         raise StorageError(
-            "this is a folder", subject=str(path), expected="a GGUF file", actual="a folder",
+            "this is a folder",
+            subject=str(path),
+            expected="a GGUF file",
+            actual="a folder",
             hint="convert it first: ruvq quantize --input FOLDER --output model.gguf",
-        )  # fmt: skip
+        )
     try:
         with open(path, "rb") as file:
             head = file.read(16)
     except OSError as error:
         raise StorageError(
-            "the file can't be read", subject=str(path), expected="a GGUF file",
-            actual=error.strerror or str(error), hint="check the path and its permissions",
-        ) from error  # fmt: skip
+            "the file can't be read",
+            subject=str(path),
+            expected="a GGUF file",
+            actual=error.strerror or str(error),
+            hint="check the path and its permissions",
+        ) from error
     if head[:4] != MAGIC:
         hint = "download or write it again"
         if head[8:9] == b"{":
@@ -40,9 +49,13 @@ def existing_gguf(name: str | os.PathLike[str]) -> Path:
 
             found = describe_start(head) if head else "an empty file"
         raise FileFormatError(
-            "not a GGUF file", subject=str(path), expected="a file that starts with GGUF", actual=found, hint=hint,
+            "not a GGUF file",
+            subject=str(path),
+            expected="a file that starts with GGUF",
+            actual=found,
+            hint=hint,
             code="RQ_E_MAGIC",
-        )  # fmt: skip
+        )
     return path
 
 

@@ -57,7 +57,9 @@ def _tensor_table(tensors: list[dict[str, Any]], *, each: bool) -> str:
     for tensor in tensors:
         name, in_block = tensor["name"], tensor["name"].startswith("blk.") and tensor["name"].count(".") > 1
         kind = name if each or not in_block else "blk.*." + name.split(".", 2)[2]
-        groups.setdefault((kind, tuple(tensor["shape"]), tensor["format"], tensor["runnable"]), []).append(tensor)
+        groups.setdefault((kind, tuple(tensor["shape"]), tensor["format"], tensor["runnable"]), []).append(
+            tensor
+        )
     rows = [("tensors", "shape", "format", "", "nominal", "actual", "bytes")]
     for (kind, shape, format, runnable), members in groups.items():
         name = f"{kind} ({len(members)})" if len(members) > 1 else kind

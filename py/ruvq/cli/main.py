@@ -7,6 +7,7 @@ what `--json` prints as the last line of standard output. A dict with a key "exi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib
 import io
@@ -49,7 +50,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
-        raise errors.UsageError(message, subject=self.prog, hint=f"`{self.prog} --help` lists flags and examples")
+        raise errors.UsageError(
+            message, subject=self.prog, hint=f"`{self.prog} --help` lists flags and examples"
+        )
 
 
 def exit_code(error: BaseException) -> int:
@@ -158,7 +161,9 @@ def _report(error: BaseException, as_json: bool) -> int:
         details = error.as_dict()
         message = str(error)
     else:
-        message = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        message = (
+            "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        )
         if isinstance(error, MemoryError):
             message = "not enough memory"
         details = {"error": type(error).__name__, "message": message}
@@ -190,7 +195,5 @@ def _terminate_like_interrupt() -> None:
     def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    try:
+    with contextlib.suppress(ValueError):  # not in the main thread: the host decides
         signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:
-        pass  # not in the main thread: the host decides

@@ -26,33 +26,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     files = parser.add_argument_group("files")
     files.add_argument(
-        "--input", required=True, metavar="PATH",
+        "--input",
+        required=True,
+        metavar="PATH",
         help="Hugging Face folder, .safetensors, .gguf in floats or Q8_0, or llama2.c .bin",
-    )  # fmt: skip
+    )
     files.add_argument("--output", metavar="FILE", help="the GGUF file to write")
     files.add_argument("--force", action="store_true", help="replace the output when it exists")
     files.add_argument(
-        "--tokenizer", metavar="PATH", help="tokenizer.json, tokenizer.model or tok*.bin (default: beside the weights)"
+        "--tokenizer",
+        metavar="PATH",
+        help="tokenizer.json, tokenizer.model or tok*.bin (default: beside the weights)",
     )
     files.add_argument("--config", metavar="FILE", help="config.json of a single .safetensors file")
     formats = parser.add_argument_group("formats")
     formats.add_argument(
-        "--format", default="pi-t3", help="format of the weight matrices (default pi-t3): pi-t3, pi-t2, pi-q3, pi-q2, ternary, "
-        "pi-ternary, q8_0, f16, bf16, f32"
+        "--format",
+        default="pi-t3",
+        help="format of the weight matrices (default pi-t3): pi-t3, pi-t2, pi-q3, pi-q2, ternary, "
+        "pi-ternary, q8_0, f16, bf16, f32",
     )
-    formats.add_argument("--embeddings", default="same", metavar="FORMAT", help="another format for token_embd")
-    formats.add_argument("--output-tensor", default="same", metavar="FORMAT", help="another format for output")
     formats.add_argument(
-        "--fallback", metavar="FORMAT", help="format for tensors whose width --format can't hold (default: stop)"
+        "--embeddings", default="same", metavar="FORMAT", help="another format for token_embd"
+    )
+    formats.add_argument(
+        "--output-tensor", default="same", metavar="FORMAT", help="another format for output"
+    )
+    formats.add_argument(
+        "--fallback",
+        metavar="FORMAT",
+        help="format for tensors whose width --format can't hold (default: stop)",
     )
     formats.add_argument("--k", type=whole(2, 5), help="divisor of pi for pi-q3, pi-q2 and pi-ternary")
     formats.add_argument(
-        "--scale", metavar="RULE", help="how a block's scale is found: default, absmax, rms, absmean, mse, mse-unsigned"
+        "--scale",
+        metavar="RULE",
+        help="how a block's scale is found: default, absmax, rms, absmean, mse, mse-unsigned",
     )
     formats.add_argument(
-        "--incoherence", default="auto", choices=("auto", "none", "hadamard"),
+        "--incoherence",
+        default="auto",
+        choices=("auto", "none", "hadamard"),
         help="randomised Hadamard transform of the rows (auto: for pi-t3 and pi-t2)",
-    )  # fmt: skip
+    )
     formats.add_argument("--seed", type=SEED, default=0, help="seed of the transform's signs (default 0)")
     formats.add_argument(
         "--type-ids", choices=("ruvllm",), help="write pi-q3 and pi-q2 under ruvllm's type ids 40 and 41"
@@ -61,7 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-requantize", action="store_true", help="accept a GGUF whose tensors are quantized already"
     )
     work = parser.add_argument_group("work")
-    work.add_argument("--threads", type=whole(1, 1024), help="threads (default: all cores); never changes a byte")
+    work.add_argument(
+        "--threads", type=whole(1, 1024), help="threads (default: all cores); never changes a byte"
+    )
     work.add_argument("--timestamp", help="time to record, for files equal to the byte (default now)")
     work.add_argument("--plan", action="store_true", help="print the plan and stop")
 
@@ -71,7 +89,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.plan:
         return _plan_only(args)
     if not args.output:
-        raise UsageError("an output is needed", subject="--output", expected="--output FILE, or --plan", actual="neither")
+        raise UsageError(
+            "an output is needed", subject="--output", expected="--output FILE, or --plan", actual="neither"
+        )
     from ..quantize.pipeline import quantize_model
 
     def planned(plan: Plan, source: Source) -> None:
@@ -114,9 +134,17 @@ def recorded_command(args: argparse.Namespace) -> str:
 
     words = ["ruvq", "quantize", "--input", Path(args.input).name, "--format", args.format]
     for flag, default in (
-        ("tokenizer", None), ("config", None), ("embeddings", "same"), ("output_tensor", "same"),
-        ("fallback", None), ("k", None), ("scale", None), ("incoherence", "auto"), ("seed", 0), ("type_ids", None),
-    ):  # fmt: skip
+        ("tokenizer", None),
+        ("config", None),
+        ("embeddings", "same"),
+        ("output_tensor", "same"),
+        ("fallback", None),
+        ("k", None),
+        ("scale", None),
+        ("incoherence", "auto"),
+        ("seed", 0),
+        ("type_ids", None),
+    ):
         value = getattr(args, flag)
         if value != default:
             shown = Path(value).name if flag in ("tokenizer", "config") else str(value)
@@ -135,7 +163,9 @@ def _plan_only(args: argparse.Namespace) -> dict[str, Any]:
     from ..quantize.plan import make_plan
     from ..sources import open_source
 
-    with open_source(args.input, args.tokenizer, args.config, allow_requantize=args.allow_requantize) as source:
+    with open_source(
+        args.input, args.tokenizer, args.config, allow_requantize=args.allow_requantize
+    ) as source:
         plan = make_plan(
             source.tensors.values(),
             args.format,
@@ -154,8 +184,16 @@ def _plan_only(args: argparse.Namespace) -> dict[str, Any]:
             "bits_per_weight": plan.nominal_bits,
             "bits_per_weight_actual": plan.actual_bits,
             "tensors": [
-                {"name": t.name, "format": t.format, "bpw": t.bits, "bpw_nominal": t.nominal_bits, "bytes": t.nbytes,
-                 "shape": list(t.shape), "hadamard": t.hadamard, "from": t.source_dtype}
+                {
+                    "name": t.name,
+                    "format": t.format,
+                    "bpw": t.bits,
+                    "bpw_nominal": t.nominal_bits,
+                    "bytes": t.nbytes,
+                    "shape": list(t.shape),
+                    "hadamard": t.hadamard,
+                    "from": t.source_dtype,
+                }
                 for t in plan.tensors
             ],
-        }  # fmt: skip
+        }

@@ -21,17 +21,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     add_model_arguments(parser)
     parser.add_argument("--prompt", help="text to continue (default: none, the model begins)")
-    parser.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a file; - is standard input")
     parser.add_argument(
-        "--max-tokens", type=whole(0, 1 << 24), default=256,
+        "--prompt-file", metavar="FILE", help="read the prompt from a file; - is standard input"
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=whole(0, 1 << 24),
+        default=256,
         help="tokens to generate (default 256); with an empty prompt the begin-of-text token is the first of them",
-    )  # fmt: skip
-    parser.add_argument("--temperature", type=number(0, 100), default=0.8, help="0 takes the likeliest (default 0.8)")
-    parser.add_argument("--top-p", type=number(0, 1), default=0.95, help="nucleus sampling; 1: off (default 0.95)")
-    parser.add_argument("--min-p", type=number(0, 1), default=0.0, help="least share of the likeliest; 0: off")
+    )
+    parser.add_argument(
+        "--temperature", type=number(0, 100), default=0.8, help="0 takes the likeliest (default 0.8)"
+    )
+    parser.add_argument(
+        "--top-p", type=number(0, 1), default=0.95, help="nucleus sampling; 1: off (default 0.95)"
+    )
+    parser.add_argument(
+        "--min-p", type=number(0, 1), default=0.0, help="least share of the likeliest; 0: off"
+    )
     parser.add_argument("--top-k", type=whole(0), default=0, help="likeliest tokens to draw from; 0: all")
-    parser.add_argument("--seed", type=SEED, help="the same seed gives the same text on every host (default: random)")
-    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    parser.add_argument(
+        "--seed", type=SEED, help="the same seed gives the same text on every host (default: random)"
+    )
+    parser.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable"
+    )
     parser.add_argument(
         "--hashes", action="store_true", help="with --json: hashes of the activations after every layer"
     )
@@ -91,16 +105,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _prompt(args: argparse.Namespace) -> str:
     if args.prompt is not None and args.prompt_file is not None:
-        raise UsageError("two prompts are given", subject="--prompt-file", expected="--prompt or --prompt-file", actual="both")
+        raise UsageError(
+            "two prompts are given",
+            subject="--prompt-file",
+            expected="--prompt or --prompt-file",
+            actual="both",
+        )
     if args.prompt_file is None:
         return args.prompt or ""
     try:
         raw = sys.stdin.buffer.read() if args.prompt_file == "-" else Path(args.prompt_file).read_bytes()
     except OSError as error:
         raise StorageError(
-            "the prompt can't be read", subject=args.prompt_file, actual=error.strerror or str(error),
+            "the prompt can't be read",
+            subject=args.prompt_file,
+            actual=error.strerror or str(error),
             hint="check the path",
-        ) from error  # fmt: skip
+        ) from error
     return raw.decode("utf-8", "replace")
 
 

@@ -19,7 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dir", default=".", metavar="FOLDER", help="folder to serve (default: this one)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument(
-        "--port", type=whole(0, 65535), default=8000, help="port; the next free one is taken when it is in use"
+        "--port",
+        type=whole(0, 65535),
+        default=8000,
+        help="port; the next free one is taken when it is in use",
     )
     parser.add_argument("--strict-port", action="store_true", help="fail instead when the port is in use")
 
@@ -30,12 +33,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     folder = Path(args.dir)
     if not folder.is_dir():
-        raise StorageError("there is no such folder", subject=str(folder), expected="a folder to serve", actual="none")
+        raise StorageError(
+            "there is no such folder", subject=str(folder), expected="a folder to serve", actual="none"
+        )
     try:
         server = make_server(folder, args.host, args.port, tries=1 if args.strict_port else 20)
     except OSError as error:
         raise UsageError(
-            "can't listen there", subject=f"{args.host}:{args.port}", actual=error.strerror or str(error),
+            "can't listen there",
+            subject=f"{args.host}:{args.port}",
+            actual=error.strerror or str(error),
             hint="choose another --port or --host",
         ) from error
     host = f"[{args.host}]" if ":" in args.host else args.host

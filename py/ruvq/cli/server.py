@@ -85,7 +85,7 @@ class Handler(SimpleHTTPRequestHandler):
         if path is None:
             return
         try:
-            file = open(path, "rb")
+            file = open(path, "rb")  # noqa: SIM115 - closed by the `with` below
         except OSError:
             self._refuse(HTTPStatus.NOT_FOUND, "no such file")
             return
@@ -146,7 +146,11 @@ class Handler(SimpleHTTPRequestHandler):
         else:
             first, end = size, size
         if first >= end:
-            self._refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "no such bytes", {"Content-Range": f"bytes */{size}"})
+            self._refuse(
+                HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+                "no such bytes",
+                {"Content-Range": f"bytes */{size}"},
+            )
             return None
         return first, end
 
@@ -178,8 +182,12 @@ class Handler(SimpleHTTPRequestHandler):
         return None
 
     def _list(self, folder: Path) -> None:
-        names = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir() if not p.name.startswith("."))
-        items = "".join(f'<li><a href="./{html.escape(n, quote=True)}">{html.escape(n)}</a></li>' for n in names)
+        names = sorted(
+            p.name + ("/" if p.is_dir() else "") for p in folder.iterdir() if not p.name.startswith(".")
+        )
+        items = "".join(
+            f'<li><a href="./{html.escape(n, quote=True)}">{html.escape(n)}</a></li>' for n in names
+        )
         page = f'<!doctype html><meta charset="utf-8"><title>Files</title><ul>{items}</ul>'.encode()
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", TYPES[".html"])
@@ -211,7 +219,9 @@ class _Server6(Server):
     address_family = socket.AF_INET6
 
 
-def make_server(folder: Path, host: str = "127.0.0.1", port: int = 8000, tries: int = 20) -> ThreadingHTTPServer:
+def make_server(
+    folder: Path, host: str = "127.0.0.1", port: int = 8000, tries: int = 20
+) -> ThreadingHTTPServer:
     """A server for `folder`, bound but not yet serving; the next ports are tried when one is taken.
 
     Port 0 takes any free one. Raises OSError when none of `tries` ports can be had.

@@ -32,7 +32,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for problem in report.problems:
         note(args, f"ruvq: {problem}")
     if not args.json:
-        digests = f"{report.tensor_digests} tensor digests" + (" and the header's" if report.header_digest else "")
+        digests = f"{report.tensor_digests} tensor digests" + (
+            " and the header's" if report.header_digest else ""
+        )
         state = "intact" if report.ok else f"{len(report.problems)} problems"
         print(f"{args.file}: {state}; {report.tensors} tensors, {report.bytes:,} bytes, {digests} compared")
     return {"file": args.file, **report.as_dict(), "exit_code": 0 if report.ok else FAILED}

@@ -102,7 +102,13 @@ class NativeCore(Calls):
 
     def place(self, buffer: Any) -> Allocation:
         pointer = self.ffi.from_buffer(buffer)
-        return NativeAllocation(self, buffer, pointer, int(self.ffi.cast("uintptr_t", pointer)), len(pointer))
+        address, nbytes = int(self.ffi.cast("uintptr_t", pointer)), len(pointer)
+        if isinstance(buffer, memoryview):
+            # the view itself holds the bytes; CPython 3.11 crashes when it collects a cycle with a view
+            # that still has a buffer of its own exported
+            self.ffi.release(pointer)
+            pointer = None
+        return NativeAllocation(self, buffer, pointer, address, nbytes)
 
     def read(self, address: int, nbytes: int) -> bytes:
         return bytes(self.ffi.buffer(self.ffi.cast("char *", address), nbytes))

@@ -41,7 +41,9 @@ def eval_windows(
 ) -> Iterator[list[int]]:
     """The windows to be predicted, as token ids; pieces are tokenized when their turn comes."""
     if window < 2:
-        raise UsageError("a window holds two tokens or more", subject="window", expected="2", actual=str(window))
+        raise UsageError(
+            "a window holds two tokens or more", subject="window", expected="2", actual=str(window)
+        )
     begin = [] if tokenizer.bos is None else [tokenizer.bos]
     pieces = text.split(MARK)
     limit = max_tokens if max_tokens is not None else 1 << 62

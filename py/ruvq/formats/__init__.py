@@ -130,5 +130,7 @@ def get(name: str) -> Format:
         subject="format",
         expected="one of " + ", ".join(names()),
         actual=repr(name),
-        hint=f"did you mean {' or '.join(near)}?" if near else "see `ruvq quantize --help` for what each is for",
+        hint=f"did you mean {' or '.join(near)}?"
+        if near
+        else "see `ruvq quantize --help` for what each is for",
     )

@@ -38,7 +38,9 @@ class Floats:
 
 
 def _wrong_dtype(subject: str, found: str, hint: str) -> UsageError:
-    return UsageError("the numbers are of another type", subject=subject, expected="float32", actual=found, hint=hint)
+    return UsageError(
+        "the numbers are of another type", subject=subject, expected="float32", actual=found, hint=hint
+    )
 
 
 def _from_list(values: Sequence[Any], subject: str) -> tuple[memoryview, tuple[int, ...]]:
@@ -51,7 +53,10 @@ def _from_list(values: Sequence[Any], subject: str) -> tuple[memoryview, tuple[i
     for size in shape[1:]:
         if any(not isinstance(row, (list, tuple)) or len(row) != size for row in flat):
             raise UsageError(
-                "the rows have different lengths", subject=subject, expected=f"rows of {size}", actual="others too"
+                "the rows have different lengths",
+                subject=subject,
+                expected=f"rows of {size}",
+                actual="others too",
             )
         flat = [x for row in flat for x in row]
     try:
@@ -62,7 +67,7 @@ def _from_list(values: Sequence[Any], subject: str) -> tuple[memoryview, tuple[i
 
 def _from_buffer(value: Any, subject: str) -> tuple[memoryview, tuple[int, ...]]:
     try:
-        view = memoryview(value)
+        view: Any = memoryview(value)
     except (TypeError, BufferError, ValueError) as error:
         raise UsageError(
             "not a buffer of numbers",
@@ -78,7 +83,7 @@ def _from_buffer(value: Any, subject: str) -> tuple[memoryview, tuple[int, ...]]
         if view.format in "Bbc":
             hint = "raw bytes of float32 become a buffer with `memoryview(b).cast('f')`"
         raise _wrong_dtype(subject, found, hint)
-    shape = view.shape
+    shape = tuple(view.shape or ())
     if not view.c_contiguous:
         view = memoryview(view.tobytes())  # in C order
     elif view.nbytes:
@@ -110,7 +115,7 @@ def as_floats(value: Any, subject: str, shape: Sequence[int] | None = None) -> F
 
 def from_bytes(data: bytearray, shape: tuple[int, ...], as_numpy: bool | None) -> Any:
     """Float32 bytes as a NumPy array (when `as_numpy`, or None and NumPy is imported), else a memoryview."""
-    if as_numpy or (as_numpy is None and "numpy" in sys.modules):
+    if as_numpy or (as_numpy is None and sys.modules.get("numpy") is not None):
         try:
             import numpy
         except ImportError as error:

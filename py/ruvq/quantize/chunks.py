@@ -19,7 +19,9 @@ Result = TypeVar("Result")
 def thread_count(threads: int | None) -> int:
     """How many threads to use: what was asked for, else one a processor; one in a browser."""
     if threads is not None and threads < 1:
-        raise UsageError("threads are at least one", subject="threads", expected="1 or more", actual=str(threads))
+        raise UsageError(
+            "threads are at least one", subject="threads", expected="1 or more", actual=str(threads)
+        )
     if core.get().host != "native":
         return 1
     if threads is not None:

@@ -21,20 +21,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import formats
 from ..errors import StorageError, UsageError
 from ..gguf.recipe import Recipe, timestamp_now
-from ..gguf.types import TensorSpec, by_name
+from ..gguf.types import TensorSpec
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
-from .choose import choose_format
+from .chunks import thread_count
 from .plan import Plan, PlannedTensor, file_type, make_plan
-from .rows import SCALE_RULES, EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
+from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
+from .tensors import DEFAULT_K, SCALE_RULES
 
 HEADER_RESERVE = 1 << 20  # bytes beside tensor data and vocabulary that the space check allows for
 STALE_SECONDS = 3600  # a temporary file untouched for so long was left by a killed process
-_WITH_K = ("pi-q3", "pi-q2", "pi-ternary")
-_DEFAULT_K = {"pi-q3": 4, "pi-q2": 3, "pi-ternary": 4}
+
+TAKES_K = (*DEFAULT_K, "pi-t3", "pi-t2")  # for the trellis: k of every group, instead of the best for each
 
 Progress = Callable[["Step"], None]
 
@@ -172,10 +174,16 @@ def quantize_model(
     target = Path(output)
     options = _options(k, scale)
     if not 0 <= seed < 1 << 64:
-        raise UsageError("the seed must fit 64 bits", subject="seed", expected="0 to 2^64 - 1", actual=str(seed))
-    for name in (format, *(n for n in (embeddings, output_tensor) if n != "same"), *([fallback] if fallback else [])):
-        choose_format(name)  # a mistyped name is the first thing to hear of
-    threads = _threads(threads)
+        raise UsageError(
+            "the seed must fit 64 bits", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
+        )
+    for name in (
+        format,
+        *(n for n in (embeddings, output_tensor) if n != "same"),
+        *([fallback] if fallback else []),
+    ):
+        formats.get(name)  # a mistyped name is the first thing to hear of
+    threads = thread_count(threads)
     _check_target(target, Path(input), overwrite)
     with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as source:  # type: ignore[arg-type]
         plan = make_plan(
@@ -187,6 +195,7 @@ def quantize_model(
             fallback=fallback,
             type_ids=type_ids,
         )
+        _check_options(plan, options)
         metadata = _metadata(source, plan, seed, options)
         _check_space(target, plan)
         if on_plan is not None:
@@ -205,18 +214,34 @@ def _options(k: int | None, scale: str | None) -> EncodeOptions:
     return EncodeOptions(k or 0, scale or "default")
 
 
-def _threads(threads: int | None) -> int:
-    if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not 1 <= threads <= 1024:
-        raise UsageError("unusable number of threads", subject="threads", expected="1 to 1024", actual=str(threads))
-    return threads
+def _check_options(plan: Plan, options: EncodeOptions) -> None:
+    """An option that no tensor of the plan takes is a mistake to be told of."""
+    used = {t.format for t in plan.tensors if t.is_matrix}
+    if options.k and not any(_options_for(name, options).k for name in used):
+        raise UsageError(
+            "k has no meaning for this format", subject="k", expected=", ".join(TAKES_K), actual=plan.format
+        )
+    if options.scale != "default" and not any(formats.get(name).own for name in used):
+        raise UsageError(
+            "a scale rule has no meaning for this format",
+            subject="scale",
+            expected="one of ruvq's own formats",
+            actual=plan.format,
+        )
+
+
+def _options_for(format: str, options: EncodeOptions) -> EncodeOptions:
+    """The part of the options that a format takes."""
+    own = format in TAKES_K or formats.get(format).own
+    return EncodeOptions(options.k if format in TAKES_K else 0, options.scale if own else "default")
 
 
 def _check_target(target: Path, input: Path, overwrite: bool) -> None:
     """Refuses what can't become the output, before any work."""
     if target.is_dir():
-        raise StorageError("the output is a folder", subject=str(target), expected="a file name", actual="a folder")
+        raise StorageError(
+            "the output is a folder", subject=str(target), expected="a file name", actual="a folder"
+        )
     if not target.parent.is_dir():
         raise StorageError(
             "the output's folder doesn't exist",
@@ -226,7 +251,9 @@ def _check_target(target: Path, input: Path, overwrite: bool) -> None:
             hint="make it first",
         )
     if target.exists() and input.exists() and target.samefile(input):
-        raise UsageError("input and output are the same file", subject=str(target), hint="choose another --output")
+        raise UsageError(
+            "input and output are the same file", subject=str(target), hint="choose another --output"
+        )
     if target.exists() and not overwrite:
         raise StorageError(
             "the output exists already",
@@ -236,7 +263,9 @@ def _check_target(target: Path, input: Path, overwrite: bool) -> None:
             hint="choose another --output, or replace it with --force",
         )
     if not os.access(target.parent, os.W_OK):
-        raise StorageError("the output's folder can't be written", subject=str(target.parent), hint="check its permissions")
+        raise StorageError(
+            "the output's folder can't be written", subject=str(target.parent), hint="check its permissions"
+        )
 
 
 def _check_space(target: Path, plan: Plan) -> None:
@@ -287,9 +316,9 @@ def _metadata(source: Source, plan: Plan, seed: int, options: EncodeOptions) -> 
         out["ruvq.hadamard.generator"] = "splitmix64"
         out["ruvq.hadamard.cut"] = "greedy-256"
         out["ruvq.hadamard.tensors"] = plan.hadamard_tensors
-    own = [t for t in plan.tensors if by_name()[t.format].own]
-    if any(t.format in _WITH_K for t in own):
-        values = [(options.k or _DEFAULT_K[t.format]) if t.format in _WITH_K else 0 for t in own]
+    own = [t for t in plan.tensors if formats.get(t.format).own]
+    if any(t.format in DEFAULT_K for t in own):
+        values = [(options.k or DEFAULT_K[t.format]) if t.format in DEFAULT_K else 0 for t in own]
         out["ruvq.tensor.k"] = Typed(values, "u32")
     return out
 
@@ -375,7 +404,9 @@ def _write(
             for planned in plan.tensors:
                 result, pieces = _encode(source, planned, options, seed, pool, 2 * threads)
 
-                def counted(pieces: Iterator[memoryview] = pieces, name: str = planned.name) -> Iterator[memoryview]:
+                def counted(
+                    pieces: Iterator[memoryview] = pieces, name: str = planned.name
+                ) -> Iterator[memoryview]:
                     nonlocal done
                     for piece in pieces:
                         yield piece
@@ -392,12 +423,17 @@ def _write(
 
 
 def _encode(
-    source: Source, planned: PlannedTensor, options: EncodeOptions, seed: int, pool: ThreadPoolExecutor, ahead: int
+    source: Source,
+    planned: PlannedTensor,
+    options: EncodeOptions,
+    seed: int,
+    pool: ThreadPoolExecutor,
+    ahead: int,
 ) -> tuple[TensorReport, Iterator[memoryview]]:
     """The report to be filled in, and the tensor's bytes, made as they are taken."""
     tensor = source.tensors[planned.name]
-    used = options if planned.is_matrix else EncodeOptions()
-    encoder = RowEncoder(by_name()[planned.format], tensor.width, used, seed if planned.hadamard else None)
+    used = _options_for(planned.format, options)
+    encoder = RowEncoder(formats.get(planned.format), tensor.width, used, seed if planned.hadamard else None)
     report = TensorReport(
         planned.name,
         planned.format,

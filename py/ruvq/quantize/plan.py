@@ -6,14 +6,14 @@ the choices. Bits per weight are *nominal* (the format's full blocks) and *actua
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .. import formats
 from ..errors import UsageError
-from ..gguf.types import TensorType
+from ..formats import Format
 from ..sources import TensorInfo
-from .choose import choose_format
 
 FLOATS = ("f32", "f16", "bf16")
 TRELLIS = ("pi-t3", "pi-t2")  # without calibration they go with Hadamard (docs/formats.md)
@@ -103,16 +103,19 @@ def make_plan(
     """Decides each tensor's format. UsageError where a width doesn't fit and no fallback was chosen."""
     if incoherence not in INCOHERENCE:
         raise UsageError(
-            "unknown kind of incoherence", subject="incoherence", expected=", ".join(INCOHERENCE), actual=incoherence
+            "unknown kind of incoherence",
+            subject="incoherence",
+            expected=", ".join(INCOHERENCE),
+            actual=incoherence,
         )
     if type_ids not in (None, "ruvllm"):
         raise UsageError("unknown type ids", subject="type_ids", expected="ruvllm", actual=str(type_ids))
-    main, floats = _typed(format, type_ids), choose_format("f32")
+    main, floats = _typed(format, type_ids), formats.get("f32")
     chosen = {
         _EMBEDDING: main if embeddings == "same" else _typed(embeddings, type_ids),
         _OUTPUT: main if output_tensor == "same" else _typed(output_tensor, type_ids),
     }
-    second = choose_format(fallback) if fallback else None
+    second = formats.get(fallback) if fallback else None
     planned, misfits = [], []
     for tensor in tensors:
         wanted = chosen.get(tensor.name, main) if len(tensor.shape) > 1 else floats
@@ -127,22 +130,22 @@ def make_plan(
     return Plan(main.name, tuple(planned))
 
 
-def _typed(name: str, type_ids: str | None) -> TensorType:
+def _typed(name: str, type_ids: str | None) -> Format:
     """The format of a name, under ruvllm's type ids where these are asked for and exist."""
-    format = choose_format(name)
+    format = formats.get(name)
     if type_ids == "ruvllm" and format.name in ("pi-q3", "pi-q2"):
-        return choose_format(format.name + "-ruvllm")
+        return formats.get(format.name + "-ruvllm")
     return format
 
 
-def _fits(format: TensorType, width: int) -> bool:
+def _fits(format: Format, width: int) -> bool:
     try:
         return format.row_bytes(width) > 0
     except UsageError:
         return False
 
 
-def _planned(tensor: TensorInfo, format: TensorType, incoherence: str) -> PlannedTensor:
+def _planned(tensor: TensorInfo, format: Format, incoherence: str) -> PlannedTensor:
     is_matrix, is_float = len(tensor.shape) > 1, format.name in FLOATS
     auto = incoherence == "auto" and format.name in TRELLIS
     return PlannedTensor(
@@ -152,11 +155,11 @@ def _planned(tensor: TensorInfo, format: TensorType, incoherence: str) -> Planne
         format=format.name,
         hadamard=is_matrix and not is_float and (auto or incoherence == "hadamard"),
         nbytes=tensor.rows * format.row_bytes(tensor.width),
-        nominal_bits=format.bits_per_weight,
+        nominal_bits=format.nominal_bits,
     )
 
 
-def _misfit(misfits: list[tuple[TensorInfo, TensorType]], fallback: str | None) -> UsageError:
+def _misfit(misfits: list[tuple[TensorInfo, Format]], fallback: str | None) -> UsageError:
     widths = sorted({t.width for t, _ in misfits})
     names = [f"{t.name} (width {t.width})" for t, _ in misfits]
     format = misfits[0][1]
@@ -177,7 +180,9 @@ def plan_table(plan: Plan) -> str:
     groups: dict[tuple[Any, ...], list[PlannedTensor]] = {}
     for tensor in plan.tensors:
         kind = tensor.name.split(".", 2)[2] if tensor.name.startswith("blk.") else tensor.name
-        groups.setdefault((kind, tensor.shape, tensor.source_dtype, tensor.format, tensor.hadamard), []).append(tensor)
+        groups.setdefault(
+            (kind, tensor.shape, tensor.source_dtype, tensor.format, tensor.hadamard), []
+        ).append(tensor)
     rows = [("tensors", "shape", "from", "to", "nominal", "actual", "bytes")]
     for (kind, shape, dtype, format, hadamard), members in groups.items():
         name = f"blk.*.{kind} ({len(members)})" if members[0].name.startswith("blk.") else kind
@@ -193,23 +198,34 @@ def plan_table(plan: Plan) -> str:
             )
         )
     rows.append(
-        ("all", f"{plan.weights:,}", "", plan.format, f"{plan.nominal_bits:.4g}", f"{plan.actual_bits:.4g}", f"{plan.nbytes:,}")
+        (
+            "all",
+            f"{plan.weights:,}",
+            "",
+            plan.format,
+            f"{plan.nominal_bits:.4g}",
+            f"{plan.actual_bits:.4g}",
+            f"{plan.nbytes:,}",
+        )
     )
     return format_table(rows)
 
 
-def format_table(rows: list[tuple[str, ...]], right_from: int = 4) -> str:
+def format_table(rows: Sequence[tuple[str, ...]], right_from: int = 4) -> str:
     """Aligned columns; those from `right_from` on are right-aligned. The first row is the head."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [c.rjust(w) if i >= right_from else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            c.rjust(w) if i >= right_from else c.ljust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * w for w in widths))
     return "\n".join(lines)
 
 
-def file_type(formats: Mapping[str, int]) -> int | None:
-    """general.file_type as llama.cpp numbers it, where the main format has a number: f32, f16, q8_0, bf16."""
-    main = max(formats, key=lambda name: formats[name])
+def file_type(bytes_of: Mapping[str, int]) -> int | None:
+    """general.file_type as llama.cpp numbers it, where the format with most bytes (`bytes_of` it) has a number."""
+    main = max(bytes_of, key=lambda name: bytes_of[name])
     return {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}.get(main)

@@ -16,20 +16,12 @@ from typing import TYPE_CHECKING, Any
 from .. import core
 from ..core import CONSTANTS, structs
 from ..errors import RuvqError
-from ..gguf.types import TensorType
+from ..formats import Format
+from .chunks import CHUNK_WEIGHTS
+from .tensors import SCALE_RULES
 
 if TYPE_CHECKING:
     import numpy as np
-
-CHUNK_WEIGHTS = 1 << 18  # 1 MiB of floats: a fraction of a second of work
-SCALE_RULES = {
-    "default": "RQ_SCALE_DEFAULT",
-    "absmax": "RQ_SCALE_ABSMAX",
-    "rms": "RQ_SCALE_RMS",
-    "absmean": "RQ_SCALE_ABSMEAN",
-    "mse": "RQ_SCALE_MSE",
-    "mse-unsigned": "RQ_SCALE_MSE_UNSIGNED",
-}
 
 
 @dataclass(frozen=True)
@@ -59,10 +51,10 @@ def chunk_rows(width: int) -> int:
 class RowEncoder:
     """Encodes chunks of one tensor's rows; safe to call from several threads."""
 
-    def __init__(self, type: TensorType, width: int, options: EncodeOptions, hadamard_seed: int | None) -> None:
+    def __init__(self, format: Format, width: int, options: EncodeOptions, hadamard_seed: int | None) -> None:
         self._core = core.get()
-        self.type, self.width, self.hadamard_seed = type, width, hadamard_seed
-        self.row_bytes = type.row_bytes(width)
+        self.format, self.width, self.hadamard_seed = format, width, hadamard_seed
+        self.row_bytes = format.row_bytes(width)
         self._options = structs.pack(
             "rq_encode_options", k=options.k, scale_rule=CONSTANTS[SCALE_RULES[options.scale]]
         )
@@ -71,7 +63,7 @@ class RowEncoder:
     def _memory(self) -> tuple[Any, Any]:
         """Each thread's options and scratch."""
         if not hasattr(self._local, "memory"):
-            scratch = self._core.call("rq_encode_scratch", self.type.format, self.width)
+            scratch = self._core.call("rq_encode_scratch", self.format.id, self.width)
             options = self._core.alloc(len(self._options))
             self._core.write(options.address, self._options)
             self._local.memory = options, self._core.alloc(max(scratch, 16))
@@ -94,7 +86,7 @@ class RowEncoder:
         options, scratch = self._memory()
         self._core.call(
             "rq_encode",
-            self.type.format,
+            self.format.id,
             options.address,
             weights.address,
             0,
@@ -107,7 +99,7 @@ class RowEncoder:
         decoded = np.empty_like(values)
         back = self._core.place(decoded)
         self._core.call(
-            "rq_decode", self.type.format, data.address, rows, self.width, back.address, CONSTANTS["RQ_SIMD"]
+            "rq_decode", self.format.id, data.address, rows, self.width, back.address, CONSTANTS["RQ_SIMD"]
         )
         difference = np.subtract(decoded, values, dtype=np.float64)
         error = float(np.sum(difference * difference))
@@ -143,4 +135,4 @@ def _finish(future: Future[EncodedRows], subject: str, done: Callable[[EncodedRo
         error.subject = f"{subject}: {error.subject}" if error.subject else subject
         raise
     done(encoded)
-    return memoryview(encoded.data).cast("B")
+    return memoryview(encoded.data.reshape(-1))  # type: ignore[arg-type]

@@ -30,8 +30,8 @@ SCALE_RULES = {
 class QuantizedTensor:
     """Weights in one of ruvq's formats.
 
-    `format` is the format's name, `shape` the weights' shape (a row is the last dimension), `data` the rows
-    one after the other (docs/formats.md), `k` the divisor of pi where the format has one for the whole tensor.
+    `format` is the format's name, `shape` the weights' shape (a row is the last dimension), `data` the
+    rows one after the other (docs/formats.md), `k` the divisor of pi where it is the whole tensor's.
     """
 
     format: str
@@ -230,7 +230,10 @@ def matvec(q: QuantizedTensor, x: Any, *, as_numpy: bool | None = None, threads:
     vector = as_floats(x, "x")
     if len(vector.data) != q.width:
         raise UsageError(
-            "x doesn't fit the matrix", subject="x", expected=f"{q.width} numbers", actual=f"{len(vector.data)}"
+            "x doesn't fit the matrix",
+            subject="x",
+            expected=f"{q.width} numbers",
+            actual=f"{len(vector.data)}",
         )
     backend, row_bytes, view = core.get(), entry.row_bytes(q.width), memoryview(q.data)
     scratch_bytes = backend.call("rq_matvec_scratch", entry.id, q.width)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .. import core
 from ..core import CONSTANTS, structs
-from ..errors import FileFormatError, StorageError, UsageError
+from ..errors import RuvqError, StorageError, UsageError
 from ..gguf import GGUFFile
 
 __all__ = ["TextStream", "Tokenizer"]
@@ -67,13 +67,14 @@ class Tokenizer:
         Of a path only the header is read, however large the file is. Raises StorageError,
         FileFormatError, TokenizerError.
         """
+        if isinstance(source, GGUFFile):  # a copy of its header, so that the file may be closed
+            address = source.data_address
+            return cls._from_beginning(lambda nbytes: core.get().read(address, nbytes), source.nbytes)
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            view = memoryview(source).cast("B")
+            return cls._from_beginning(lambda nbytes: bytes(view[:nbytes]), view.nbytes)
         if isinstance(source, (str, os.PathLike)):
             return cls._from_path(os.fspath(source))
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            return cls._from_header(memoryview(source).cast("B"), len(memoryview(source).cast("B")))
-        if isinstance(source, GGUFFile):  # a copy of its header, so that the file may be closed
-            header = core.get().read(source.data_address, source.header["header_bytes"])
-            return cls._from_header(memoryview(header), source.nbytes)
         raise UsageError(
             "can't open a tokenizer from this",
             expected="a path, bytes or a GGUFFile",
@@ -82,43 +83,49 @@ class Tokenizer:
 
     @classmethod
     def _from_path(cls, path: str) -> Tokenizer:
+        def beginning(nbytes: int) -> bytes:
+            file.seek(0)
+            return file.read(nbytes)
+
         try:
             with open(path, "rb") as file:
-                file_bytes = file.seek(0, os.SEEK_END)
-                wanted = _FIRST_READ
-                while True:
-                    file.seek(0)
-                    header = file.read(wanted)
-                    try:
-                        return cls._from_header(memoryview(header), file_bytes)
-                    except _HeaderCutError:
-                        if len(header) < wanted:
-                            raise
-                        wanted *= 2
-        except OSError as error:
-            if isinstance(error, StorageError):
-                raise
-            raise StorageError("can't read the file", subject=path, actual=str(error)) from error
-        except FileFormatError as error:
+                return cls._from_beginning(beginning, file.seek(0, os.SEEK_END))
+        except RuvqError as error:
             error.subject = f"{path}: {error.subject}" if error.subject else path
             raise
+        except OSError as error:
+            raise StorageError(
+                "the file can't be read", subject=path, actual=error.strerror or str(error)
+            ) from error
 
     @classmethod
-    def _from_header(cls, header: memoryview, file_bytes: int) -> Tokenizer:
-        """`header`: the beginning of a file of `file_bytes`."""
+    def _from_beginning(cls, beginning: Callable[[int], bytes], file_bytes: int) -> Tokenizer:
+        """`beginning(n)` gives the first n bytes of a file; more are asked for until its header is whole."""
+        wanted = _FIRST_READ
+        while True:
+            tokenizer = cls._from_header(beginning(min(wanted, file_bytes)), file_bytes)
+            if tokenizer is not None:
+                return tokenizer
+            if wanted >= file_bytes:
+                raise StorageError(
+                    "the file became shorter while it was read", expected=f"{file_bytes} bytes"
+                )
+            wanted *= 2
+
+    @classmethod
+    def _from_header(cls, header: bytes, file_bytes: int) -> Tokenizer | None:
+        """`header`: the first bytes of a file of `file_bytes`; None when its header is longer."""
         library = core.get()
         data = library.place(header)
         extent = (data.address, data.end, data.address + file_bytes)
         with library.alloc(8) as number:
             if library.call("rq_gguf_index_bytes", *extent, number.address) == CONSTANTS["RQ_MORE"]:
-                raise _HeaderCutError("the header is cut off")
+                return None
             index = library.alloc(int.from_bytes(library.read(number.address, 8), "little"))
-        if library.call("rq_gguf_parse", *extent, index.address, index.end) == CONSTANTS["RQ_MORE"]:
-            raise _HeaderCutError("the header is cut off")
-        try:
+        with index:
+            if library.call("rq_gguf_parse", *extent, index.address, index.end) == CONSTANTS["RQ_MORE"]:
+                return None
             return cls(index.address, data.address, keep=(data, header))
-        finally:
-            index.free()
 
     # ---- text to ids ----
 
@@ -194,10 +201,6 @@ class Tokenizer:
     def end_ids(self) -> Sequence[int]:
         """The ids after which a text or a turn is over: `eos` and `eot`, where there are any."""
         return tuple(sorted({i for i in (self.eos, self.eot) if i is not None}))
-
-
-class _HeaderCutError(FileFormatError):
-    """More of the file is needed to read its header."""
 
 
 class TextStream:

@@ -37,7 +37,9 @@ def open_source(
     """
     path = Path(path)
     if not path.exists():
-        raise StorageError("there is no such file or folder", subject=str(path), expected=_KINDS, actual="nothing")
+        raise StorageError(
+            "there is no such file or folder", subject=str(path), expected=_KINDS, actual="nothing"
+        )
     if path.is_dir():
         return _open_folder(path, tokenizer, config)
     file = PieceFile(path)
@@ -127,5 +129,3 @@ def _with_tokenizer(source: Source, tokenizer: str | Path | None, config: dict[s
         source.close()
         raise
     return source
-
-

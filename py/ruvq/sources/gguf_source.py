@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 FLOATS = ("f32", "f16", "bf16", "q8_0")  # as good as floats for what follows
-_KEPT = ("general.name", "general.author", "general.license", "general.description", "general.url", "general.source.")
+_KEPT = (
+    "general.name",
+    "general.author",
+    "general.license",
+    "general.description",
+    "general.url",
+    "general.source.",
+)
 _TOKENIZER = "tokenizer."
 
 
@@ -41,7 +48,9 @@ def _parameters(file: GGUFFile) -> LlamaParameters:
     def get(key: str, default: Any = None) -> Any:
         value = metadata.get(f"llama.{key}", default)
         if value is None:
-            raise ModelError("a hyper-parameter is missing", subject=f"llama.{key}", expected="a number", actual="none")
+            raise ModelError(
+                "a hyper-parameter is missing", subject=f"llama.{key}", expected="a number", actual="none"
+            )
         return value
 
     names = {t.name: t for t in file.tensors}
@@ -56,7 +65,9 @@ def _parameters(file: GGUFFile) -> LlamaParameters:
     heads, width = get("attention.head_count"), get("embedding_length")
     kv_heads = get("attention.head_count_kv", heads)
     if not isinstance(heads, int) or not isinstance(width, int) or heads < 1:
-        raise ModelError("a hyper-parameter is unusable", subject="llama.attention.head_count", actual=repr(heads)[:40])
+        raise ModelError(
+            "a hyper-parameter is unusable", subject="llama.attention.head_count", actual=repr(heads)[:40]
+        )
     scaling = None
     kind = get("rope.scaling.type", "none")
     if "rope_freqs.weight" in names:
@@ -64,7 +75,9 @@ def _parameters(file: GGUFFile) -> LlamaParameters:
     elif kind == "linear":
         scaling = RopeScaling("linear", float(get("rope.scaling.factor")))
     elif kind != "none":
-        raise ModelError("this kind of rope scaling isn't supported", subject="llama.rope.scaling.type", actual=str(kind))
+        raise ModelError(
+            "this kind of rope scaling isn't supported", subject="llama.rope.scaling.type", actual=str(kind)
+        )
     return LlamaParameters(
         vocab_size=names["token_embd.weight"].shape[0],
         width=width,

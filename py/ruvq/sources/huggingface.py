@@ -91,7 +91,9 @@ def _rope(config: dict[str, Any]) -> tuple[float, RopeScaling | None]:
 
 def parameters_from_config(config: dict[str, Any]) -> LlamaParameters:
     """Hyper-parameters from a config.json; ModelError says what isn't supported."""
-    model_type = config.get("model_type", "llama" if "LlamaForCausalLM" in str(config.get("architectures")) else None)
+    model_type = config.get(
+        "model_type", "llama" if "LlamaForCausalLM" in str(config.get("architectures")) else None
+    )
     if model_type not in SUPPORTED:
         raise _refuse(
             "architecture",
@@ -102,7 +104,9 @@ def parameters_from_config(config: dict[str, Any]) -> LlamaParameters:
     if config.get("quantization_config"):
         method = config["quantization_config"]
         name = method.get("quant_method", "unknown") if isinstance(method, dict) else "unknown"
-        raise _refuse("checkpoint", "float weights", f"weights quantized by {name!r}", "start from the float model")
+        raise _refuse(
+            "checkpoint", "float weights", f"weights quantized by {name!r}", "start from the float model"
+        )
     activation = _get(config, "hidden_act", str, "silu")
     if activation not in ("silu", "swish"):
         raise _refuse("activation", "silu", repr(activation))

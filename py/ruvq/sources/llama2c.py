@@ -93,7 +93,13 @@ class Checkpoint:
         if self.version == 0:
             position = 28
             order = ["token_embd.weight", *each("attn_norm"), *(n for m in _MATRICES[:4] for n in each(m))]
-            order += [*each("ffn_norm"), *(n for m in _MATRICES[4:] for n in each(m)), "output_norm.weight", "", *output]
+            order += [
+                *each("ffn_norm"),
+                *(n for m in _MATRICES[4:] for n in each(m)),
+                "output_norm.weight",
+                "",
+                *output,
+            ]
         else:
             position = HEADER_BYTES
             order = [*norms, *matrices, *output]
@@ -127,7 +133,9 @@ class Checkpoint:
         def read_groups(first: int, last: int) -> np.ndarray:
             assert scales is not None
             begin, end = first * width // self.group, -(-last * width // self.group)  # groups may span rows
-            codes = np.frombuffer(self.file.read(offset + begin * self.group, (end - begin) * self.group), np.int8)
+            codes = np.frombuffer(
+                self.file.read(offset + begin * self.group, (end - begin) * self.group), np.int8
+            )
             steps = np.frombuffer(self.file.read(scales + begin * 4, (end - begin) * 4), "<f4")
             values = codes.reshape(-1, self.group).astype(np.float32) * steps[:, None]
             skip = first * width - begin * self.group

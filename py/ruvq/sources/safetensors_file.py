@@ -68,9 +68,13 @@ class SafetensorsFile:
         if head[8:9] != b"{":
             raise self._error("not a safetensors file", "a JSON header", describe_start(head))
         if length > MAX_HEADER_BYTES:
-            raise self._error("the header is too long", f"at most {MAX_HEADER_BYTES} bytes", f"{length} bytes")
+            raise self._error(
+                "the header is too long", f"at most {MAX_HEADER_BYTES} bytes", f"{length} bytes"
+            )
         if length > size - 8:
-            raise self._error("the header doesn't fit into the file", f"at most {size - 8} bytes", f"{length}")
+            raise self._error(
+                "the header doesn't fit into the file", f"at most {size - 8} bytes", f"{length}"
+            )
         header = parse_json_object(self.file.read(8, length), f"{self.path}: header")
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict):
@@ -90,21 +94,30 @@ class SafetensorsFile:
 
     def _entry(self, name: str, value: Any, data: int, size: int) -> Entry:
         if not isinstance(value, dict) or not {"dtype", "shape", "data_offsets"} <= value.keys():
-            raise self._error("a tensor's entry is incomplete", "dtype, shape, data_offsets", repr(value)[:80], name)
+            raise self._error(
+                "a tensor's entry is incomplete", "dtype, shape, data_offsets", repr(value)[:80], name
+            )
         dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
         if not isinstance(dtype, str) or (dtype not in _DTYPES and dtype not in _OTHER_DTYPES):
             raise self._error("a tensor's dtype is unknown", ", ".join(_DTYPES), repr(dtype)[:40], name)
         if not _whole_numbers(shape) or len(shape) > MAX_DIMS:
-            raise self._error("a tensor's shape is unusable", "a list of whole numbers", repr(shape)[:80], name)
+            raise self._error(
+                "a tensor's shape is unusable", "a list of whole numbers", repr(shape)[:80], name
+            )
         if not _whole_numbers(offsets) or len(offsets) != 2:
             raise self._error("a tensor's offsets are unusable", "[begin, end]", repr(offsets)[:80], name)
         begin, end = offsets
         if not begin <= end <= size - data:
-            raise self._error("a tensor's data lies outside the file", f"offsets up to {size - data}", str(offsets), name)
+            raise self._error(
+                "a tensor's data lies outside the file", f"offsets up to {size - data}", str(offsets), name
+            )
         item = _DTYPES[dtype][1] if dtype in _DTYPES else _OTHER_DTYPES[dtype]
         if math.prod(shape) * item != end - begin:
             raise self._error(
-                "a tensor's shape doesn't fit its data", f"{math.prod(shape) * item} bytes", f"{end - begin}", name
+                "a tensor's shape doesn't fit its data",
+                f"{math.prod(shape) * item} bytes",
+                f"{end - begin}",
+                name,
             )
         return Entry(name, dtype, tuple(shape), data + begin, end - begin)
 

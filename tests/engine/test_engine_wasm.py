@@ -1,0 +1,62 @@
+"""The WebAssembly module computes the same bits as the native library: hashes of every layer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruvq import Model
+from ruvq.core import CONSTANTS
+
+from engine import tiny
+
+MODULES = {"clang": "web/ruvq.wasm", "emcc": "out/wasm-emcc/ruvq.wasm"}
+HADAMARD = {
+    "ruvq.hadamard.seed": (77, "u64"),
+    "ruvq.hadamard.generator": ("splitmix64", "str"),
+    "ruvq.hadamard.cut": ("greedy-256", "str"),
+}
+
+
+def module(name: str, repository: Path) -> Path:
+    """A built module; the one that ships must be there in CI."""
+    path = repository / MODULES[name]
+    if path.is_file():
+        return path
+    message = f"{MODULES[name]} is not built: run `make wasm`" + (" CC=emcc" if name == "emcc" else "")
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def native_hashes(path: Path, kv: str, tokens: list[int]) -> list[int]:
+    with Model.open(path, kv=kv, hashes=True) as model:
+        model.logits(tokens)
+        return model.hashes()
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("format", ["F32", "pi-q3", "pi-t3", "pi-t2", "ternary"])
+def test_webassembly_gives_the_native_hashes(
+    format: str, name: str, repository: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    """A trained model, both kernels, both kinds of KV cache, with the transform switched on."""
+    wasm, node = module(name, repository), shutil.which("node")
+    assert node, "Node.js is needed to run the module"
+    model = tiny.stories260k(data_dir)
+    encoded = None if format == "F32" else tiny.encode_all(model, format)
+    changes = HADAMARD | {"ruvq.hadamard.tensors": (tiny.matrix_names(model), "arr")}
+    path = tiny.write(tmp_path / "m.gguf", model, encoded=encoded, changes=changes)
+    tokens = np.random.default_rng(1).integers(0, model.vocab, 150).tolist()
+    for kv, kv_flag in (("f16", 0), ("f32", CONSTANTS["RQ_MODEL_KV_F32"])):
+        expected = native_hashes(path, kv, tokens)
+        for kernels in (0, CONSTANTS["RQ_MODEL_SCALAR"]):
+            flags = str(CONSTANTS["RQ_MODEL_HASHES"] | kv_flag | kernels)
+            script = Path(__file__).with_name("step.mjs")
+            command = [node, str(script), str(wasm), str(path), flags, json.dumps(tokens)]
+            assert json.loads(subprocess.check_output(command, timeout=120)) == expected
