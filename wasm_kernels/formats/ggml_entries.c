@@ -1,0 +1,86 @@
+/* ggml_entries.c: the registry's entries of ggml's block formats. */
+#include "ggml.h"
+
+#define DEFINE(name)                                                                          \
+  static int32_t name##_row_bytes(int32_t width) {                                            \
+    const rq_ggml *format = &rq_ggml_##name;                                                  \
+    if (width % format->weights) return -1;                                                   \
+    int64_t bytes = (int64_t)(width / format->weights) * format->bytes;                       \
+    return bytes <= INT32_MAX ? (int32_t)bytes : -1;                                          \
+  }                                                                                           \
+  static void name##_decode(const uint8_t *row, int32_t width, float *out, int32_t variant) { \
+    (void)variant;                                                                            \
+    rq_ggml_decode_scalar(&rq_ggml_##name, row, width, out);                                  \
+  }                                                                                           \
+  static float name##_dot(const uint8_t *row, const rq_activations *a, int32_t variant) {     \
+    (void)variant;                                                                            \
+    return rq_ggml_dot_scalar(&rq_ggml_##name, row, a);                                       \
+  }                                                                                           \
+  static int32_t name##_check(rq_error *error, const uint8_t *row, int32_t width) {           \
+    return rq_ggml_check(error, &rq_ggml_##name, row, width);                                 \
+  }
+DEFINE(q4_0)
+DEFINE(q4_1)
+DEFINE(q5_0)
+DEFINE(q5_1)
+DEFINE(q8_1)
+DEFINE(q2_k)
+DEFINE(q3_k)
+DEFINE(q4_k)
+DEFINE(q5_k)
+DEFINE(q6_k)
+DEFINE(q8_k)
+DEFINE(iq4_nl)
+DEFINE(iq4_xs)
+DEFINE(tq1_0)
+DEFINE(tq2_0)
+DEFINE(mxfp4)
+DEFINE(nvfp4)
+DEFINE(q1_0)
+DEFINE(q2_0)
+
+#define ENTRY(id, ggml_type, name, weights, bytes)                         \
+  [id - RQ_GGML_FIRST] = {{id, ggml_type, 0, weights, bytes, 0, 0, #name}, \
+                          name##_row_bytes,                                \
+                          name##_decode,                                   \
+                          name##_dot,                                      \
+                          name##_check,                                    \
+                          true,                                            \
+                          NULL}
+const rq_format rq_ggml_entries[RQ_GGML_FORMATS] = {
+    ENTRY(RQ_FORMAT_Q4_0, 2, q4_0, 32, 18),        ENTRY(RQ_FORMAT_Q4_1, 3, q4_1, 32, 20),
+    ENTRY(RQ_FORMAT_Q5_0, 6, q5_0, 32, 22),        ENTRY(RQ_FORMAT_Q5_1, 7, q5_1, 32, 24),
+    ENTRY(RQ_FORMAT_Q8_1, 9, q8_1, 32, 36),        ENTRY(RQ_FORMAT_Q2_K, 10, q2_k, 256, 84),
+    ENTRY(RQ_FORMAT_Q3_K, 11, q3_k, 256, 110),     ENTRY(RQ_FORMAT_Q4_K, 12, q4_k, 256, 144),
+    ENTRY(RQ_FORMAT_Q5_K, 13, q5_k, 256, 176),     ENTRY(RQ_FORMAT_Q6_K, 14, q6_k, 256, 210),
+    ENTRY(RQ_FORMAT_Q8_K, 15, q8_k, 256, 292),     ENTRY(RQ_FORMAT_IQ4_NL, 20, iq4_nl, 32, 18),
+    ENTRY(RQ_FORMAT_IQ4_XS, 23, iq4_xs, 256, 136), ENTRY(RQ_FORMAT_TQ1_0, 34, tq1_0, 256, 54),
+    ENTRY(RQ_FORMAT_TQ2_0, 35, tq2_0, 256, 66),    ENTRY(RQ_FORMAT_MXFP4, 39, mxfp4, 32, 17),
+    ENTRY(RQ_FORMAT_NVFP4, 40, nvfp4, 64, 36),     ENTRY(RQ_FORMAT_Q1_0, 41, q1_0, 128, 18),
+    ENTRY(RQ_FORMAT_Q2_0, 42, q2_0, 64, 18),
+};
+
+const rq_ggml *rq_ggml_of(int32_t format) {
+  static const rq_ggml *const known[RQ_GGML_FORMATS] = {
+      [RQ_FORMAT_Q4_0 - RQ_GGML_FIRST] = &rq_ggml_q4_0,
+      [RQ_FORMAT_Q4_1 - RQ_GGML_FIRST] = &rq_ggml_q4_1,
+      [RQ_FORMAT_Q5_0 - RQ_GGML_FIRST] = &rq_ggml_q5_0,
+      [RQ_FORMAT_Q5_1 - RQ_GGML_FIRST] = &rq_ggml_q5_1,
+      [RQ_FORMAT_Q8_1 - RQ_GGML_FIRST] = &rq_ggml_q8_1,
+      [RQ_FORMAT_Q2_K - RQ_GGML_FIRST] = &rq_ggml_q2_k,
+      [RQ_FORMAT_Q3_K - RQ_GGML_FIRST] = &rq_ggml_q3_k,
+      [RQ_FORMAT_Q4_K - RQ_GGML_FIRST] = &rq_ggml_q4_k,
+      [RQ_FORMAT_Q5_K - RQ_GGML_FIRST] = &rq_ggml_q5_k,
+      [RQ_FORMAT_Q6_K - RQ_GGML_FIRST] = &rq_ggml_q6_k,
+      [RQ_FORMAT_Q8_K - RQ_GGML_FIRST] = &rq_ggml_q8_k,
+      [RQ_FORMAT_IQ4_NL - RQ_GGML_FIRST] = &rq_ggml_iq4_nl,
+      [RQ_FORMAT_IQ4_XS - RQ_GGML_FIRST] = &rq_ggml_iq4_xs,
+      [RQ_FORMAT_TQ1_0 - RQ_GGML_FIRST] = &rq_ggml_tq1_0,
+      [RQ_FORMAT_TQ2_0 - RQ_GGML_FIRST] = &rq_ggml_tq2_0,
+      [RQ_FORMAT_MXFP4 - RQ_GGML_FIRST] = &rq_ggml_mxfp4,
+      [RQ_FORMAT_NVFP4 - RQ_GGML_FIRST] = &rq_ggml_nvfp4,
+      [RQ_FORMAT_Q1_0 - RQ_GGML_FIRST] = &rq_ggml_q1_0,
+      [RQ_FORMAT_Q2_0 - RQ_GGML_FIRST] = &rq_ggml_q2_0,
+  };
+  return format >= RQ_GGML_FIRST && format < RQ_FORMAT_COUNT ? known[format - RQ_GGML_FIRST] : NULL;
+}
