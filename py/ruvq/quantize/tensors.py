@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -94,7 +95,7 @@ def _options(
     entry: formats.Format, k: int | None, scale: str | float, effort: int | None
 ) -> tuple[int, bytes]:
     """The k that is used (0: none) and the packed rq_encode_options."""
-    given = 0.0
+    given: Any = 0.0
     if isinstance(scale, str):
         if scale not in SCALE_RULES:
             raise UsageError(
@@ -105,9 +106,19 @@ def _options(
             )
         rule = SCALE_RULES[scale]
     else:
-        rule, given = "RQ_SCALE_GIVEN", float(scale)
-    numbers = {"k": 0 if k is None else int(k), "effort": 0 if effort is None else int(effort)}
-    return numbers["k"], structs.pack("rq_encode_options", scale_rule=CONSTANTS[rule], scale=given, **numbers)
+        rule, given = "RQ_SCALE_GIVEN", scale
+    try:
+        packed = structs.pack(
+            "rq_encode_options", k=k or 0, scale_rule=CONSTANTS[rule], scale=given, effort=effort or 0
+        )
+    except (struct.error, OverflowError, TypeError) as error:
+        raise UsageError(
+            "an option isn't a number in range",
+            subject="k, scale, effort",
+            expected="whole numbers for k and effort, a number or a rule's name for scale",
+            actual=str(error),
+        ) from error
+    return k or 0, packed
 
 
 def quantize(
