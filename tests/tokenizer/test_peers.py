@@ -15,9 +15,10 @@ import sentencepiece
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vocabularies import gguf_bytes
+
 from ruvq import Tokenizer
 from ruvq.sources.tokenizers import load_tokenizer
-from vocabularies import gguf_bytes
 
 BOOK_CHARACTERS = 60_000
 BOOKS = ["corpus.en", "oz_248K.txt", "sherlock.txt", "tinyshakespeare.txt", "tiny_stories_test.txt"]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vocabularies import byte_characters, gguf_bytes
+
 from ruvq import Tokenizer
 from ruvq.errors import FileFormatError, RuvqError, StorageError, TokenizerError
 from ruvq.sources.tokenizers import (
@@ -21,7 +23,6 @@ from ruvq.sources.tokenizers import (
     TokenizerSpec,
     load_tokenizer,
 )
-from vocabularies import byte_characters, gguf_bytes
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 MARKS = [
