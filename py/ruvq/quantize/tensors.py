@@ -151,7 +151,7 @@ def quantize(
     width, row_bytes = floats.width, entry.row_bytes(floats.width)
     used_k, options = _options(entry, k, scale, effort)
     backend = core.get()
-    column_weights = None
+    column = None  # the importance, where the core can read it
     if importance is not None:
         column_weights = as_floats(importance, "importance")
         if len(column_weights.data) != width:
@@ -161,6 +161,7 @@ def quantize(
                 expected=f"{width} numbers",
                 actual=f"{len(column_weights.data)}",
             )
+        column = backend.place(column_weights.data)
     scratch_bytes = backend.call("rq_encode_scratch", entry.id, width)
 
     def encode(first: int, last: int) -> bytes:
@@ -168,7 +169,6 @@ def quantize(
         with (
             backend.place(floats.row_range(first, last)) as source,
             backend.place(options) as settings,
-            backend.place(column_weights.data if column_weights else b"") as column,
             backend.alloc(rows * row_bytes) as out,
             backend.alloc(scratch_bytes) as scratch,
         ):
@@ -178,7 +178,7 @@ def quantize(
                     entry.id,
                     settings.address,
                     source.address,
-                    column.address if column_weights else 0,
+                    column.address if column else 0,
                     rows,
                     width,
                     out.address,
@@ -190,7 +190,11 @@ def quantize(
                 raise
             return backend.read(out.address, out.nbytes)
 
-    data = b"".join(over_chunks(floats.rows, width, threads, encode))
+    try:
+        data = b"".join(over_chunks(floats.rows, width, threads, encode))
+    finally:
+        if column:
+            column.free()
     return QuantizedTensor(entry.name, floats.shape, data, used_k or DEFAULT_K.get(entry.name))
 
 
