@@ -19,7 +19,6 @@ from typing import Any
 
 import site_folder
 from chromium import CHROMIUM_FLAGS, chromium_path
-
 from ruvq.cli.server import make_server
 from ruvq.errors import RuvqError
 
@@ -50,7 +49,13 @@ def quantize_models(source: Path, tokenizer: Path | None, folder: Path) -> list[
     if not source.exists():
         raise SystemExit(f"{source} is not there: `make model` trains it, or --source names another model")
     package = ROOT / "py" / "ruvq"
-    inputs = [source, package / "core" / "_native", package / "quantize", package / "sources", package / "gguf"]
+    inputs = [
+        source,
+        package / "core" / "_native",
+        package / "quantize",
+        package / "sources",
+        package / "gguf",
+    ]
     changed = newest([*inputs, *([tokenizer] if tokenizer else [])])
     name = source.stem if source != SOURCE else "stories"
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,9 +132,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--source", type=Path, default=SOURCE, help="float model to quantize (default web/model)")
+    parser.add_argument(
+        "--source", type=Path, default=SOURCE, help="float model to quantize (default web/model)"
+    )
     parser.add_argument("--tokenizer", type=Path, help="its tokenizer, when not beside it")
-    parser.add_argument("--models", type=Path, default=ROOT / "out" / "models", help="folder for the GGUF files")
+    parser.add_argument(
+        "--models", type=Path, default=ROOT / "out" / "models", help="folder for the GGUF files"
+    )
     parser.add_argument("--site", type=Path, default=site_folder.SITE, help="folder to serve")
     parser.add_argument("--port", type=int, default=8000, help="the next free one is taken when it is in use")
     args = parser.parse_args()

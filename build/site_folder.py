@@ -24,7 +24,10 @@ PAGE_SUFFIXES = (".html", ".css", ".js", ".wasm")
 def copy_if_changed(source: Path, target: Path) -> None:
     """Copies with the source's time, under a temporary name first, so that a killed run leaves nothing half-written."""
     status = source.stat()
-    if target.is_file() and (target.stat().st_mtime_ns, target.stat().st_size) == (status.st_mtime_ns, status.st_size):
+    if target.is_file() and (target.stat().st_mtime_ns, target.stat().st_size) == (
+        status.st_mtime_ns,
+        status.st_size,
+    ):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")

@@ -113,9 +113,11 @@ export class GgufFile {
     const total = sizes.reduce((sum, bytes) => sum + bytes, 0);
     const cursor = engine.alloc(STRUCTS.rq_gguf_check.size);
     try {
-      for (let i = 0, checked = 0; i < sizes.length; checked += sizes[i++]) {
+      for (let i = 0, checked = 0; i < sizes.length; i += 1) {
         engine.bytes.fill(0, cursor, cursor + STRUCTS.rq_gguf_check.size);
         while (engine.call("rq_gguf_check_step", index, address, i, cursor) === C.RQ_MORE) yield [checked, total];
+        checked += sizes[i];
+        yield [checked, total];
       }
     } finally {
       engine.free(cursor);

@@ -7,14 +7,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import gguf
 import numpy as np
 import pytest
+
+import gguf
+from engine import tiny
 from ruvq import Model, core
 from ruvq.gguf import GGUFFile
 from ruvq.runtime.engine import Engine, Sampling
-
-from engine import tiny
 
 TOKENS = np.random.default_rng(5).integers(0, 131, 75).tolist()
 OWN_FORMATS = ["pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary"]

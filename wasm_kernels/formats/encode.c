@@ -125,12 +125,10 @@ static int32_t settle(rq_error *error, const rq_format *entry, const rq_encode_o
 static int32_t check_weights(rq_error *error, const rq_format *entry, const float *row, int32_t width,
                              int32_t index) {
   float largest = largest_of(entry->info.format);
-  float worst = 0.0f; /* NaN and infinity fail the comparison below */
   int32_t bad = 0;
   for (int32_t i = 0; i < width; i++) {
     float magnitude = row[i] < 0.0f ? -row[i] : row[i];
-    bad |= !(magnitude <= largest);
-    worst = rq_max_f32(worst, magnitude);
+    bad |= !(magnitude <= largest); /* NaN too */
   }
   if (!bad) return RQ_OK;
   int32_t column = 0;
@@ -206,10 +204,7 @@ static void encode_floats(int32_t format, const float *row, int32_t width, uint8
 
 /* ggml's rule, bit for bit: the step in f32 makes the codes (ties away from zero), its f16 is stored. */
 static void encode_q8_0_absmax(const rq_encode_block *block, uint8_t *out) {
-  float absmax = 0.0f;
-  for (int32_t i = 0; i < block->r; i++)
-    absmax = rq_max_f32(absmax, block->x[i] < 0.0f ? -block->x[i] : block->x[i]);
-  float d = absmax / (float)Q8_0_LEVELS, inverse = d > 0.0f ? 1.0f / d : 0.0f;
+  float d = rq_encode_absmax(block) / (float)Q8_0_LEVELS, inverse = d > 0.0f ? 1.0f / d : 0.0f;
   if (!finite(inverse)) inverse = 0.0f; /* every weight is a denormal */
   write_u16(out, rq_f32_to_f16(d));
   for (int32_t i = 0; i < block->r; i++) {

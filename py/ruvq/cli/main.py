@@ -76,7 +76,7 @@ def exit_code(error: BaseException) -> int:
 
 def _is_full(error: OSError) -> bool:
     causes = (error, error.__cause__)
-    return any(isinstance(c, OSError) and c.errno in (errno.ENOSPC, errno.EDQUOT) for c in causes) or (
+    return any(isinstance(c, OSError) and c.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) for c in causes) or (
         isinstance(error, errors.StorageError) and error.code == "NO_SPACE"
     )
 

@@ -1,0 +1,107 @@
+"""What the tests of the scripts share: models in every format, what the native core makes of them, Node, a page."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ruvq
+from browser import chromium, serving
+from web_formats import FORMATS, GREEDY_TOKENS
+
+HERE = Path(__file__).resolve().parent
+WEB = HERE.parent.parent / "web"
+
+
+@pytest.fixture(scope="session")
+def site_folder(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's files with models/FORMAT.gguf: stories260K in every format."""
+    folder = tmp_path_factory.mktemp("site")
+    for item in WEB.iterdir():
+        if item.is_file():
+            shutil.copyfile(item, folder / item.name)
+    shutil.copyfile(HERE / "blank.html", folder / "blank.html")
+    models = folder / "models"
+    models.mkdir()
+    source = data_dir / "stories260K"
+    for name in FORMATS:
+        ruvq.quantize_model(
+            source / "stories260K.bin",
+            models / f"{name}.gguf",
+            name,
+            tokenizer=source / "tok512.bin",
+            fallback="f16" if name == "q8_0" else None,  # its blocks don't divide the width 172
+            progress=False,
+        )
+    entries = [
+        {
+            "name": "Stories",
+            "file": f"{name}.gguf",
+            "bytes": size,
+            "format": name,
+            "bits_per_weight_actual": 3.4,
+        }
+        for name, size in ((n, (models / f"{n}.gguf").stat().st_size) for n in ("pi-t3", "f32"))
+    ]
+    (models / "index.json").write_text(json.dumps(entries))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(site_folder: Path) -> Path:
+    """Folder of FORMAT.gguf."""
+    return site_folder / "models"
+
+
+@pytest.fixture(scope="session")
+def native_run(models: Path) -> Callable[[str], dict[str, Any]]:
+    """native_run(format): text and hashes that the native core gives greedily from the beginning of a text."""
+
+    def run(name: str) -> dict[str, Any]:
+        with ruvq.Model.open(models / f"{name}.gguf", kv="f32", hashes=True) as model:
+            text = "".join(model.generate("", GREEDY_TOKENS, temperature=0))
+            return {"text": text, "hashes": model.hashes()}
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def site(site_folder: Path) -> Iterator[str]:
+    """The site's address, with cross-origin isolation."""
+    with serving(site_folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Any, site: str) -> Iterator[Any]:
+    """An empty page of the site. `page.evaluate` may import "/ruvq.js"."""
+    context = browser.new_context()
+    opened = context.new_page()
+    opened.goto(f"{site}/blank.html")
+    yield opened
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def node() -> Callable[..., Any]:
+    """node("script.mjs", *args): the JSON value that the script prints."""
+
+    def run(script: str, *args: object) -> Any:
+        command = ["node", str(HERE / script), *map(str, args)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
