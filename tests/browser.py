@@ -1,4 +1,4 @@
-"""Chromium and local servers for tests: the site with isolation headers, and one that misbehaves on request."""
+"""Chromium and local servers for tests: with isolation headers or without, and misbehaving on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The binding in Node: memory comes back, damaged and hostile files are refused by the same codes as natively."""
+"""The binding in Node: memory comes back; hostile files are refused by the same codes as natively."""
 
 from __future__ import annotations
 
