@@ -27,12 +27,13 @@ BEGIN, END = "<!-- quantization table: begin -->", "<!-- quantization table: end
 MAX_TOKENS = 8000
 SEEDS = (0, 1, 2, 3, 4)  # of the Hadamard transform: one draw says little about a model this small
 
-ABOUT = f"""Model: stories260K (260,032 weights; widths 64 and 172, so every row ends in a short block and actual
-bits are well above nominal ones). Text: `tiny_stories_test.txt`, capped at {MAX_TOKENS:,} tokens, which ends with
-the story it is reached in (43 windows, 8,283 tokens predicted). The layers' matrices are in the format named,
-the embedding (tied: it is the output too) as the second column says. Norms are F32, activations int8 as in the
-engine, the KV cache is f16 (f32 for float formats). ± is the standard error over windows. With Hadamard: the mean
-over {len(SEEDS)} seeds, and the range; a file has seed 0 unless told otherwise."""
+ABOUT = f"""\
+Model: stories260K (260,032 weights; widths 64 and 172, so every row ends in a short block and actual bits
+are well above nominal ones). Text: `tiny_stories_test.txt`, capped at {MAX_TOKENS:,} tokens, which ends
+with the story it is reached in (43 windows, 8,283 tokens predicted). The layers' matrices are in the format
+named, the embedding (tied: it is the output too) as the second column says. Norms are F32, activations int8
+as in the engine, the KV cache is f16 (f32 for float formats). ± is the standard error over windows. With
+Hadamard: the mean over {len(SEEDS)} seeds, and the range; a file has seed 0 unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def table(data: Path) -> str:
     """The whole table, with what was measured above it."""
     text = (data / "text" / "tiny_stories_test.txt").read_text(encoding="utf-8")
     head = [
-        *textwrap.wrap(f"{ABOUT} Made by `python build/quant_table.py` with ruvq {ruvq.__version__}.", 110),
+        *textwrap.wrap(ABOUT, 110),
+        f"Made by `python build/quant_table.py` with ruvq {ruvq.__version__}.",
         "",
         "| layers | embeddings | bits nominal | actual | SNR, dB | perplexity | range over seeds |",
         "| --- | --- | --- | --- | --- | --- | --- |",
