@@ -96,7 +96,7 @@ export class TextDecoderOfTokens {
     this.tokenizer = tokenizer;
     this.special = special;
     this._dropSpace = atStart && tokenizer.info.add_space_prefix === 1;
-    this._decoder = new TextDecoder("utf-8");
+    this._decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   }
 
   /** @param {number} id @returns {string} the text that is whole now */

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ruvq import Model
 
 from engine import reference, tiny
+from ruvq import Model
 
 TOKENS = [1, 5, 77, 130, 9, 9, 42, 0, 63, 18, 101, 7, 7, 88, 120, 31, 2, 64, 90, 11]
 TOLERANCE = 1e-4  # of the largest logit: float32 against float64

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ruvq import Model
 
 from engine import tiny
+from ruvq import Model
 
 GOLDEN_TOKENS = 256  # after BOS
 

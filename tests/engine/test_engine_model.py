@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from engine import tiny
 from ruvq import Model, RuvqError
 from ruvq.errors import ContextFullError, StorageError, UsageError
 from ruvq.runtime.generation import StopFilter
-
-from engine import tiny
+from ruvq.runtime.model import Perplexity
+from ruvq.runtime.windows import eval_windows
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +242,7 @@ def test_logits_and_scores_agree(model: Model) -> None:
 
 def test_perplexity_splits_documents_and_windows(model: Model) -> None:
     text = "abcabc " * 30 + "<|endoftext|>\n xyz <|endoftext|>\n"
-    windows = model.eval_windows(text, 20)
+    windows = list(eval_windows(text, model.tokenizer, 20))
     bos = model.tokenizer.bos
     assert max(len(w) for w in windows) == 20
     assert windows[-1] == [bos, *model.tokenizer.encode("xyz")]
@@ -250,8 +252,23 @@ def test_perplexity_splits_documents_and_windows(model: Model) -> None:
     assert perplexity.windows == len(windows)
     mean = -sum(sum(s) for s in scores) / perplexity.tokens
     assert float(perplexity) == pytest.approx(np.exp(mean))
+    for nothing in (" <|endoftext|> ", ""):
+        with pytest.raises(UsageError):
+            model.perplexity(nothing)
     with pytest.raises(UsageError):
-        model.perplexity(" <|endoftext|> ")
+        model.perplexity(text, 1)
+
+
+def test_the_standard_error_is_that_of_the_mean_over_windows() -> None:
+    """Equal windows: the textbook's standard error of their means; one window: of its tokens."""
+    means = np.array([1.0, 2.0, 4.0])
+    perplexity = Perplexity.of([[-m] * 7 for m in means])
+    assert float(perplexity) == pytest.approx(np.exp(means.mean()))
+    expected = perplexity * means.std(ddof=1) / np.sqrt(3)
+    assert (perplexity.stderr, perplexity.windows, perplexity.tokens) == (pytest.approx(expected), 3, 21)
+    single = Perplexity.of([[], list(-means)])
+    assert (single.stderr, single.windows, single.tokens) == (pytest.approx(expected), 1, 3)
+    assert Perplexity.of([[-1.0]]).stderr == 0.0
 
 
 def test_bytes_files_and_paths_open_alike(path: Path) -> None:

@@ -6,16 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import pytest
+
+import gguf
+from engine import tiny
 from ruvq import Model, core
 from ruvq.core import CONSTANTS, structs
 from ruvq.errors import ContextFullError, DataError, MemoryLimitError, ModelError, RuvqError, UsageError
 from ruvq.gguf import GGUFFile
 from ruvq.runtime.engine import Engine
-
-from engine import tiny
 
 Changes = dict[str, tuple[Any, str] | None]
 NAN, INF = float("nan"), float("inf")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from ruvq import core
 from ruvq.core import structs
 from ruvq.errors import DataError, MemoryLimitError, UsageError

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from engine import reference, tiny
 from ruvq import Model
 from ruvq.sources.files import read_json
 from ruvq.sources.huggingface import open_huggingface, weight_files
-
-from engine import reference, tiny
 
 TOLERANCE = 1e-4  # of the largest logit
 

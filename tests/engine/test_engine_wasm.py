@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ruvq import Model
-from ruvq.core import CONSTANTS
 
 from engine import tiny
+from ruvq import Model
+from ruvq.core import CONSTANTS
 
 MODULES = {"clang": "web/ruvq.wasm", "emcc": "out/wasm-emcc/ruvq.wasm"}
 HADAMARD = {

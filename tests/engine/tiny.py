@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
+
+import gguf
 from gguf import GGUFWriter
 from ruvq import core
 from ruvq.core import CONSTANTS, structs

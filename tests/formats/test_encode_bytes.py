@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 import ruvq
 from formats.encoding import OWN, TRELLIS, integer_weights, round_trip, squared_error, whole_width
 from formats.oracle import FORMATS, decode, row_bytes
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 WIDTHS = [1, 2, 3, 15, 16, 17, 31, 33, 43, 64, 172, 255, 256, 257, 300, 576, 896, 1023]
 SEED, ROWS, SHAPES = 20261120, 4, (768, 300)

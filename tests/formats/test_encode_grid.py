@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import gguf
 import numpy as np
 import pytest
+
+import gguf
 import ruvq
 from formats.encoding import GRIDS, round_trip, squared_error
 from formats.oracle import block_codes, decode

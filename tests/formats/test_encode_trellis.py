@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 import ruvq
 from formats.encoding import TRELLIS, round_trip, squared_error
 from formats.oracle import T2, T3, C, f32

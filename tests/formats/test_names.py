@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from formats import oracle
 from ruvq import formats
 from ruvq.errors import UsageError

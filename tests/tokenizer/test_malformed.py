@@ -6,10 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
-from ruvq import RuvqError
-from ruvq.errors import FileFormatError, TokenizerError
-from ruvq.gguf.values import Typed
 from vocabularies import (
     BYTE,
     CONTROL,
@@ -20,6 +18,10 @@ from vocabularies import (
     open_vocabulary,
     spm_metadata,
 )
+
+from ruvq import RuvqError
+from ruvq.errors import FileFormatError, TokenizerError
+from ruvq.gguf.values import Typed
 
 KEY = "tokenizer.ggml."
 PIECES = {"▁": 0.0, "a": -1.0, "b": -2.0, "ab": -3.0}
@@ -228,6 +230,44 @@ ACCEPTED: dict[str, dict[str, Any]] = {
 def test_accepted(name: str) -> None:
     tokenizer = open_vocabulary(ACCEPTED[name])
     assert isinstance(tokenizer.decode(tokenizer.encode("ab, cd é")), str)
+
+
+def colliding_texts(count: int, slots: int) -> list[str]:
+    """Texts that one place of a hash table of `slots` is to hold, found by knowing the hash function."""
+    letters = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz012345", np.uint8).astype(np.uint64)
+    found: list[str] = []
+    for first in range(0, 32**5, 2**18):
+        numbers = np.arange(first, first + 2**18, dtype=np.uint64)
+        digits = [letters[(numbers >> np.uint64(5 * i)) & np.uint64(31)] for i in range(5)]
+        value = np.full(len(numbers), 0xCBF29CE484222325, np.uint64)
+        for digit in digits:
+            value = (value ^ digit) * np.uint64(0x100000001B3)
+        value = (value ^ (value >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
+        hits = np.flatnonzero((value >> np.uint64(32)) % np.uint64(slots) == 7)
+        found += [bytes(int(digit[i]) for digit in digits).decode() for i in hits]
+        if len(found) >= count:
+            break
+    return found[:count]
+
+
+def test_a_vocabulary_made_to_collide_is_refused() -> None:
+    texts = colliding_texts(1100, 4096)
+    assert len(texts) == len(set(texts)) == 1100
+    tokens = ["<unk>", *texts]
+
+    def metadata(chosen: list[str]) -> dict[str, Any]:
+        return {
+            KEY + "model": "llama",
+            KEY + "tokens": chosen,
+            KEY + "scores": [0.0] * len(chosen),
+            KEY + "token_type": [2, *([NORMAL] * (len(chosen) - 1))],
+        }
+
+    with pytest.raises(TokenizerError) as error:
+        open_vocabulary(metadata(tokens))
+    assert "1024" in error.value.actual
+    tokenizer = open_vocabulary(metadata([*tokens[:1000], *[f"other{i}" for i in range(100)]]))
+    assert tokenizer.token_bytes(1000) == b"other0"
 
 
 def test_an_unknown_pre_tokenizer_is_answered_with_the_known_ones() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ruvq import Tokenizer
 
 VOCABULARIES = ["gpt-2", "llama-spm", "phi-3", "starcoder"]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from ruvq import Tokenizer
-from ruvq.errors import UsageError
-from ruvq.gguf import GGUFFile
 from vocabularies import (
     CONTROL,
     NORMAL,
@@ -17,6 +14,10 @@ from vocabularies import (
     open_vocabulary,
     spm_metadata,
 )
+
+from ruvq import Tokenizer
+from ruvq.errors import FileFormatError, UsageError
+from ruvq.gguf import GGUFFile
 
 SPM_BASE = 3 + 256  # ids of pieces begin after <unk>, <s>, </s> and the bytes
 
@@ -251,6 +252,15 @@ def test_a_tokenizer_outlives_the_file_it_came_from() -> None:
     with GGUFFile.open(gguf_bytes(bpe_metadata(["a b"]))) as file:
         tokenizer = Tokenizer.from_gguf(file)
     assert piece_texts(tokenizer, "abab") == [b"ab", b"ab"]
+
+
+def test_a_header_is_enough() -> None:
+    raw = gguf_bytes(bpe_metadata(["a b"]))
+    assert len(raw) > 3000
+    assert piece_texts(Tokenizer.from_header(raw, len(raw)), "ab") == [b"ab"]
+    with pytest.raises(FileFormatError) as error:
+        Tokenizer.from_header(raw[:2000], len(raw))
+    assert error.value.actual == "2000 bytes of it"
 
 
 def test_what_is_no_file_is_refused() -> None:

@@ -6,6 +6,8 @@
 
 enum { Q8_0_LEVELS = 127, DEFAULT_EFFORT = 4, MAX_EFFORT = 247, F32_EXPONENT = 0x7F800000 };
 
+#define PRINTABLE 0x1p63f /* larger numbers don't fit the integers that messages can show */
+
 static const rq_grid grid_q8_0 = {-127.0f, 127.0f, false, false};
 static const rq_grid grid_q3 = {-4.0f, 3.0f, true, true};
 static const rq_grid grid_q2 = {-2.0f, 1.0f, true, true};
@@ -125,12 +127,10 @@ static int32_t settle(rq_error *error, const rq_format *entry, const rq_encode_o
 static int32_t check_weights(rq_error *error, const rq_format *entry, const float *row, int32_t width,
                              int32_t index) {
   float largest = largest_of(entry->info.format);
-  float worst = 0.0f; /* NaN and infinity fail the comparison below */
   int32_t bad = 0;
   for (int32_t i = 0; i < width; i++) {
     float magnitude = row[i] < 0.0f ? -row[i] : row[i];
-    bad |= !(magnitude <= largest);
-    worst = rq_max_f32(worst, magnitude);
+    bad |= !(magnitude <= largest); /* NaN too */
   }
   if (!bad) return RQ_OK;
   int32_t column = 0;
@@ -141,9 +141,16 @@ static int32_t check_weights(rq_error *error, const rq_format *entry, const floa
     rq_actual(error, row[column] != row[column] ? "NaN" : row[column] > 0.0f ? "infinity" : "-infinity");
     rq_hint(error, "the tensor is damaged, or was written in a format that overflowed: get it again");
   } else {
-    rq_expected(error, "magnitudes of at most f32 0x%x, the most that %s holds", bits_of(largest),
-                entry->info.name);
-    rq_actual(error, "f32 0x%x", bits_of(row[column]));
+    float magnitude = row[column] < 0.0f ? -row[column] : row[column];
+    const char *name = entry->info.name, *sign = row[column] < 0.0f ? "-" : "";
+    if (largest < PRINTABLE)
+      rq_expected(error, "magnitudes up to %U, the most that %s holds", (uint64_t)largest, name);
+    else
+      rq_expected(error, "magnitudes that %s holds", name);
+    if (magnitude < PRINTABLE)
+      rq_actual(error, "about %s%U", sign, (uint64_t)magnitude);
+    else
+      rq_actual(error, "f32 bits 0x%x", bits_of(row[column]));
     rq_hint(error, "keep this tensor in f32 or bf16, or scale it down");
   }
   return RQ_E_DATA;
@@ -206,10 +213,7 @@ static void encode_floats(int32_t format, const float *row, int32_t width, uint8
 
 /* ggml's rule, bit for bit: the step in f32 makes the codes (ties away from zero), its f16 is stored. */
 static void encode_q8_0_absmax(const rq_encode_block *block, uint8_t *out) {
-  float absmax = 0.0f;
-  for (int32_t i = 0; i < block->r; i++)
-    absmax = rq_max_f32(absmax, block->x[i] < 0.0f ? -block->x[i] : block->x[i]);
-  float d = absmax / (float)Q8_0_LEVELS, inverse = d > 0.0f ? 1.0f / d : 0.0f;
+  float d = rq_encode_absmax(block) / (float)Q8_0_LEVELS, inverse = d > 0.0f ? 1.0f / d : 0.0f;
   if (!finite(inverse)) inverse = 0.0f; /* every weight is a denormal */
   write_u16(out, rq_f32_to_f16(d));
   for (int32_t i = 0; i < block->r; i++) {

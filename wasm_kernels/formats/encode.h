@@ -23,6 +23,9 @@ typedef struct rq_encode_settings {
   int32_t effort; /* trellis: how many alphas are tried */
 } rq_encode_settings;
 
+/* The largest magnitude of a block. */
+float rq_encode_absmax(const rq_encode_block *block);
+
 /* ---- uniform grids: weight = q * d, low <= q <= high ---- */
 
 typedef struct rq_grid {
@@ -49,9 +52,8 @@ void rq_trellis_encode(const rq_encode_settings *settings, const rq_own *own, co
 
 /* ---- bytes ---- */
 
-/* Planes of a block of r codes and the header after them; the block's size. `codes` has room for 256 and
- * is zeroed beyond r. */
-int32_t rq_pack_own(const rq_own *own, uint8_t *codes, int32_t r, const uint8_t *header, uint8_t *out);
+/* Planes of a block of r codes and the header after them; the block's size. */
+int32_t rq_pack_own(const rq_own *own, const uint8_t *codes, int32_t r, const uint8_t *header, uint8_t *out);
 void rq_pack_q3_ruvllm(const uint8_t *codes /* (256) */, uint8_t *out /* (96) */);
 void rq_pack_q2_ruvllm(const uint8_t *codes /* (256) */, uint8_t *out /* (64) */);
 

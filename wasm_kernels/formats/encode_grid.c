@@ -16,6 +16,20 @@ enum { F16_LARGEST = 0x7BFF, F16_SIGN = 0x8000, REFINED = 3, REFITS = 8 };
 #define ROUND_SHIFT 0x1.8p23f /* adding and subtracting it rounds to the nearest integer, ties to even */
 #define MANY_LEVELS 64.0f
 
+/* Of non-negative floats the larger has the larger bits; as integers, the loop can be vectorised. */
+float rq_encode_absmax(const rq_encode_block *block) {
+  uint32_t most = 0;
+  for (int32_t i = 0; i < block->padded; i++) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &block->x[i], sizeof bits);
+    bits &= 0x7FFFFFFF;
+    most = bits > most ? bits : most;
+  }
+  float absmax;
+  __builtin_memcpy(&absmax, &most, sizeof absmax);
+  return absmax;
+}
+
 /* Nearest level of x in units of the step. */
 static inline float level(float x, float inverse, float low, float high) {
   float t = x * inverse;
@@ -195,11 +209,7 @@ static float step_of_alpha(const rq_encode_settings *settings, const rq_grid *gr
 }
 
 uint16_t rq_grid_step(const rq_encode_settings *settings, const rq_grid *grid, const rq_encode_block *block) {
-  float absmax = 0.0f;
-  for (int32_t i = 0; i < block->r; i++) {
-    float magnitude = block->x[i] < 0.0f ? -block->x[i] : block->x[i];
-    absmax = rq_max_f32(absmax, magnitude);
-  }
+  float absmax = rq_encode_absmax(block);
   if (absmax == 0.0f) return 0;
   switch (settings->rule) {
     case RQ_SCALE_GIVEN: return step_bits(step_of_alpha(settings, grid, settings->scale));

@@ -16,21 +16,24 @@ static uint8_t gather8(const uint8_t *bits) {
   return (uint8_t)(v * 0x0102040810204080u >> 56);
 }
 
-/* (16 lanes, 16 steps), zero beyond the weights and beyond `steps`. */
+/* (16 lanes, room for 16 steps), zero beyond the weights. */
 typedef struct code_lanes {
   uint8_t high[RQ_LANES][RQ_LANES]; /* for the 2-bit plane */
   uint8_t low[RQ_LANES][RQ_LANES];  /* for the 1-bit plane */
 } code_lanes;
 
-static void to_lanes(const rq_own *own, const uint8_t *codes, int32_t steps, code_lanes *lanes) {
+static void to_lanes(const rq_own *own, const uint8_t *codes, int32_t r, int32_t steps, code_lanes *lanes) {
+  int32_t shift = own->three_bits ? 1 : 0;
+  if (r == RQ_BLOCK) { /* lanes are as long as there is room: one after the other */
+    for (int32_t i = 0; i < RQ_BLOCK; i++) lanes->high[i / RQ_LANES][i % RQ_LANES] = codes[i] >> shift;
+    for (int32_t i = 0; i < RQ_BLOCK; i++) lanes->low[i / RQ_LANES][i % RQ_LANES] = codes[i] & 1;
+    return;
+  }
   rq_zero(lanes, sizeof *lanes);
-  for (int32_t l = 0; l < RQ_LANES; l++)
-    for (int32_t j = 0; j < steps; j++) {
-      int32_t i = l * steps + j;
-      uint8_t c = i < RQ_BLOCK ? codes[i] : 0;
-      lanes->high[l][j] = own->three_bits ? c >> 1 : c;
-      lanes->low[l][j] = c & 1;
-    }
+  for (int32_t i = 0; i < r; i++) {
+    lanes->high[i / steps][i % steps] = codes[i] >> shift;
+    lanes->low[i / steps][i % steps] = codes[i] & 1;
+  }
 }
 
 static void pack_plane1(const code_lanes *lanes, int32_t steps, uint8_t *out) {
@@ -46,11 +49,10 @@ static void pack_plane1(const code_lanes *lanes, int32_t steps, uint8_t *out) {
   }
 }
 
-int32_t rq_pack_own(const rq_own *own, uint8_t *codes, int32_t r, const uint8_t *header, uint8_t *out) {
+int32_t rq_pack_own(const rq_own *own, const uint8_t *codes, int32_t r, const uint8_t *header, uint8_t *out) {
   int32_t steps = rq_block_steps(r), bytes = rq_own_block_bytes(own, r);
-  for (int32_t i = r; i < RQ_BLOCK; i++) codes[i] = 0;
   code_lanes lanes;
-  to_lanes(own, codes, steps, &lanes);
+  to_lanes(own, codes, r, steps, &lanes);
   for (int32_t g = 0; g < (steps + 3) / 4; g++)
     for (int32_t l = 0; l < RQ_LANES; l++) out[16 * g + l] = gather4(&lanes.high[l][4 * g]);
   if (own->three_bits) pack_plane1(&lanes, steps, out + rq_plane2_bytes(steps));

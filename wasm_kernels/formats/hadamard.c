@@ -70,6 +70,19 @@ void rq_hadamard_apply(float *x, const float *signs, int32_t width, bool inverse
   }
 }
 
+/* Piece by piece, so that the signs fit on the stack. */
+static RQ_NOINLINE void transform_rows(float *x, int32_t rows, int32_t width, uint64_t seed, bool inverse,
+                                       int32_t variant) {
+  float signs[HADAMARD_MAX];
+  for (int32_t start = 0; start < width;) {
+    int32_t size = piece_size(width - start);
+    for (int32_t i = 0; i < size; i++) signs[i] = sign_of(seed, start + i);
+    for (int32_t row = 0; row < rows; row++)
+      apply_piece(x + (size_t)row * (size_t)width + start, signs, size, inverse, variant);
+    start += size;
+  }
+}
+
 int32_t RQ_EXPORT rq_hadamard(rq_error *error, float *x, int32_t rows, int32_t width, uint32_t seed_low,
                               uint32_t seed_high, int32_t inverse, int32_t variant) {
   if (rows < 0 || width < 1 || width > RQ_MAX_WIDTH) {
@@ -79,15 +92,7 @@ int32_t RQ_EXPORT rq_hadamard(rq_error *error, float *x, int32_t rows, int32_t w
     return RQ_E_ARGUMENT;
   }
   uint32_t saved = rq_fp_enter();
-  uint64_t seed = (uint64_t)seed_high << 32 | seed_low;
-  float signs[HADAMARD_MAX];
-  for (int32_t start = 0; start < width;) { /* piece by piece, so that the signs fit on the stack */
-    int32_t size = piece_size(width - start);
-    for (int32_t i = 0; i < size; i++) signs[i] = sign_of(seed, start + i);
-    for (int32_t row = 0; row < rows; row++)
-      apply_piece(x + (size_t)row * (size_t)width + start, signs, size, inverse != 0, variant);
-    start += size;
-  }
+  transform_rows(x, rows, width, (uint64_t)seed_high << 32 | seed_low, inverse != 0, variant);
   rq_fp_leave(saved);
   return RQ_OK;
 }

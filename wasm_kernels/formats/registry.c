@@ -108,28 +108,28 @@ static const rq_format formats[RQ_FORMAT_COUNT] = {
      f32_dot,
      rq_f32_check,
      false,
-     NULL},
+     PAIR(rq_f32_pair_simd)},
     {{RQ_FORMAT_F16, GGML_F16, 1, 1, 2, 0, "f16"},
      half_row_bytes,
      f16_decode,
      f16_dot,
      rq_f16_check,
      false,
-     NULL},
+     PAIR(rq_f16_pair_simd)},
     {{RQ_FORMAT_BF16, GGML_BF16, 1, 1, 2, 0, "bf16"},
      half_row_bytes,
      bf16_decode,
      bf16_dot,
      rq_bf16_check,
      false,
-     NULL},
+     PAIR(rq_bf16_pair_simd)},
     {{RQ_FORMAT_Q8_0, GGML_Q8_0, 0, RQ_Q8_0_WEIGHTS, sizeof(rq_block_q8_0), 0, "q8_0"},
      q8_0_row_bytes,
      q8_0_decode,
      q8_0_dot,
      rq_q8_0_check,
      true,
-     NULL},
+     PAIR(rq_q8_0_pair_simd)},
     OWN(RQ_FORMAT_PI_Q3, "pi-q3", pi_q3, sizeof(rq_block_3bit)),
     OWN(RQ_FORMAT_PI_Q2, "pi-q2", pi_q2, sizeof(rq_block_2bit)),
     OWN(RQ_FORMAT_PI_T3, "pi-t3", pi_t3, sizeof(rq_block_3bit)),
@@ -264,7 +264,9 @@ void rq_rows_dot(const rq_format *format, const uint8_t *data, int32_t width, in
   for (int32_t r = first; r < last; r++) y[r] = format->dot(data + (size_t)r * row_bytes, a, variant);
 }
 
-/* Up to RQ_PRODUCT_VECTORS vectors through the format's pair kernel. */
+enum { PIECE_BYTES = 16384 };
+
+/* Up to PAIR_VECTORS vectors through the format's pair kernel. */
 static void rows_pairs(const rq_format *format, const uint8_t *data, size_t row_bytes, int32_t first,
                        int32_t last, const rq_activations *a, int32_t count, float *y, size_t stride) {
   for (int32_t r = first; r < last; r += 2) {
@@ -274,18 +276,27 @@ static void rows_pairs(const rq_format *format, const uint8_t *data, size_t row_
   }
 }
 
+/* Without one: a piece of rows that stays in the cache meets every vector. */
+static void rows_pieces(const rq_format *format, const uint8_t *data, int32_t row_bytes, int32_t width,
+                        int32_t first, int32_t last, const rq_activations *a, int32_t count, float *y,
+                        size_t stride, int32_t variant) {
+  int32_t piece = rq_max_i32(1, PIECE_BYTES / row_bytes);
+  for (int32_t r = first; r < last; r += piece)
+    for (int32_t t = 0; t < count; t++)
+      rq_rows_dot(format, data, width, r, rq_min_i32(last, r + piece), a + t, y + (size_t)t * stride,
+                  variant);
+}
+
 void rq_rows_product(const rq_format *format, const uint8_t *data, int32_t width, int32_t first, int32_t last,
                      const rq_activations *a, int32_t count, float *y, size_t stride, int32_t variant) {
-  size_t row_bytes = (size_t)format->row_bytes(width);
-  for (int32_t t = 0; t < count;) {
-    int32_t some = variant == RQ_SIMD && format->pair ? rq_min_i32(count - t, PAIR_VECTORS) : 1;
-    float *to = y + (size_t)t * stride;
-    if (some == 1)
-      rq_rows_dot(format, data, width, first, last, a + t, to, variant);
-    else
-      rows_pairs(format, data, row_bytes, first, last, a + t, some, to, stride);
-    t += some;
+  int32_t row_bytes = format->row_bytes(width);
+  if (count == 1 || variant != RQ_SIMD || !format->pair) {
+    rows_pieces(format, data, row_bytes, width, first, last, a, count, y, stride, variant);
+    return;
   }
+  for (int32_t t = 0; t < count; t += PAIR_VECTORS)
+    rows_pairs(format, data, (size_t)row_bytes, first, last, a + t, rq_min_i32(count - t, PAIR_VECTORS),
+               y + (size_t)t * stride, stride);
 }
 
 int32_t RQ_EXPORT rq_matvec_scratch(int32_t format, int32_t width) {

@@ -21,16 +21,18 @@ float rq_ternary_dot_simd(const uint8_t *row, const rq_activations *a);
 /* simd_product.c: two rows (which may be the same) times up to RQ_PRODUCT_VECTORS vectors of activations,
  * y0[t * stride] = row0 . a[t] and y1 likewise. */
 enum { RQ_PRODUCT_VECTORS = 16 };
-void rq_pi_q3_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a, int32_t count,
-                        float *y0, float *y1, size_t stride);
-void rq_pi_q2_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a, int32_t count,
-                        float *y0, float *y1, size_t stride);
-void rq_pi_t3_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a, int32_t count,
-                        float *y0, float *y1, size_t stride);
-void rq_pi_t2_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a, int32_t count,
-                        float *y0, float *y1, size_t stride);
-void rq_ternary_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a, int32_t count,
-                          float *y0, float *y1, size_t stride);
+#define RQ_DECLARE_PAIR(name)                                                                   \
+  void rq_##name##_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a, \
+                             int32_t count, float *y0, float *y1, size_t stride);
+RQ_DECLARE_PAIR(pi_q3)
+RQ_DECLARE_PAIR(pi_q2)
+RQ_DECLARE_PAIR(pi_t3)
+RQ_DECLARE_PAIR(pi_t2)
+RQ_DECLARE_PAIR(ternary)
+RQ_DECLARE_PAIR(f32) /* these in simd_foreign.c */
+RQ_DECLARE_PAIR(f16)
+RQ_DECLARE_PAIR(bf16)
+RQ_DECLARE_PAIR(q8_0)
 
 /* simd_foreign.c: floats and Q8_0. */
 void rq_f32_decode_simd(const uint8_t *row, int32_t width, float *out);

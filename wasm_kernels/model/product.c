@@ -1,8 +1,6 @@
-/* product.c: matrices times the vectors of a step. The weights are the outer loop: a piece of rows
- * that stays in the cache meets every token of the batch, and each result is the same sum as alone. */
+/* product.c: matrices times the vectors of a step: every block of weights is decoded once for all tokens of
+ * the batch, and each result is the same sum as alone. */
 #include "model.h"
-
-enum { RQ_PIECE_BYTES = 16384 }; /* of weights read again for every token of a batch */
 
 void rq_needs_add(rq_needs *needs, const rq_matrix *matrix) {
   bool quantized = matrix->format->quantized;
@@ -40,13 +38,8 @@ int32_t rq_inputs_set(rq_error *error, rq_model *model, const float *x, int32_t 
 void rq_multiply(rq_model *model, const rq_matrix *matrix, int32_t tokens, float *y) {
   const rq_activations *inputs = matrix->turned ? model->inputs.turned : model->inputs.plain;
   int32_t rows = matrix->rows;
-  int32_t piece = tokens == 1 ? rows : rq_max_i32(1, RQ_PIECE_BYTES / rq_max_i32(1, matrix->row_bytes));
-  for (int32_t first = 0; first < rows; first += piece) {
-    int32_t last = rq_min_i32(rows, first + piece);
-    for (int32_t t = 0; t < tokens; t++)
-      rq_rows_dot(matrix->format, matrix->data, matrix->width, first, last, &inputs[t],
-                  y + (size_t)t * (size_t)rows, model->variant);
-  }
+  rq_rows_product(matrix->format, matrix->data, matrix->width, 0, rows, inputs, tokens, y, (size_t)rows,
+                  model->variant);
   if (!matrix->bias) return;
   for (int32_t t = 0; t < tokens; t++)
     for (int32_t r = 0; r < rows; r++) y[(size_t)t * (size_t)rows + (size_t)r] += matrix->bias[r];

@@ -1,7 +1,8 @@
 /* vocab.c: finding tokens by text, merges by their two tokens, and special tokens inside text. */
 #include "tokenizer.h"
 
-/* ---- hash tables: open addressing, linear probing ---- */
+/* ---- hash tables: open addressing, linear probing ----
+ * Nothing lies further than RQ_MAX_PROBES from its own place: entering refuses that, finding relies on it. */
 
 uint64_t rq_table_slots(uint64_t count) {
   uint64_t slots = 8;
@@ -28,12 +29,13 @@ int32_t rq_token_find(const rq_tokenizer *t, const uint8_t *a, uint32_t a_bytes,
                       uint32_t b_bytes) {
   if (a_bytes + b_bytes > (uint32_t)t->longest_token) return -1;
   uint32_t slot = text_hash(a, a_bytes, b, b_bytes) & t->table_mask;
-  for (; t->table[slot]; slot = (slot + 1) & t->table_mask) {
+  for (int32_t probes = 0; t->table[slot] && probes <= RQ_MAX_PROBES; probes++) {
     int32_t id = (int32_t)t->table[slot] - 1;
     uint32_t bytes;
     const uint8_t *text = rq_token_text(t, id, &bytes);
     if (bytes == a_bytes + b_bytes && rq_equal(text, a, a_bytes) && rq_equal(text + a_bytes, b, b_bytes))
       return id;
+    slot = (slot + 1) & t->table_mask;
   }
   return -1;
 }
@@ -78,9 +80,10 @@ static uint32_t pair_hash(int32_t left, int32_t right) {
 
 int32_t rq_merge_find(const rq_tokenizer *t, int32_t left, int32_t right) {
   uint32_t slot = pair_hash(left, right) & t->merge_mask;
-  for (; t->merge_table[slot]; slot = (slot + 1) & t->merge_mask) {
+  for (int32_t probes = 0; t->merge_table[slot] && probes <= RQ_MAX_PROBES; probes++) {
     int32_t rank = (int32_t)t->merge_table[slot] - 1;
     if (t->merges[rank].left == left && t->merges[rank].right == right) return rank;
+    slot = (slot + 1) & t->merge_mask;
   }
   return -1;
 }

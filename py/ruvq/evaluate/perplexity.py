@@ -12,55 +12,17 @@ text of one piece with the window.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..runtime.windows import MARK, WINDOW, Encoder, eval_windows
 
 if TYPE_CHECKING:
     from ..runtime.model import Model, Perplexity
 
-WINDOW = 256  # tokens, the first of which is only given
-MARK = "<|endoftext|>"
-
-
-class Encoder(Protocol):
-    """What of a tokenizer is used."""
-
-    bos: int | None
-
-    def encode(self, text: str, add_special: bool = False, parse_special: bool = False) -> list[int]:
-        """Ids of a text."""
-
+__all__ = ["MARK", "WINDOW", "Encoder", "eval_windows", "perplexity"]
 
 Progress = Callable[[int, int, float], None]
-
-
-def eval_windows(
-    text: str, tokenizer: Encoder, window: int = WINDOW, max_tokens: int | None = None
-) -> Iterator[list[int]]:
-    """The windows to be predicted, as token ids; pieces are tokenized when their turn comes."""
-    if window < 2:
-        raise UsageError(
-            "a window holds two tokens or more", subject="window", expected="2", actual=str(window)
-        )
-    begin = [] if tokenizer.bos is None else [tokenizer.bos]
-    pieces = text.split(MARK)
-    limit = max_tokens if max_tokens is not None else 1 << 62
-    predicted = 0
-    for piece in pieces:
-        piece = piece.strip()
-        if not piece:
-            continue
-        if predicted >= limit:
-            return
-        tokens = begin + tokenizer.encode(piece)
-        for first in range(0, len(tokens) - 1, window):
-            if len(pieces) == 1 and predicted >= limit:
-                return
-            part = tokens[first : first + window]
-            predicted += len(part) - 1
-            yield part
 
 
 def perplexity(

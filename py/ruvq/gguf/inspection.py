@@ -36,11 +36,12 @@ def _recipe(file: GGUFFile) -> Any:
 def inspect_file(file: GGUFFile) -> dict[str, Any]:
     """The same for a file that is already open.
 
-    `bits_per_weight` is nominal (full blocks), `bits_per_weight_actual` is what the tensors take; both are
-    averages over all weights, 0 for a file without tensors.
+    `bits_per_weight` is nominal: of full blocks, over the weight matrices (over everything in a file without
+    any). `bits_per_weight_actual` is what all tensors take over all weights. Both are 0 without tensors.
     """
     weights = sum(t.weights for t in file.tensors)
-    nominal = sum(t.type.bits_per_weight * t.weights for t in file.tensors)
+    matrices = [t for t in file.tensors if len(t.shape) > 1] or file.tensors
+    nominal = sum(t.type.bits_per_weight * t.weights for t in matrices)
     stored = sum(t.nbytes for t in file.tensors)
     return {
         "architecture": file.architecture,
@@ -51,7 +52,7 @@ def inspect_file(file: GGUFFile) -> dict[str, Any]:
         "layout_version": file.layout_version,
         "parameters": weights,
         "tensor_bytes": stored,
-        "bits_per_weight": nominal / weights if weights else 0.0,
+        "bits_per_weight": nominal / sum(t.weights for t in matrices) if weights else 0.0,
         "bits_per_weight_actual": 8 * stored / weights if weights else 0.0,
         "digests": {"header": HEADER_KEY in file.metadata, "tensors": TENSORS_KEY in file.metadata},
         "recipe": _recipe(file),

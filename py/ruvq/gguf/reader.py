@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -87,6 +86,8 @@ def _of_path(path: Path) -> _Source:
                 return _empty()
             if backend.host != "native":
                 return _copied(file, size)
+            import mmap  # not on every host
+
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise StorageError(

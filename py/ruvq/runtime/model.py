@@ -17,17 +17,14 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from .. import core
 from ..errors import UsageError
 from ..gguf import GGUFFile
 from .engine import Engine, ModelInfo, Sampling
 from .generation import Generation, Stats, check_prompt
 from .tokenizer import Tokenizer
+from .windows import WINDOW, eval_windows
 
 __all__ = ["Generation", "Model", "ModelInfo", "Perplexity", "Sampling", "Stats"]
-
-EVAL_WINDOW = 256  # tokens, BOS included (docs/formats.md, "Eval protocol")
-DOCUMENT_END = "<|endoftext|>"
 
 
 class Perplexity(float):
@@ -49,11 +46,13 @@ class Perplexity(float):
         losses = [-math.fsum(w) for w in used]
         mean = math.fsum(losses) / tokens
         value = cls(math.exp(mean))
+        value.windows = len(used)
+        if len(used) == 1:  # one window has no spread: take that of its tokens
+            used, losses = [[x] for x in used[0]], [-x for x in used[0]]
         spread = math.fsum((loss - mean * len(w)) ** 2 for loss, w in zip(losses, used, strict=True))
-        factor = len(used) / (len(used) - 1) if len(used) > 1 else math.nan
+        factor = len(used) / (len(used) - 1) if len(used) > 1 else 0.0
         value.stderr = float(value) * math.sqrt(factor * spread) / tokens
         value.tokens = tokens
-        value.windows = len(used)
         return value
 
 
@@ -67,8 +66,6 @@ class Model:
         """Takes over both; `Model.open` makes them."""
         self._file: GGUFFile | None = file
         self._engine: Engine | None = engine
-        self._header = bytes(core.get().read(file.data_address, min(file.header["data_start"], file.nbytes)))
-        self._nbytes = file.nbytes
         self._tokenizer: Tokenizer | None = None
         self._history: list[int] = []  # tokens the engine has computed or is about to
         self.info: ModelInfo = engine.info
@@ -126,10 +123,11 @@ class Model:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The file's tokenizer, usable after `close` too. TokenizerError when the file has none."""
+        """The file's tokenizer, which outlives the model. TokenizerError when the file has none."""
         if self._tokenizer is None:
-            self._tokenizer = Tokenizer._from_header(memoryview(self._header), self._nbytes)
-            self._header = b""
+            self._open_engine()
+            assert self._file is not None
+            self._tokenizer = Tokenizer.from_gguf(self._file)
         return self._tokenizer
 
     # ---- text ----
@@ -223,23 +221,12 @@ class Model:
             if self._engine is not None:
                 engine.keep_all_logits(False)
 
-    def perplexity(self, text: str, window: int = EVAL_WINDOW) -> Perplexity:
+    def perplexity(self, text: str, window: int = WINDOW) -> Perplexity:
         """Perplexity of a text by the protocol of docs/formats.md: split at <|endoftext|>, each piece with
-        BOS as the file says, windows of `window` tokens (or the context, if smaller) without overlap."""
-        return Perplexity.of([self.score(tokens) for tokens in self.eval_windows(text, window)])
-
-    def eval_windows(self, text: str, window: int = EVAL_WINDOW) -> list[list[int]]:
-        """The tokens of each window that `perplexity` scores; white space around a piece is left out."""
+        BOS, windows of `window` tokens (or the context, if smaller) without overlap. UsageError when there
+        is nothing to predict."""
         size = min(window, self.info.context_tokens)
-        if size < 2:
-            raise UsageError(
-                "the window is too small", subject="window", expected="2 or more", actual=str(size)
-            )
-        windows = []
-        for piece in text.split(DOCUMENT_END):
-            tokens = self._prompt_tokens(piece.strip()) if piece.strip() else []
-            windows += [tokens[i : i + size] for i in range(0, len(tokens), size)]
-        return [w for w in windows if len(w) > 1]
+        return Perplexity.of([self.score(tokens) for tokens in eval_windows(text, self.tokenizer, size)])
 
     def hashes(self) -> list[int]:
         """32-bit hashes (layers + 2) of the activations of all tokens since the context was empty: after the

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import core
 from ..core import CONSTANTS, structs
-from ..errors import RuvqError, StorageError, UsageError
+from ..errors import FileFormatError, RuvqError, StorageError, UsageError
 from ..gguf import GGUFFile
 
 __all__ = ["TextStream", "Tokenizer"]
@@ -103,7 +103,7 @@ class Tokenizer:
         """`beginning(n)` gives the first n bytes of a file; more are asked for until its header is whole."""
         wanted = _FIRST_READ
         while True:
-            tokenizer = cls._from_header(beginning(min(wanted, file_bytes)), file_bytes)
+            tokenizer = cls._if_whole(beginning(min(wanted, file_bytes)), file_bytes)
             if tokenizer is not None:
                 return tokenizer
             if wanted >= file_bytes:
@@ -113,7 +113,15 @@ class Tokenizer:
             wanted *= 2
 
     @classmethod
-    def _from_header(cls, header: bytes, file_bytes: int) -> Tokenizer | None:
+    def from_header(cls, header: bytes, file_bytes: int) -> Tokenizer:
+        """From at least the header of a GGUF file of `file_bytes`. Raises FileFormatError, TokenizerError."""
+        tokenizer = cls._if_whole(header, file_bytes)
+        if tokenizer is None:
+            raise FileFormatError("the header is cut off", actual=f"{len(header)} bytes of it")
+        return tokenizer
+
+    @classmethod
+    def _if_whole(cls, header: bytes, file_bytes: int) -> Tokenizer | None:
         """`header`: the first bytes of a file of `file_bytes`; None when its header is longer."""
         library = core.get()
         data = library.place(header)
