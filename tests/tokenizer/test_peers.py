@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
@@ -98,6 +99,17 @@ def test_random_unicode_as_gpt2(gpt2: Any, text: str) -> None:
     ids = ours.encode(text)
     assert ids == peer.encode(text, add_special_tokens=False).ids
     assert ours.decode(ids) == text
+
+
+@pytest.mark.slow
+def test_every_character_is_of_the_class_that_gpt2_gives_it(gpt2: Any) -> None:
+    ours, peer = gpt2
+    characters = [chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c < 0xE000]
+    old = [c for c in characters if unicodedata.ucd_3_2_0.category(c) not in ("Cn", "Co")]
+    assert len(old) > 90_000
+    for c in old:
+        text = f"a{c}a 1{c}1 {c}  {c}!{c}!"
+        assert ours.encode(text) == peer.encode(text).ids, hex(ord(c))
 
 
 def test_the_same_vocabulary_from_gpt2s_files_and_from_a_converted_file(data_dir: Path, gpt2: Any) -> None:
@@ -217,8 +229,8 @@ def test_the_bin_and_the_model_file_are_one_vocabulary(data_dir: Path) -> None:
 
 
 def llama_json(texts: Sequence[str], scores: Sequence[float], types: Sequence[int]) -> dict[str, Any]:
-    """A SentencePiece vocabulary as tokenizer.json, made as Hugging Face's converter makes it: every pair that
-    makes a piece is a merge; by the piece's score, then by the lengths of the two."""
+    """A SentencePiece vocabulary as tokenizer.json, made as Hugging Face's converter makes it: every pair
+    that makes a piece is a merge; by the piece's score, then by the lengths of the two."""
     vocab = {t: i for i, t in enumerate(texts)}
     normal = {t for t, kind in zip(texts, types, strict=True) if kind == 1}
     pairs = [(text[:i], text[i:]) for text in normal for i in range(1, len(text))]
