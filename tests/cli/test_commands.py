@@ -187,10 +187,13 @@ def test_eval_gives_perplexity_and_its_error(made: Path, tmp_path: Path, ruvq: R
     assert ruvq("eval", made, "--text", text).out.startswith("perplexity ")
 
 
-def test_one_window_has_no_error_and_the_json_says_null(made: Path, tmp_path: Path, ruvq: Run) -> None:
-    text = tmp_path / "t.txt"
-    text.write_text("words", encoding="utf-8")
-    assert ruvq("eval", made, "--text", text, "--json").json["stderr"] is None
+def test_numbers_that_json_lacks_become_null(model: Path, tmp_path: Path, ruvq: Run) -> None:
+    arguments = ("--format", "f32", "--output", tmp_path / "a.gguf", "--json")
+    result = ruvq("quantize", "--input", model, *arguments)
+    assert result.json["snr_db"] is None  # infinite: nothing was lost
+    assert {t["snr_db"] for t in result.json["tensors"]} == {None}
+    assert "Infinity" not in result.out
+    assert "NaN" not in result.out
 
 
 def test_the_known_text_comes_out(data_dir: Path, tmp_path: Path, ruvq: Run) -> None:
