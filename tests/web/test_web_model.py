@@ -231,6 +231,6 @@ def test_a_strict_content_security_policy_is_enough(browser: Any, site_folder: P
         problems: list[str] = []
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         page.goto(f"{url}/")
-        page.wait_for_function("document.body.dataset.state === 'ready'", timeout=30_000)
+        page.wait_for_selector("body[data-state=ready]", timeout=30_000)  # needs no eval
         context.close()
     assert problems == []
