@@ -4,7 +4,8 @@
     HEADLESS=1 python build/demo.py      drives the page in Chromium with both hosts instead, and ends with
                                          one JSON line: text, tokens_per_second, format, bits_per_weight
 
-Quick when nothing has changed: a model is quantized again only when the source, the quantizer or the core is newer.
+Quick when nothing has changed: a model is quantized again only when its source, the quantizer or the core
+is newer.
 """
 
 from __future__ import annotations

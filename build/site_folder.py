@@ -22,7 +22,7 @@ PAGE_SUFFIXES = (".html", ".css", ".js", ".wasm")
 
 
 def copy_if_changed(source: Path, target: Path) -> None:
-    """Copies with the source's time, under a temporary name first, so that a killed run leaves nothing half-written."""
+    """Copies with the source's time; under a temporary name first, so that nothing is ever half-written."""
     status = source.stat()
     if target.is_file() and (target.stat().st_mtime_ns, target.stat().st_size) == (
         status.st_mtime_ns,

@@ -1,11 +1,12 @@
 // demo-javascript.js: the page's JavaScript host: ruvq.js as any page would use it.
 //
 // A host, of which the page knows no more than this:
-//   load(source, {onProgress, signal})         source is {url} or {file}; gives the model's info
+//   load(source, {onProgress, signal})             source is {url} or {file}; gives the model's info; the model
+//                                                  loaded before, if any, is given up
 //   generate(prompt, options, {onPiece, signal})   onPiece(text, tokensPerSecond); gives the stats
-//   dispose()                                  ends everything
+//   dispose()                                      ends everything
 // Errors are RuvqErrors of errors.js.
-import { Model } from "./ruvq.js";
+import { AbortError, Model } from "./ruvq.js";
 
 export const CODE = `import { Model } from "./ruvq.js";
 
@@ -17,9 +18,15 @@ model.dispose();`;
 
 export class JavaScriptHost {
   async load({ url, file }, { onProgress, signal }) {
+    this.dispose();
     const options = { onProgress, signal, verify: true };
-    this._model = url ? await Model.fetch(url, options) : await Model.open(file, options);
-    return this._model.info;
+    const model = url ? await Model.fetch(url, options) : await Model.open(file, options);
+    if (signal.aborted) {
+      model.dispose(); // it was ready in the moment in which it was stopped
+      throw new AbortError();
+    }
+    this._model = model;
+    return model.info;
   }
 
   async generate(prompt, options, { onPiece, signal }) {

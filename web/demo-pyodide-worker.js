@@ -26,6 +26,9 @@ async def load(report, url):
     global model
     def progress(phase, loaded, total):
         report(json.dumps({"phase": phase, "loaded": loaded, "total": total}))
+    if model:
+        model.close()
+        model = None
     model = await ruvq.Model.fetch(url, progress=progress, verify=True)
     return dict(model.info)
 

@@ -23,7 +23,8 @@ const FROM_URL = "url:";
 const element = (id) => document.getElementById(id);
 const chosenHost = () => document.querySelector("input[name=host]:checked").value;
 
-let host = null; // of the model that is loaded or being loaded
+let host = null; // the one chosen; it holds one model at most
+let hostName = "";
 let loading = null; // AbortController
 let writing = null; // AbortController
 let source = null; // {url} or {file} of the model wanted
@@ -93,7 +94,6 @@ function bytes(count) {
 async function load() {
   loading?.abort();
   writing?.abort();
-  host?.dispose();
   element("error").hidden = true;
   showFacts(null);
   if (!source) {
@@ -103,11 +103,15 @@ async function load() {
     return;
   }
   const mine = (loading = new AbortController());
-  const current = (host = HOSTS[chosenHost()].make());
   setState("loading");
+  if (hostName !== chosenHost()) {
+    host?.dispose();
+    hostName = chosenHost();
+    host = HOSTS[hostName].make();
+  }
   const onProgress = (progress) => { if (loading === mine) showProgress(progress); };
   try {
-    const info = await current.load(source, { onProgress, signal: mine.signal });
+    const info = await host.load(source, { onProgress, signal: mine.signal });
     if (loading !== mine) return;
     showFacts(info);
     showProgress({ phase: "ready" });

@@ -86,16 +86,20 @@ function nextTask() {
   });
 }
 
-/** Passes on the first call and then one per `ms`; a change of phase always. `flush` sends the last one held. */
+/** Passes on one call per `ms`, the first and the last among them, and every change of phase at once. */
 function atMostEvery(ms, send) {
   let last = -Infinity;
   let phase = "";
   let held = null;
+  let timer = 0;
   const limited = (progress) => {
     held = progress;
     if (performance.now() - last >= ms || progress.phase !== phase) limited.flush();
+    else timer ||= setTimeout(limited.flush, ms);
   };
   limited.flush = () => {
+    clearTimeout(timer);
+    timer = 0;
     if (!held) return;
     last = performance.now();
     phase = held.phase;

@@ -13,7 +13,16 @@ import pytest
 @pytest.mark.slow
 def test_the_benchmark_measures_both_hosts_and_every_format(repository: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
-    command = [sys.executable, "build/bench/run.py", "--quick", "--formats", "pi-t2", "q8_0", "--output", output]
+    command = [
+        sys.executable,
+        "build/bench/run.py",
+        "--quick",
+        "--formats",
+        "pi-t2",
+        "q8_0",
+        "--output",
+        output,
+    ]
     run = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == str(output)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sources.tiny_models import TINY, random_weights, write_huggingface
 
 from ruvq.gguf import GGUFFile
+from sources.tiny_models import TINY, random_weights, write_huggingface
 
 COMMAND = [sys.executable, "-m", "ruvq.cli"]
 
@@ -26,7 +26,9 @@ COMMAND = [sys.executable, "-m", "ruvq.cli"]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Large enough that encoding takes a while: 6 million weights."""
     parameters = replace(TINY, vocab_size=4096, width=512, heads=8, head_width=64, ff_width=1024)
-    return write_huggingface(tmp_path_factory.mktemp("source") / "model", random_weights(parameters), parameters)
+    return write_huggingface(
+        tmp_path_factory.mktemp("source") / "model", random_weights(parameters), parameters
+    )
 
 
 @pytest.fixture
@@ -88,7 +90,9 @@ def run(words: list[Any], environment: dict[str, str], **options: Any) -> subpro
     )
 
 
-def test_a_disk_that_fills_up_leaves_nothing(model: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_disk_that_fills_up_leaves_nothing(
+    model: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
@@ -122,6 +126,7 @@ def test_text_of_any_language_survives_a_plain_terminal(tmp_path: Path, environm
 
 def test_starting_up_imports_neither_numpy_nor_the_engine(environment: dict[str, str]) -> None:
     code = "import sys; from ruvq.cli import main; main(['--version'])"
-    check = f"import atexit, sys; atexit.register(lambda: print(sorted({{'numpy','torch','cffi'}} & set(sys.modules))));{code}"
+    unwanted = "sorted({'numpy', 'torch', 'cffi'} & set(sys.modules))"
+    check = f"import atexit, sys; atexit.register(lambda: print({unwanted})); {code}"
     result = subprocess.run([sys.executable, "-c", check], env=environment, text=True, capture_output=True)
     assert result.stdout.splitlines()[-1] == "[]"

@@ -127,9 +127,17 @@ def test_head_has_the_headers_alone(port: int) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/../secret.txt", "/%2e%2e/secret.txt", "/sub/../../secret.txt", "/link", "//../secret.txt", "/%00", "/%ff",
-     "/" + "a" * 5000],
-)  # fmt: skip
+    [
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/sub/../../secret.txt",
+        "/link",
+        "//../secret.txt",
+        "/%00",
+        "/%ff",
+        "/" + "a" * 5000,
+    ],
+)
 def test_nothing_outside_the_folder_is_served(port: int, path: str) -> None:
     status, _, body = ask(port, path)
     assert status == 404

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 import gguf
 from engine import tiny
-from ruvq import Model, core
+from ruvq import Model
 from ruvq.gguf import GGUFFile
 from ruvq.runtime.engine import Engine, Sampling
 
@@ -187,4 +188,10 @@ def test_the_core_keeps_no_state_between_models(tmp_path: Path) -> None:
         assert [e.hashes() for e in engines] == alone
         for engine in engines:
             engine.close()
-    assert core.get().host == "native"
+
+
+def test_models_in_several_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{n}.gguf", format) for n, format in enumerate(["pi-t3", "F32", "pi-q2"])]
+    alone = [compute(p) for p in paths]
+    with ThreadPoolExecutor(len(paths)) as pool:
+        assert list(pool.map(compute, paths)) == alone

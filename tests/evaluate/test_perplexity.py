@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sources.tiny_models import random_weights, write_huggingface
 
 import ruvq
 from ruvq.errors import UsageError
 from ruvq.evaluate import eval_windows, perplexity
 from ruvq.quantize.pipeline import quantize_model
+from sources.tiny_models import random_weights, write_huggingface
 
 
 class Letters:
@@ -26,7 +26,9 @@ class Letters:
 
 
 def shown(text: str, window: int, max_tokens: int | None = None) -> list[str]:
-    return ["".join(chr(t) if t else "^" for t in w) for w in eval_windows(text, Letters(), window, max_tokens)]
+    return [
+        "".join(chr(t) if t else "^" for t in w) for w in eval_windows(text, Letters(), window, max_tokens)
+    ]
 
 
 @pytest.mark.parametrize(

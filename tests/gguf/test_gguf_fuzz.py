@@ -15,6 +15,7 @@ from attacks import VALID, corpus, digests, own, write_corpus
 from build_gguf import llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ruvq import errors
 from ruvq.gguf import GGUFFile, inspect
 

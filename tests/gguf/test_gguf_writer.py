@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ruvq import errors
 from ruvq.gguf import GGUFFile, GGUFWriter, Recipe, TensorSpec, Typed, write_gguf
 from ruvq.gguf.recipe import calibration_digest

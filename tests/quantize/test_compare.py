@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 import ruvq
 from ruvq.errors import DataError, UsageError
 

@@ -1,4 +1,4 @@
-"""A model in, a file out: the same bytes whatever the threads, nothing half-written, every choice explicit."""
+"""A model in, a file out: the same bytes whatever the threads, nothing half-written, choices explicit."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import dataclasses
 import errno
 import shutil
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import gguf
 import numpy as np
 import pytest
-from sources.tiny_models import TINY, llama2c_bytes, random_weights, write_huggingface
 
+import gguf
 import ruvq
 from ruvq.errors import DataError, StorageError, UsageError
 from ruvq.gguf import GGUFFile
 from ruvq.quantize import pipeline
 from ruvq.quantize.pipeline import Step, quantize_model
 from ruvq.sources import LlamaParameters, open_source
+from sources.tiny_models import TINY, llama2c_bytes, random_weights, write_huggingface
 
 FIXED = {"timestamp": "2026-01-01T00:00:00Z", "progress": False}
 OWN = ["pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary"]
@@ -97,7 +96,7 @@ def test_sources_of_the_same_model_give_the_same_tensors_and_logits(model: Path,
 
 
 def test_logits_follow_the_half_rotation_of_the_source(model: Path, tmp_path: Path) -> None:
-    """Against a NumPy forward pass that rotates element i with i + half, as Hugging Face's layout means it."""
+    """Against a NumPy forward pass that rotates element i with i + half, as Hugging Face does."""
     from sources.numpy_llama import logits as expected_logits
 
     quantize_model(model, tmp_path / "a.gguf", "f32", **FIXED)
@@ -121,7 +120,7 @@ def test_a_gguf_in_floats_is_as_good_a_source(model: Path, tmp_path: Path, first
 
 def test_a_quantized_gguf_is_refused_unless_asked_for(model: Path, tmp_path: Path) -> None:
     quantize_model(model, tmp_path / "t3.gguf", "pi-t3", seed=9, **FIXED)
-    with pytest.raises(UsageError, match="quantized already.*--allow-requantize"):
+    with pytest.raises(UsageError, match=r"quantized already.*--allow-requantize"):
         quantize_model(tmp_path / "t3.gguf", tmp_path / "b.gguf", "f32", **FIXED)
     assert leftovers(tmp_path) == ["t3.gguf"]
     quantize_model(tmp_path / "t3.gguf", tmp_path / "b.gguf", "f32", allow_requantize=True, **FIXED)
@@ -197,7 +196,12 @@ def test_the_transform_is_recorded(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("format", "incoherence", "transformed"),
-    [("pi-t3", "auto", True), ("pi-t3", "none", False), ("pi-q3", "auto", False), ("pi-q3", "hadamard", True)],
+    [
+        ("pi-t3", "auto", True),
+        ("pi-t3", "none", False),
+        ("pi-q3", "auto", False),
+        ("pi-q3", "hadamard", True),
+    ],
 )
 def test_incoherence_is_automatic_for_the_trellis_only(
     model: Path, tmp_path: Path, format: str, incoherence: str, transformed: bool
@@ -229,15 +233,23 @@ def test_the_recipe_names_source_seed_and_time(model: Path, tmp_path: Path) -> N
 
 def test_ruvllm_type_ids_are_written_on_request(tmp_path: Path) -> None:
     parameters = LlamaParameters(
-        vocab_size=272, width=256, layers=1, heads=4, kv_heads=4, head_width=64, ff_width=256, context=64, tied=True
+        vocab_size=272,
+        width=256,
+        layers=1,
+        heads=4,
+        kv_heads=4,
+        head_width=64,
+        ff_width=256,
+        context=64,
+        tied=True,
     )
     model = write_huggingface(tmp_path / "model", random_weights(parameters), parameters)
     quantize_model(model, tmp_path / "a.gguf", "pi-q3", type_ids="ruvllm", **FIXED)
     with GGUFFile.open(tmp_path / "a.gguf") as file:
         assert file.metadata["ruvq.type_namespace"] == "ruvllm"
         assert file.tensor("token_embd.weight").ggml_type == 40
+    narrow = write_huggingface(tmp_path / "narrow", random_weights())
     with pytest.raises(UsageError, match="width"):
-        narrow = write_huggingface(tmp_path / "narrow", random_weights())
         quantize_model(narrow, tmp_path / "b.gguf", "pi-q3", type_ids="ruvllm", **FIXED)
 
 
@@ -351,7 +363,7 @@ def test_an_interrupt_leaves_nothing_behind_and_keeps_the_old_file(model: Path, 
 def test_an_existing_output_is_kept_unless_overwritten(model: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.gguf"
     target.write_bytes(b"older")
-    with pytest.raises(StorageError, match="exists already.*--force"):
+    with pytest.raises(StorageError, match=r"exists already.*--force"):
         quantize_model(model, target, "f16", **FIXED)
     assert target.read_bytes() == b"older"
     quantize_model(model, target, "f16", overwrite=True, **FIXED)
@@ -370,7 +382,7 @@ def test_too_little_space_is_said_before_the_work(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(StorageError, match="not enough space.*1,000 bytes") as caught:
+    with pytest.raises(StorageError, match=r"not enough space.*1,000 bytes") as caught:
         quantize_model(model, tmp_path / "a.gguf", "f16", **FIXED)
     assert caught.value.errno == errno.ENOSPC
     assert leftovers(tmp_path) == []
@@ -389,9 +401,9 @@ def test_what_a_killed_run_left_is_removed_once_it_is_stale(
 
 
 @pytest.fixture
-def stories(data_dir: Path, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+def stories(data_dir: Path, tmp_path: Path) -> tuple[Path, Path]:
     folder = data_dir / "stories260K"
-    yield folder / "stories260K.bin", folder / "tok512.bin"
+    return folder / "stories260K.bin", folder / "tok512.bin"
 
 
 def test_the_trellis_beats_the_grid_on_real_weights(stories: tuple[Path, Path], tmp_path: Path) -> None:

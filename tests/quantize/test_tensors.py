@@ -9,10 +9,11 @@ from math import prod
 
 import numpy as np
 import pytest
-import ruvq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+import ruvq
 from ruvq.errors import DataError, UsageError
 
 
@@ -100,10 +101,38 @@ def test_rows_of_a_late_chunk_are_named_by_their_place_in_the_tensor() -> None:
         ruvq.quantize(w, "pi-q2")
 
 
-@pytest.mark.parametrize("options", [{"scale": "best"}, {"effort": -1}, {"effort": 1000}, {"threads": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": "best"},
+        {"effort": -1},
+        {"effort": 1000},
+        {"threads": 0},
+        {"scale": 1e300},
+        {"scale": None},
+        {"k": 2**40},
+        {"k": 2.5},
+    ],
+)
 def test_options_out_of_range_are_refused(options: dict) -> None:
     with pytest.raises(UsageError):
         ruvq.quantize(weights(), "pi-t3", **options)
+
+
+def test_widths_that_no_row_can_have_are_refused() -> None:
+    for width in (0, -1, 2**31, 2**40):
+        with pytest.raises(UsageError):
+            ruvq.QuantizedTensor("pi-t3", (1, width), b"")
+
+
+def test_weights_beyond_the_format_are_named_with_the_limit() -> None:
+    w = weights()
+    w[2, 100] = -1000
+    with pytest.raises(DataError) as caught:
+        ruvq.quantize(w, "pi-t2")
+    assert caught.value.subject == "row 2, column 100"
+    assert "up to 200, the most that pi-t2 holds" in caught.value.expected
+    assert "-1000" in caught.value.actual
 
 
 def test_importance_must_have_one_number_a_column() -> None:

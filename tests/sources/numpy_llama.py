@@ -7,9 +7,9 @@ permutation anywhere shows. Written from the architecture's papers, not from the
 from __future__ import annotations
 
 import numpy as np
-from sources.tiny_models import hf_tensors
 
 from ruvq.sources.llama import LlamaParameters
+from sources.tiny_models import hf_tensors
 
 
 def _rms_norm(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
@@ -34,7 +34,8 @@ def logits(weights: dict[str, np.ndarray], p: LlamaParameters, tokens: list[int]
         at = f"model.layers.{layer}."
         h = _rms_norm(x, w[at + "input_layernorm.weight"], p.rms_epsilon)
         q, k, v = (
-            (h @ w[f"{at}self_attn.{name}_proj.weight"].T).reshape(len(tokens), -1, p.head_width) for name in "qkv"
+            (h @ w[f"{at}self_attn.{name}_proj.weight"].T).reshape(len(tokens), -1, p.head_width)
+            for name in "qkv"
         )
         q, k = _rotate(q, p.rope_base), _rotate(k, p.rope_base)
         k, v = (np.repeat(a, p.heads // p.kv_heads, axis=1) for a in (k, v))
@@ -45,6 +46,10 @@ def logits(weights: dict[str, np.ndarray], p: LlamaParameters, tokens: list[int]
         x = x + mixed @ w[at + "self_attn.o_proj.weight"].T
         h = _rms_norm(x, w[at + "post_attention_layernorm.weight"], p.rms_epsilon)
         gate = h @ w[at + "mlp.gate_proj.weight"].T
-        x = x + (gate / (1 + np.exp(-gate)) * (h @ w[at + "mlp.up_proj.weight"].T)) @ w[at + "mlp.down_proj.weight"].T
+        x = (
+            x
+            + (gate / (1 + np.exp(-gate)) * (h @ w[at + "mlp.up_proj.weight"].T))
+            @ w[at + "mlp.down_proj.weight"].T
+        )
     x = _rms_norm(x, w["model.norm.weight"], p.rms_epsilon)
     return x @ w.get("lm_head.weight", w["model.embed_tokens.weight"]).T

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+
 from ruvq.sources import LlamaParameters, Source, open_source
 from ruvq.sources.huggingface import parameters_from_config
 from ruvq.sources.llama import llama3_frequency_factors, rotary_rows
@@ -145,9 +146,18 @@ def test_int8_groups_that_span_rows_are_read_in_any_pieces(data_dir: Path) -> No
 def test_the_config_of_a_published_model_is_understood(data_dir: Path) -> None:
     config = json.loads((data_dir / "tok_smollm2_135m" / "config.json").read_text())
     assert parameters_from_config(config) == LlamaParameters(
-        vocab_size=49152, width=576, layers=30, heads=9, kv_heads=3, head_width=64, ff_width=1536, context=8192,
-        rms_epsilon=1e-5, rope_base=100000.0, tied=True,
-    )  # fmt: skip
+        vocab_size=49152,
+        width=576,
+        layers=30,
+        heads=9,
+        kv_heads=3,
+        head_width=64,
+        ff_width=1536,
+        context=8192,
+        rms_epsilon=1e-5,
+        rope_base=100000.0,
+        tied=True,
+    )
 
 
 def test_linear_rope_scaling_is_kept_as_metadata() -> None:
@@ -159,9 +169,12 @@ def test_linear_rope_scaling_is_kept_as_metadata() -> None:
 
 def test_llama3_rope_scaling_becomes_frequency_factors(tmp_path: Path) -> None:
     scaling = {
-        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
         "original_max_position_embeddings": 16,
-    }  # fmt: skip
+    }
     weights = random_weights()
     with open_source(write_huggingface(tmp_path / "m", weights, rope_scaling=scaling)) as source:
         factors = source.tensors["rope_freqs.weight"].load()

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+
 from ruvq.sources.llama import LlamaParameters
 
 TINY = LlamaParameters(

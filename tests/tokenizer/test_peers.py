@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from vocabularies import gguf_bytes
 
 from ruvq import Tokenizer
+from ruvq.gguf import GGUFFile
 from ruvq.sources.tokenizers import load_tokenizer
 
 BOOK_CHARACTERS = 60_000
@@ -96,6 +99,17 @@ def test_random_unicode_as_gpt2(gpt2: Any, text: str) -> None:
     ids = ours.encode(text)
     assert ids == peer.encode(text, add_special_tokens=False).ids
     assert ours.decode(ids) == text
+
+
+@pytest.mark.slow
+def test_every_character_is_of_the_class_that_gpt2_gives_it(gpt2: Any) -> None:
+    ours, peer = gpt2
+    characters = [chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c < 0xE000]
+    old = [c for c in characters if unicodedata.ucd_3_2_0.category(c) not in ("Cn", "Co")]
+    assert len(old) > 90_000
+    for c in old:
+        text = f"a{c}a 1{c}1 {c}  {c}!{c}!"
+        assert ours.encode(text) == peer.encode(text).ids, hex(ord(c))
 
 
 def test_the_same_vocabulary_from_gpt2s_files_and_from_a_converted_file(data_dir: Path, gpt2: Any) -> None:
@@ -214,19 +228,14 @@ def test_the_bin_and_the_model_file_are_one_vocabulary(data_dir: Path) -> None:
     assert other.notes == ("runs of spaces are kept, where SentencePiece itself would squeeze them",)
 
 
-def llama_json(path: Path) -> dict[str, Any]:
-    """A SentencePiece model as tokenizer.json, with every pair that makes a piece as a merge."""
-    spec = load_tokenizer(path)
-    texts = [t.decode() for t in spec.tokens]
+def llama_json(texts: Sequence[str], scores: Sequence[float], types: Sequence[int]) -> dict[str, Any]:
+    """A SentencePiece vocabulary as tokenizer.json, made as Hugging Face's converter makes it: every pair
+    that makes a piece is a merge; by the piece's score, then by the lengths of the two."""
     vocab = {t: i for i, t in enumerate(texts)}
-    assert spec.scores is not None
-    normal = {t for t, kind in zip(texts, spec.types, strict=True) if kind == 1}
-    merges = []
-    for text in sorted(normal, key=lambda t: -spec.scores[vocab[t]]):
-        pairs = [
-            (text[:i], text[i:]) for i in range(1, len(text)) if text[:i] in normal and text[i:] in normal
-        ]
-        merges += [list(p) for p in sorted(pairs, key=lambda p: (len(p[0]), len(p[1])))]
+    normal = {t for t, kind in zip(texts, types, strict=True) if kind == 1}
+    pairs = [(text[:i], text[i:]) for text in normal for i in range(1, len(text))]
+    merges = [[left, right] for left, right in pairs if left in normal and right in normal]
+    merges.sort(key=lambda m: (-scores[vocab[m[0] + m[1]]], len(m[0]), len(m[1]), m))
     special = [{"id": i, "content": texts[i], "special": True, "normalized": False} for i in range(3)]
     flags = {"single_word": False, "lstrip": False, "rstrip": False}
     marks = [
@@ -259,16 +268,38 @@ def llama_json(path: Path) -> dict[str, Any]:
     }
 
 
-def test_a_tokenizer_json_with_byte_fallback(data_dir: Path, tmp_path: Path, stories: Any) -> None:
-    path = tmp_path / "tokenizer.json"
-    content = llama_json(data_dir / "stories260K" / "tok512.model")
-    path.write_text(json.dumps(content), encoding="utf-8")
-    config = {"bos_token": "<s>", "eos_token": "</s>"}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-    ours, peer = opened(path, 512), tokenizers.Tokenizer.from_file(str(path))
+def by_way_of_json(
+    folder: Path, texts: Sequence[str], scores: Sequence[float], types: Sequence[int]
+) -> tuple[Tokenizer, tokenizers.Tokenizer]:
+    """The same vocabulary from a tokenizer.json: ours, and the tokenizers package's."""
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(llama_json(texts, scores, types)), encoding="utf-8")
+    settings = {"bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    ours = opened(path, len(texts))
     assert (ours.kind, ours.bos, ours.eos, ours.unknown, ours.add_bos) == ("spm", 1, 2, 0, True)
+    return ours, tokenizers.Tokenizer.from_file(str(path))
+
+
+def test_stories_by_way_of_tokenizer_json(data_dir: Path, tmp_path: Path, stories: Any) -> None:
+    spec = load_tokenizer(data_dir / "stories260K" / "tok512.model")
+    assert spec.scores is not None
+    ours, peer = by_way_of_json(tmp_path, [t.decode() for t in spec.tokens], spec.scores, spec.types)
     for name in BOOKS:
         text = book(data_dir, name).replace("<|endoftext|>", "")[:20_000]
         ids = ours.encode(text, add_special=True)
         assert ids == peer.encode(text).ids
         assert ids == stories[0].encode(text, add_special=True)
+
+
+def test_llama_2_by_way_of_tokenizer_json(data_dir: Path, tmp_path: Path) -> None:
+    path = data_dir / "vocab" / "ggml-vocab-llama-spm.gguf"
+    with GGUFFile.open(path) as file:
+        keys = [file.metadata[f"tokenizer.ggml.{key}"] for key in ("tokens", "scores", "token_type")]
+    ours, peer = by_way_of_json(tmp_path, *keys)
+    direct = Tokenizer.from_gguf(path)
+    for name in BOOKS:
+        text = book(data_dir, name).replace("<|endoftext|>", "")
+        ids = ours.encode(text, add_special=True)
+        assert ids == peer.encode(text).ids
+        assert ids == direct.encode(text, add_special=True)

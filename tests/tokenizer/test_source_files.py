@@ -235,6 +235,12 @@ def test_byte_fallback_becomes_sentencepiece_with_scores_from_ranks(load: Load) 
     assert [tokenizer.token_bytes(i) for i in tokenizer.encode("ab é")] == [b" ab", b" ", b"\xc3", b"\xa9"]
 
 
+def test_tokens_whose_merges_lie_mingled_get_one_score(load: Load) -> None:
+    spec = load(byte_fallback(model__merges=[["a", "b"], ["▁", "ab"], ["▁", "a"], ["▁a", "b"]]))
+    assert spec.scores is not None
+    assert list(spec.scores[-3:]) == [0.0, -1.0, -1.0]  # ab, then ▁a and ▁ab
+
+
 @pytest.mark.parametrize(
     ("pre", "prefix"),
     [
@@ -260,7 +266,6 @@ def test_without_prepend_there_is_no_space_prefix(load: Load) -> None:
         {
             "model__merges": [["a", "b"], ["▁", "a"], ["▁", "ab"]]
         },  # "▁a" + "b" would merge here, but not there
-        {"model__merges": [["▁", "ab"], ["a", "b"], ["▁a", "b"], ["▁", "a"]]},  # a token's merges apart
     ],
 )
 def test_byte_fallback_that_is_not_sentencepiece_is_refused(load: Load, changes: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the scripts share: models in every format, what the native core makes of them, Node, a page."""
+"""What the tests of the scripts share: models in every format, the native core's results, Node, a page."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from web_formats import FORMATS, GREEDY_TOKENS
+
 import ruvq
 from browser import chromium, serving
-from web_formats import FORMATS, GREEDY_TOKENS
 
 HERE = Path(__file__).resolve().parent
 WEB = HERE.parent.parent / "web"
@@ -60,7 +61,7 @@ def models(site_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def native_run(models: Path) -> Callable[[str], dict[str, Any]]:
-    """native_run(format): text and hashes that the native core gives greedily from the beginning of a text."""
+    """native_run(format): text and hashes that the native core gives, greedily and without a prompt."""
 
     def run(name: str) -> dict[str, Any]:
         with ruvq.Model.open(models / f"{name}.gguf", kv="f32", hashes=True) as model:

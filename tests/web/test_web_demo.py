@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,10 +151,8 @@ def test_progress_is_shown_in_bytes(demo: Any, site: str) -> None:
     demo.select_option("#model", "url:")
     demo.fill("#url", f"{site}/fault/slow?file=models/f32.gguf")
     demo.press("#url", "Enter")
-    demo.wait_for_function(
-        "/^Downloading: [0-9.]+ kB of 1[.]1 MB$/.test(document.getElementById('status').textContent)"
-    )
-    assert 0.2 < demo.evaluate("document.getElementById('progress').value") < 0.3
+    demo.wait_for_function("document.getElementById('progress').value > 0.2")
+    assert re.fullmatch(r"Downloading: 26\d\.\d kB of 1\.1 MB", demo.inner_text("#status"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -169,7 +168,8 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Any, site: str, scheme: st
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     # what a finger has to hit is large enough
     heights = page.evaluate(
-        "[...document.querySelectorAll('button, select, input[type=number]')].filter((e) => e.offsetParent).map((e) => e.offsetHeight)"
+        """() => [...document.querySelectorAll("button, select, input[type=number]")]
+          .filter((e) => e.offsetParent).map((e) => e.offsetHeight)"""
     )
     assert min(heights) >= 40
     # text stands out from its ground: WCAG's 4.5 to 1
@@ -189,8 +189,9 @@ CONTRAST = """() => {
     }
     return "rgb(255, 255, 255)";
   };
-  const ratios = [...document.querySelectorAll("h1, h2, p, label, legend, dt, dd, pre, button.primary:enabled, .keys")]
-    .filter((e) => e.offsetParent && e.textContent.trim())
+  const texts = [...document.querySelectorAll("h1, h2, p, label, legend, dt, dd, pre, button, .keys")];
+  const ratios = texts
+    .filter((e) => e.offsetParent && !e.disabled && e.textContent.trim())
     .map((e) => [luminance(getComputedStyle(e).color), luminance(ground(e))].sort((a, b) => b - a))
     .map(([light, dark]) => (light + 0.05) / (dark + 0.05));
   return Math.min(...ratios);

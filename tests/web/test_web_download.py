@@ -1,4 +1,4 @@
-"""What goes wrong on the way to a model is a typed error that says what was expected, found and to be done."""
+"""What goes wrong on the way to a model is a typed error: what was expected, what was found, what to do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from browser import serving
 
 # Loads a model; gives its info, or the error's fields. Progress events come too.
@@ -24,7 +25,8 @@ LOAD = """async ([url, options, abortAfter]) => {
     return { info: model.info, events };
   } catch (error) {
     const { name, code, subject, expected, actual, hint, message } = error;
-    return { name, code, subject, expected, actual, hint, message, typed: error instanceof RuvqError, events };
+    const typed = error instanceof RuvqError;
+    return { name, code, subject, expected, actual, hint, message, typed, events };
   }
 }"""
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from browser import ISOLATION, serving
 
-OPEN = 'const { Model, diagnose } = await import("/ruvq.js"); const model = await Model.fetch("/models/f32.gguf");'
+OPEN = """const { Model, diagnose } = await import("/ruvq.js");
+const model = await Model.fetch("/models/f32.gguf");"""
 
 
 def run(page: Any, body: str) -> Any:
@@ -24,9 +26,14 @@ def run(page: Any, body: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "made", ["await answer.blob()", "await answer.arrayBuffer()", "new Uint8Array(await answer.arrayBuffer())",
-             "new File([await answer.blob()], 'model.gguf')"],
-)  # fmt: skip
+    "made",
+    [
+        "await answer.blob()",
+        "await answer.arrayBuffer()",
+        "new Uint8Array(await answer.arrayBuffer())",
+        "new File([await answer.blob()], 'model.gguf')",
+    ],
+)
 def test_models_open_from_everything_that_holds_bytes(page: Any, made: str) -> None:
     result = run(
         page,
@@ -92,7 +99,8 @@ def test_a_new_generation_ends_the_one_before(page: Any) -> None:
 def test_a_stop_text_ends_it_and_is_not_given(page: Any) -> None:
     result = run(
         page,
-        """const generation = model.generate("", { temperature: 0, maxTokens: 100, stop: [" girl named", "never"] });
+        """const options = { temperature: 0, maxTokens: 100, stop: [" girl named", "never"] };
+        const generation = model.generate("", options);
         for await (const piece of generation) void piece;
         return [generation.text, generation.stats.finishReason];""",
     )
@@ -213,3 +221,16 @@ def test_with_isolation_diagnose_has_nothing_to_say(page: Any) -> None:
     assert report["simd"]
     assert report["missingHeaders"] == []
     assert report["cores"] >= 1
+
+
+def test_a_strict_content_security_policy_is_enough(browser: Any, site_folder: Path) -> None:
+    policy = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; img-src data:"
+    with serving(site_folder, extra={"Content-Security-Policy": policy}) as url:
+        context = browser.new_context()
+        page = context.new_page()
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.goto(f"{url}/")
+        page.wait_for_selector("body[data-state=ready]", timeout=30_000)  # needs no eval
+        context.close()
+    assert problems == []

@@ -1,4 +1,4 @@
-"""The binding in Node: memory comes back, damaged and hostile files are refused by the same codes as natively."""
+"""The binding in Node: memory comes back; hostile files are refused by the same codes as natively."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def test_twenty_loads_and_disposals_do_not_grow_the_engine(node: Callable[..., A
     assert result["refused"] == 60
     # the file is held once: file, index, vocabulary, KV cache, activations and stack
     assert result["held"][0] < 3 * result["fileBytes"]
+
+
+def test_addresses_above_two_gibibytes_give_the_same_activations(
+    node: Callable[..., Any], models: Path, native_run: Callable[[str], dict[str, Any]]
+) -> None:
+    result = node("node_high_memory.mjs", models / "pi-t3.gguf")
+    assert result["address"] > 2**31
+    assert {key: result[key] for key in ("text", "hashes")} == native_run("pi-t3")
+    assert result["refused"]["name"] == "MemoryLimitError"
+    assert result["refused"]["subject"] == "five gibibytes"
+    assert "5120" in result["refused"]["expected"]
 
 
 def test_the_corpus_of_hostile_files_is_refused_by_the_same_codes(

@@ -6,6 +6,8 @@
 
 enum { Q8_0_LEVELS = 127, DEFAULT_EFFORT = 4, MAX_EFFORT = 247, F32_EXPONENT = 0x7F800000 };
 
+#define PRINTABLE 0x1p63f /* larger numbers don't fit the integers that messages can show */
+
 static const rq_grid grid_q8_0 = {-127.0f, 127.0f, false, false};
 static const rq_grid grid_q3 = {-4.0f, 3.0f, true, true};
 static const rq_grid grid_q2 = {-2.0f, 1.0f, true, true};
@@ -160,9 +162,16 @@ static int32_t check_weights(rq_error *error, const rq_format *entry, const floa
     rq_actual(error, row[column] != row[column] ? "NaN" : row[column] > 0.0f ? "infinity" : "-infinity");
     rq_hint(error, "the tensor is damaged, or was written in a format that overflowed: get it again");
   } else {
-    rq_expected(error, "magnitudes of at most f32 0x%x, the most that %s holds", bits_of(largest),
-                entry->info.name);
-    rq_actual(error, "f32 0x%x", bits_of(row[column]));
+    float magnitude = row[column] < 0.0f ? -row[column] : row[column];
+    const char *name = entry->info.name, *sign = row[column] < 0.0f ? "-" : "";
+    if (largest < PRINTABLE)
+      rq_expected(error, "magnitudes up to %U, the most that %s holds", (uint64_t)largest, name);
+    else
+      rq_expected(error, "magnitudes that %s holds", name);
+    if (magnitude < PRINTABLE)
+      rq_actual(error, "about %s%U", sign, (uint64_t)magnitude);
+    else
+      rq_actual(error, "f32 bits 0x%x", bits_of(row[column]));
     rq_hint(error, "keep this tensor in f32 or bf16, or scale it down");
   }
   return RQ_E_DATA;

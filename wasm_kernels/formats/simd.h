@@ -38,6 +38,7 @@ RV_INLINE rq_vi rv_less32(rq_vi a, rq_vi b) { return wasm_i32x4_lt(a, b); }
 #define rv_sar16(v, n) wasm_i16x8_shr(v, n)
 #define rv_shl16(v, n) wasm_i16x8_shl(v, n)
 #define rv_shl32(v, n) wasm_i32x4_shl(v, n)
+#define rv_sar32(v, n) wasm_i32x4_shr(v, n)
 #if defined(__wasm_relaxed_simd__)
 RV_INLINE rq_vi rv_lookup(rq_vi table, rq_vi index) { return wasm_i8x16_relaxed_swizzle(table, index); }
 #else
@@ -109,6 +110,7 @@ RV_INLINE rq_vi rv_less32(rq_vi a, rq_vi b) { return _mm_cmplt_epi32(a, b); }
 #define rv_sar16(v, n) _mm_srai_epi16(v, n)
 #define rv_shl16(v, n) _mm_slli_epi16(v, n)
 #define rv_shl32(v, n) _mm_slli_epi32(v, n)
+#define rv_sar32(v, n) _mm_srai_epi32(v, n)
 RV_INLINE rq_vi rv_lookup(rq_vi table, rq_vi index) { return _mm_shuffle_epi8(table, index); }
 RV_INLINE rq_vi rv_lookup_or_zero(rq_vi table, rq_vi index) {
   return _mm_shuffle_epi8(table, _mm_adds_epu8(index, _mm_set1_epi8(0x70)));
@@ -180,6 +182,7 @@ RV_INLINE rq_vi rv_less32(rq_vi a, rq_vi b) { return vreinterpretq_u8_u32(vcltq_
 #define rv_sar16(v, n) RV_OF_S16(vshlq_s16(RV_S16(v), vdupq_n_s16(-(n))))
 #define rv_shl16(v, n) RV_OF_S16(vshlq_s16(RV_S16(v), vdupq_n_s16(n)))
 #define rv_shl32(v, n) RV_OF_S32(vshlq_s32(RV_S32(v), vdupq_n_s32(n)))
+#define rv_sar32(v, n) RV_OF_S32(vshlq_s32(RV_S32(v), vdupq_n_s32(-(n))))
 RV_INLINE rq_vi rv_lookup(rq_vi table, rq_vi index) { return vqtbl1q_u8(table, index); }
 RV_INLINE rq_vi rv_lookup_or_zero(rq_vi table, rq_vi index) { return vqtbl1q_u8(table, index); }
 RV_INLINE rq_vi rv_lane_up(rq_vi v) { return vextq_u8(vdupq_n_u8(0), v, 15); }

@@ -6,17 +6,13 @@
 
 typedef enum { FLOAT_32, FLOAT_16, BRAIN_16 } float_kind;
 
-/* Four f16, each in the low half of 32 bits, to f32: exactly, special values too, without subnormal f32. */
+/* Four f16, each in the upper half of 32 bits, to f32: exactly, subnormal numbers and special values too. */
 RV_INLINE rq_vf f16_to_f32_4(rq_vi h) {
-  const rq_vi bias = rv_splat32(112 << 23), least = rv_splat32(113 << 23);
-  rq_vi sign = rv_shl32(rv_and(h, rv_splat32(0x8000)), 16), rest = rv_and(h, rv_splat32(0x7FFF));
-  rq_vi bits = rv_add32(rv_shl32(rest, 13), bias);
-  rq_vi special = rv_less32(rv_splat32(0x7BFF), rest), subnormal = rv_less32(rest, rv_splat32(0x400));
-  bits = rv_add32(bits, rv_and(special, bias));
-  /* 2^-14 * (1 + fraction) - 2^-14 */
-  rq_vi small = rv_bits_of(rf_sub(rf_of_bits(rv_add32(rv_shl32(rest, 13), least)), rf_of_bits(least)));
-  bits = rv_xor(bits, rv_and(subnormal, rv_xor(bits, small)));
-  return rf_of_bits(rv_or(bits, sign));
+  /* Sign to its place, exponent and fraction to theirs: a f32 that is too small by 2^112. */
+  rq_vi bits = rv_and(rv_sar32(h, 3), rv_splat32((int32_t)0x8FFFE000u));
+  rq_vi special = rv_less32(rv_splat32(0x0F7FE000), rv_and(bits, rv_splat32(0x0FFFE000)));
+  rq_vi exact = rv_bits_of(rf_mul(rf_of_bits(bits), rf_splat(0x1p112f)));
+  return rf_of_bits(rv_or(exact, rv_and(special, rv_splat32(0x7F800000))));
 }
 
 RV_INLINE void load_8(float_kind kind, const uint8_t *row, int32_t i, rq_vf *out /* (2) */) {
@@ -27,8 +23,8 @@ RV_INLINE void load_8(float_kind kind, const uint8_t *row, int32_t i, rq_vf *out
   }
   rq_vi halves = rv_load(row + 2 * (size_t)i), zero = rv_zero();
   if (kind == FLOAT_16) {
-    out[0] = f16_to_f32_4(rv_zip_low16(halves, zero));
-    out[1] = f16_to_f32_4(rv_zip_high16(halves, zero));
+    out[0] = f16_to_f32_4(rv_zip_low16(zero, halves));
+    out[1] = f16_to_f32_4(rv_zip_high16(zero, halves));
   } else {
     out[0] = rf_of_bits(rv_zip_low16(zero, halves));
     out[1] = rf_of_bits(rv_zip_high16(zero, halves));

@@ -5,6 +5,8 @@
 #include "blocks.h"
 #include "simd.h"
 
+enum { RQ_PRODUCT_VECTORS = 16 }; /* that a pair kernel takes at once */
+
 #if RQ_HAVE_SIMD
 
 /* Bytes of a block's activations in lanes. */
@@ -20,7 +22,6 @@ float rq_ternary_dot_simd(const uint8_t *row, const rq_activations *a);
 
 /* simd_product.c: two rows (which may be the same) times up to RQ_PRODUCT_VECTORS vectors of activations,
  * y0[t * stride] = row0 . a[t] and y1 likewise. */
-enum { RQ_PRODUCT_VECTORS = 16 };
 #define RQ_DECLARE_PAIR(name)                                                                   \
   void rq_##name##_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a, \
                              int32_t count, float *y0, float *y1, size_t stride);

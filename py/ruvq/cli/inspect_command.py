@@ -10,7 +10,6 @@ from .files import existing_gguf
 EXAMPLES = """  ruvq inspect model.gguf
   ruvq inspect model.gguf --tensors --metadata
   ruvq inspect model.gguf --json"""
-_LONG = 100  # characters of a value that are shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +29,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(_tensor_table(found["tensors"], each=args.tensors))
         if args.metadata:
             for key, value in found["metadata"].items():
-                text = str(value)
-                print(f"  {key} = {text if len(text) <= _LONG else text[:_LONG] + ' ...'}")
+                print(f"  {key} = {_shown(value)}")
     return {"file": args.file, **found}
+
+
+def _shown(value: dict[str, Any]) -> str:
+    """A described metadata value on one line."""
+    if "first" not in value:
+        return str(value["value"]).replace("\n", "\\n")
+    more = ", ..." if value["count"] > len(value["first"]) else ""
+    return f"[{', '.join(map(repr, value['first']))}{more}] ({value['count']:,}, {value['type']})"
 
 
 def _summary(name: str, found: dict[str, Any]) -> str:
@@ -41,7 +47,8 @@ def _summary(name: str, found: dict[str, Any]) -> str:
     lines = [
         f"{name}: GGUF version {found['gguf_version']}, {found['bytes']:,} bytes",
         f"architecture {found['architecture'] or 'none'}, {found['parameters']:,} weights, "
-        f"{found['bits_per_weight']:.4g} bits per weight nominal, {found['bits_per_weight_actual']:.4g} actual",
+        f"{found['bits_per_weight']:.2f} bits per weight nominal, "
+        f"{found['bits_per_weight_actual']:.2f} actual",
         f"layout version {found['layout_version'] or 'none'}; SHA-256 of: {', '.join(recorded) or 'nothing'}",
     ]
     recipe = found.get("recipe")
@@ -69,8 +76,8 @@ def _tensor_table(tensors: list[dict[str, Any]], *, each: bool) -> str:
                 "x".join(map(str, shape)),
                 format,
                 "" if runnable else "listed only",
-                f"{members[0]['bpw']:.4g}",
-                f"{members[0]['bpw_actual']:.4g}",
+                f"{members[0]['bpw']:.2f}",
+                f"{members[0]['bpw_actual']:.2f}",
                 f"{sum(t['bytes'] for t in members):,}",
             )
         )

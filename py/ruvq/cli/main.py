@@ -30,7 +30,6 @@ COMMANDS = {
     "run": "generate text",
     "eval": "measure perplexity on a text",
     "serve": "serve the web page with the headers that threads need",
-    "bench": "measure formats and models",
 }
 EXIT_CODES = """exit codes:
   0  done
@@ -76,9 +75,9 @@ def exit_code(error: BaseException) -> int:
 
 def _is_full(error: OSError) -> bool:
     causes = (error, error.__cause__)
-    return any(isinstance(c, OSError) and c.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) for c in causes) or (
-        isinstance(error, errors.StorageError) and error.code == "NO_SPACE"
-    )
+    return any(
+        isinstance(c, OSError) and c.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) for c in causes
+    ) or (isinstance(error, errors.StorageError) and error.code == "NO_SPACE")
 
 
 def build_parser(command: str | None) -> Parser:

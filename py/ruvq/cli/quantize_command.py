@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """  ruvq quantize --input model_dir/ --format pi-t3 --output model-pi-t3.gguf
   ruvq quantize --input stories260K.bin --tokenizer tok512.bin --format pi-t2 --output tiny.gguf --json
-  ruvq quantize --input model.safetensors --config config.json --format q8_0 --fallback f16 --output model.gguf
+  ruvq quantize --input w.safetensors --config config.json --format q8_0 --fallback f16 --output model.gguf
   ruvq quantize --input model-f16.gguf --format pi-q3 --k 4 --embeddings f16 --output model-pi-q3.gguf
   ruvq quantize --input model_dir/ --format pi-t3 --plan"""
 

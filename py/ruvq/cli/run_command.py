@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-tokens",
         type=whole(0, 1 << 24),
         default=256,
-        help="tokens to generate (default 256); with an empty prompt the begin-of-text token is the first of them",
+        help="tokens to generate (default 256); with an empty prompt the begin-of-text token is the first",
     )
     parser.add_argument(
         "--temperature", type=number(0, 100), default=0.8, help="0 takes the likeliest (default 0.8)"

@@ -50,5 +50,5 @@ def perplexity(
         done += len(tokens) - 1
         loss -= math.fsum(scores[-1])
         if progress is not None:
-            progress(done, total, math.exp(loss / done))
+            progress(done, total, math.exp(min(loss / done, 700)))
     return Result.of(scores)

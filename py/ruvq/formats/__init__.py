@@ -54,11 +54,13 @@ class Format:
 
     def row_bytes(self, width: int) -> int:
         """Bytes of a row of `width` weights. UsageError when the format can't hold that width."""
-        if width < 1 or (not self.any_width and width % self.block_weights):
+        if not 1 <= width < 1 << 31 or (not self.any_width and width % self.block_weights):
             raise UsageError(
                 "a row of that width doesn't fit the format",
                 subject=self.name,
-                expected="any width from 1" if self.any_width else f"a multiple of {self.block_weights}",
+                expected="a width of 1 to 2^31 - 1"
+                if self.any_width
+                else f"a multiple of {self.block_weights}",
                 actual=f"{width}",
                 hint="" if self.any_width else "choose a format that takes any width, such as pi-t3 or f16",
             )

@@ -130,7 +130,7 @@ class Report:
         speed = self.parameters / max(self.seconds, 1e-9) / 1e6
         return (
             f"{self.output}: {self.file_bytes:,} bytes, {self.format}, {self.parameters:,} weights\n"
-            f"bits per weight: {self.bits_per_weight:.4g} nominal, {self.bits_per_weight_actual:.4g} actual; "
+            f"bits per weight: {self.bits_per_weight:.2f} nominal, {self.bits_per_weight_actual:.2f} actual; "
             f"{snr}; {self.seconds:.1f} s ({speed:.2f} M weights/s)"
         )
 

@@ -170,8 +170,8 @@ def _misfit(misfits: list[tuple[TensorInfo, Format]], fallback: str | None) -> U
         subject=format.name,
         expected=f"widths that are multiples of {format.block_weights}",
         actual=f"width {', '.join(map(str, widths))}: {shown}",
-        hint="choose a format for these tensors with --fallback FORMAT (f16, bf16, f32 and ruvq's own formats "
-        "hold every width), or another --format",
+        hint="choose a format for these tensors with --fallback FORMAT (f16, bf16, f32 and ruvq's own "
+        "formats hold every width), or another --format",
     )
 
 
@@ -192,8 +192,8 @@ def plan_table(plan: Plan) -> str:
                 "x".join(map(str, shape)),
                 dtype,
                 format + (" + hadamard" if hadamard else ""),
-                f"{members[0].nominal_bits:.4g}",
-                f"{members[0].bits:.4g}",
+                f"{members[0].nominal_bits:.2f}",
+                f"{members[0].bits:.2f}",
                 f"{sum(t.nbytes for t in members):,}",
             )
         )
@@ -203,8 +203,8 @@ def plan_table(plan: Plan) -> str:
             f"{plan.weights:,}",
             "",
             plan.format,
-            f"{plan.nominal_bits:.4g}",
-            f"{plan.actual_bits:.4g}",
+            f"{plan.nominal_bits:.2f}",
+            f"{plan.actual_bits:.2f}",
             f"{plan.nbytes:,}",
         )
     )
@@ -226,6 +226,6 @@ def format_table(rows: Sequence[tuple[str, ...]], right_from: int = 4) -> str:
 
 
 def file_type(bytes_of: Mapping[str, int]) -> int | None:
-    """general.file_type as llama.cpp numbers it, where the format with most bytes (`bytes_of` it) has a number."""
+    """general.file_type as llama.cpp numbers it, where the format with most bytes has a number."""
     main = max(bytes_of, key=lambda name: bytes_of[name])
     return {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}.get(main)

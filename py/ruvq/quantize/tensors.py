@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -94,7 +95,7 @@ def _options(
     entry: formats.Format, k: int | None, scale: str | float, effort: int | None
 ) -> tuple[int, bytes]:
     """The k that is used (0: none) and the packed rq_encode_options."""
-    given = 0.0
+    given: Any = 0.0
     if isinstance(scale, str):
         if scale not in SCALE_RULES:
             raise UsageError(
@@ -105,9 +106,19 @@ def _options(
             )
         rule = SCALE_RULES[scale]
     else:
-        rule, given = "RQ_SCALE_GIVEN", float(scale)
-    numbers = {"k": 0 if k is None else int(k), "effort": 0 if effort is None else int(effort)}
-    return numbers["k"], structs.pack("rq_encode_options", scale_rule=CONSTANTS[rule], scale=given, **numbers)
+        rule, given = "RQ_SCALE_GIVEN", scale
+    try:
+        packed = structs.pack(
+            "rq_encode_options", k=k or 0, scale_rule=CONSTANTS[rule], scale=given, effort=effort or 0
+        )
+    except (struct.error, OverflowError, TypeError) as error:
+        raise UsageError(
+            "an option isn't a number in range",
+            subject="k, scale, effort",
+            expected="whole numbers for k and effort, a number or a rule's name for scale",
+            actual=str(error),
+        ) from error
+    return k or 0, packed
 
 
 def quantize(
@@ -140,7 +151,7 @@ def quantize(
     width, row_bytes = floats.width, entry.row_bytes(floats.width)
     used_k, options = _options(entry, k, scale, effort)
     backend = core.get()
-    column_weights = None
+    column = None  # the importance, where the core can read it
     if importance is not None:
         column_weights = as_floats(importance, "importance")
         if len(column_weights.data) != width:
@@ -150,6 +161,7 @@ def quantize(
                 expected=f"{width} numbers",
                 actual=f"{len(column_weights.data)}",
             )
+        column = backend.place(column_weights.data)
     scratch_bytes = backend.call("rq_encode_scratch", entry.id, width)
 
     def encode(first: int, last: int) -> bytes:
@@ -157,7 +169,6 @@ def quantize(
         with (
             backend.place(floats.row_range(first, last)) as source,
             backend.place(options) as settings,
-            backend.place(column_weights.data if column_weights else b"") as column,
             backend.alloc(rows * row_bytes) as out,
             backend.alloc(scratch_bytes) as scratch,
         ):
@@ -167,7 +178,7 @@ def quantize(
                     entry.id,
                     settings.address,
                     source.address,
-                    column.address if column_weights else 0,
+                    column.address if column else 0,
                     rows,
                     width,
                     out.address,
@@ -179,7 +190,11 @@ def quantize(
                 raise
             return backend.read(out.address, out.nbytes)
 
-    data = b"".join(over_chunks(floats.rows, width, threads, encode))
+    try:
+        data = b"".join(over_chunks(floats.rows, width, threads, encode))
+    finally:
+        if column:
+            column.free()
     return QuantizedTensor(entry.name, floats.shape, data, used_k or DEFAULT_K.get(entry.name))
 
 

@@ -45,7 +45,7 @@ class Perplexity(float):
             )
         losses = [-math.fsum(w) for w in used]
         mean = math.fsum(losses) / tokens
-        value = cls(math.exp(mean))
+        value = cls(math.exp(mean) if mean < 700 else math.inf)  # beyond what a float holds
         value.windows = len(used)
         if len(used) == 1:  # one window has no spread: take that of its tokens
             used, losses = [[x] for x in used[0]], [-x for x in used[0]]

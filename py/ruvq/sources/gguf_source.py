@@ -73,7 +73,12 @@ def _parameters(file: GGUFFile) -> LlamaParameters:
     if "rope_freqs.weight" in names:
         scaling = RopeScaling("llama3", 1.0)  # the factors themselves are copied as a tensor
     elif kind == "linear":
-        scaling = RopeScaling("linear", float(get("rope.scaling.factor")))
+        factor = get("rope.scaling.factor")
+        if not isinstance(factor, (int, float)):
+            raise ModelError(
+                "a hyper-parameter is unusable", subject="llama.rope.scaling.factor", actual=repr(factor)[:40]
+            )
+        scaling = RopeScaling("linear", float(factor))
     elif kind != "none":
         raise ModelError(
             "this kind of rope scaling isn't supported", subject="llama.rope.scaling.type", actual=str(kind)
@@ -140,6 +145,25 @@ def _refuse_quantized(file: GGUFFile, allow_requantize: bool) -> None:
         )
 
 
+def _transform(file: GGUFFile) -> tuple[set[str], int]:
+    """The tensors stored under a Hadamard transform, and its seed. ModelError for an unknown transform."""
+    metadata = file.metadata
+    names = metadata.get("ruvq.hadamard.tensors", [])
+    if not names:
+        return set(), 0
+    seed = metadata.get("ruvq.hadamard.seed")
+    kind = (metadata.get("ruvq.hadamard.generator"), metadata.get("ruvq.hadamard.cut"))
+    if kind != ("splitmix64", "greedy-256") or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+        raise ModelError(
+            "the file's Hadamard transform isn't known",
+            subject="ruvq.hadamard",
+            expected="generator splitmix64, cut greedy-256, a seed of 64 bits",
+            actual=f"{kind[0]}, {kind[1]}, {seed!r:.40}",
+            hint="it may need a newer ruvq",
+        )
+    return set(names), seed
+
+
 def open_gguf(path: Path, tokenizer: str | Path | None, *, allow_requantize: bool = False) -> Source:
     """A llama model of a GGUF file; its vocabulary is copied unless `tokenizer` names another."""
     file = GGUFFile.open(path)
@@ -156,8 +180,7 @@ def open_gguf(path: Path, tokenizer: str | Path | None, *, allow_requantize: boo
         check_shapes(parameters, {t.name: t.shape for t in file.tensors})
         _refuse_quantized(file, allow_requantize)
         metadata = file.metadata
-        transformed = set(metadata.get("ruvq.hadamard.tensors", []))
-        seed = metadata.get("ruvq.hadamard.seed", 0)
+        transformed, seed = _transform(file)
         tensors = {}
         for name, shape in parameters.shapes().items():
             stored = file.tensor(name)

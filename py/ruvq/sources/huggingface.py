@@ -57,6 +57,17 @@ def _get(config: dict[str, Any], key: str, kind: type | tuple[type, ...], defaul
     return value
 
 
+def _number(config: dict[str, Any], key: str, default: Any = _MISSING) -> float:
+    """A number of the configuration as a float."""
+    value = _get(config, key, (int, float), default)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ModelError(
+            "a number is too large", subject=key, expected="a float", actual=f"{value!r:.40}"
+        ) from None
+
+
 def _refuse(what: str, expected: str, actual: str, hint: str = "") -> ModelError:
     return ModelError(
         f"ruvq can't convert this {what}",
@@ -69,22 +80,21 @@ def _refuse(what: str, expected: str, actual: str, hint: str = "") -> ModelError
 
 def _rope(config: dict[str, Any]) -> tuple[float, RopeScaling | None]:
     """Base and scaling, from `rope_theta` and `rope_scaling` or the newer `rope_parameters`."""
-    number = (int, float)
     newer = _get(config, "rope_parameters", dict, {})
     scaling = _get(config, "rope_scaling", dict, newer)
-    base = float(_get(newer, "rope_theta", number, _get(config, "rope_theta", number, 10000.0)))
+    base = _number(newer, "rope_theta", _number(config, "rope_theta", 10000.0))
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind == "default":
         return base, None
     if kind == "linear":
-        return base, RopeScaling("linear", float(_get(scaling, "factor", number)))
+        return base, RopeScaling("linear", _number(scaling, "factor"))
     if kind == "llama3":
         return base, RopeScaling(
             "llama3",
-            float(_get(scaling, "factor", number)),
-            float(_get(scaling, "low_freq_factor", number)),
-            float(_get(scaling, "high_freq_factor", number)),
-            _get(scaling, "original_max_position_embeddings", int),
+            _number(scaling, "factor"),
+            _number(scaling, "low_freq_factor"),
+            _number(scaling, "high_freq_factor"),
+            int(_number(scaling, "original_max_position_embeddings")),
         )
     raise _refuse("rope scaling", "default, linear or llama3", repr(kind)[:40])
 
@@ -128,7 +138,7 @@ def parameters_from_config(config: dict[str, Any]) -> LlamaParameters:
         head_width=_get(config, "head_dim", int, width // heads),
         ff_width=_get(config, "intermediate_size", int),
         context=min(context, window),
-        rms_epsilon=float(_get(config, "rms_norm_eps", (int, float), 1e-6)),
+        rms_epsilon=_number(config, "rms_norm_eps", 1e-6),
         rope_base=base,
         rope_scaling=scaling,
         tied=_get(config, "tie_word_embeddings", bool, False),

@@ -35,6 +35,17 @@ class RopeScaling:
     high_frequency_factor: float = 4.0
     original_context: int = 8192
 
+    def __post_init__(self) -> None:
+        numbers = (self.factor, self.low_frequency_factor, self.high_frequency_factor, self.original_context)
+        if not all(math.isfinite(n) and n > 0 for n in numbers):
+            raise _bad("rope scaling", "positive numbers", ", ".join(map(str, numbers)))
+        if not self.low_frequency_factor < self.high_frequency_factor:
+            raise _bad(
+                "rope scaling",
+                "a low frequency factor below the high one",
+                f"{self.low_frequency_factor} and {self.high_frequency_factor}",
+            )
+
 
 @dataclass(frozen=True)
 class LlamaParameters:

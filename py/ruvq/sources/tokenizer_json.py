@@ -193,27 +193,29 @@ def _scores(
 ) -> list[float]:
     """Scores that make SentencePiece's rule (best token first) do what the ranks of the pairs say.
 
-    That needs every pair of tokens that makes a token to be a merge, and a token's merges to stand together,
-    as they do where the merges were made from a SentencePiece model. Anything else is refused.
+    A token's score is minus the rank of its first merge; tokens whose merges lie mingled had one score in
+    the SentencePiece model that the merges were made from, and get one. It needs every pair of tokens that
+    makes a token to be a merge, as it is where merges were made so; anything else is refused.
     """
-    first: dict[bytes, int] = {}
-    pairs = set()
-    previous = b""
+    ranks: dict[bytes, list[int]] = {}  # first and last rank of the merges that make a token
     for rank, (left, right) in enumerate(merges):
         text = (left + right).encode()
-        if text in first and text != previous:
-            raise _unknown("order of merges", "the merges of a token together", [left, right], subject)
-        first.setdefault(text, rank)
-        pairs.add((left.encode(), right.encode()))
-        previous = text
+        ranks.setdefault(text, [rank, rank])[1] = rank
     texts = {t for t, kind in zip(tokens, types, strict=True) if kind == NORMAL}
+    pairs = {(left.encode(), right.encode()) for left, right in merges}
     for text in texts:
         characters = text.decode()
         for cut in range(1, len(characters)):
             pair = (characters[:cut].encode(), characters[cut:].encode())
             if pair[0] in texts and pair[1] in texts and pair not in pairs:
                 raise _unknown("set of merges", "every pair that makes a token", characters, subject)
-    return [-float(first.get(t, len(merges))) for t in tokens]
+    scores: dict[bytes, float] = {}
+    start, end = 0, -1
+    for text, (first, last) in ranks.items():  # in the order of their first merge
+        start = first if first > end else start
+        end = max(end, last)
+        scores[text] = -float(start)
+    return [scores.get(t, -float(len(merges))) for t in tokens]
 
 
 # ---- what is around the model ----
