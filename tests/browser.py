@@ -26,11 +26,14 @@ class FaultyHandler(Handler):
     """Files of a folder, and /fault/NAME?file=PATH, which sends the file in a wrong way."""
 
     without: frozenset[str] = frozenset()  # headers left out
+    extra: dict[str, str] = {}  # noqa: RUF012  headers added
 
     def end_headers(self) -> None:
         for name, value in HEADERS.items():
             if name not in self.without:
                 self.send_header(name, value)
+        for name, value in self.extra.items():
+            self.send_header(name, value)
         super(Handler, self).end_headers()
 
     def _send(self, *, body: bool) -> None:
@@ -99,9 +102,12 @@ FAULTS: dict[str, Callable[[FaultyHandler, bytes], None]] = {
 
 
 @contextmanager
-def serving(folder: Path, without: tuple[str, ...] = ()) -> Iterator[str]:
-    """Serves `folder` on this machine; gives the address, without a slash at the end."""
-    kind = type("Handler", (FaultyHandler,), {"without": frozenset(without)})
+def serving(
+    folder: Path, without: tuple[str, ...] = (), extra: dict[str, str] | None = None
+) -> Iterator[str]:
+    """Serves `folder` on this machine, `without` some of the usual headers and with `extra` ones; gives the
+    address, without a slash at the end."""
+    kind = type("Handler", (FaultyHandler,), {"without": frozenset(without), "extra": extra or {}})
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=str(folder)))
     server.daemon_threads = True
     server.stopping = threading.Event()  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from formats import oracle
 
 WIDTHS = {"q8_0": (288, 352), "pi-q3-ruvllm": (256, 512), "pi-q2-ruvllm": (256, 512)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from formats import oracle
 from ruvq import core
 

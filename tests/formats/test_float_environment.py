@@ -7,6 +7,7 @@ import platform
 
 import numpy as np
 import pytest
+
 from formats import kernels, oracle
 
 FLUSH, DENORMALS_ARE_ZERO, ROUND_DOWN = 0x8000, 0x0040, 0x2000

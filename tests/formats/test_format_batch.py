@@ -6,6 +6,7 @@ import ctypes
 
 import numpy as np
 import pytest
+
 from formats import kernels, oracle
 
 COUNTS = [1, 2, 3, 4, 5, 7, 8, 16, 17, 21, 33]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import gguf
 import numpy as np
 import pytest
+
+import gguf
 from formats import kernels, oracle
 from ruvq import core
 

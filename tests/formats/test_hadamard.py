@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from formats import kernels, oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from formats import kernels, oracle
 from ruvq import core, errors
 
 WIDTHS = [*kernels.WIDTHS, 4, 5, 6, 7, 4096, 4864]

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from ruvq.core.native import library_path
 
 FUSED = re.compile(r"\b(v?fn?m(add|sub|la|ls)[a-z0-9]*|fml[as][a-z0-9]*|vfma[a-z0-9]*)\b")

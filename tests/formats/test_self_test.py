@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+
 from formats import golden, oracle
 from ruvq import core
 

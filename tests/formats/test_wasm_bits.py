@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from formats import kernels, oracle
 
 WIDTHS = [1, 17, 43, 64, 129, 192, 256, 300, 512, 576, 1023]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from browser import chromium, serving
 
 HERE = Path(__file__).resolve().parent

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import ruvq
 
 from .conftest import PLACES, STORIES_FORMATS, VERSIONS, RunPython

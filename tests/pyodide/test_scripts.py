@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ruvq.browser.scripts import link
 from ruvq.errors import MissingDependencyError
 

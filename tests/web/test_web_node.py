@@ -23,6 +23,17 @@ def test_twenty_loads_and_disposals_do_not_grow_the_engine(node: Callable[..., A
     assert result["held"][0] < 3 * result["fileBytes"]
 
 
+def test_addresses_above_two_gibibytes_give_the_same_activations(
+    node: Callable[..., Any], models: Path, native_run: Callable[[str], dict[str, Any]]
+) -> None:
+    result = node("node_high_memory.mjs", models / "pi-t3.gguf")
+    assert result["address"] > 2**31
+    assert {key: result[key] for key in ("text", "hashes")} == native_run("pi-t3")
+    assert result["refused"]["name"] == "MemoryLimitError"
+    assert result["refused"]["subject"] == "five gibibytes"
+    assert "5120" in result["refused"]["expected"]
+
+
 def test_the_corpus_of_hostile_files_is_refused_by_the_same_codes(
     node: Callable[..., Any], tmp_path: Path
 ) -> None:
