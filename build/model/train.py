@@ -35,7 +35,7 @@ class TrainConfig:
     decay_from: float = 0.35
     noise_from: float = 0.6
     noise: float = 0.25  # of a row's root mean square, at most; drawn anew in every step
-    real_share: tuple[float, float] = (0.12, 0.3)  # of the windows, before and after decay_from
+    real_share: tuple[float, float] = (0.12, 0.4)  # of the windows, before and after decay_from
     ema: float = 0.98
     save_every_seconds: float = 60.0
 
