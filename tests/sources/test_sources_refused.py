@@ -184,7 +184,11 @@ def two_copies(folder: Path) -> None:
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], type[RuvqError], str]] = {
-    "another architecture": (change_config(model_type="gpt2"), ModelError, "llama or mistral.*gpt2"),
+    "another architecture": (
+        change_config(model_type="gpt2"),
+        ModelError,
+        "llama, mistral, qwen2, qwen3.*gpt2",
+    ),
     "a quantized checkpoint": (
         change_config(quantization_config={"quant_method": "gptq"}),
         ModelError,
