@@ -105,7 +105,9 @@ def main() -> int:
     parser.add_argument("--model", type=Path, action="append", default=[], help="a GGUF file to offer")
     parser.add_argument("--no-pyodide", action="store_true", help="leave the Python host out")
     args = parser.parse_args()
-    models = args.model or sorted((ROOT / "out" / "models").glob("*.gguf"))
+    models = args.model or sorted(
+        (ROOT / "out" / "models").glob("*.gguf"), key=lambda model: -model.stat().st_size
+    )
     for entry in assemble(args.to, models, pyodide=not args.no_pyodide):
         print(f"{entry['file']}  {entry['format']}, {entry['bits_per_weight_actual']:.2f} bits per weight")
     return 0
