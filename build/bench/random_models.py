@@ -141,9 +141,8 @@ def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> No
     for name, width in shape.vectors():
         fill = np.zeros if name.endswith(".bias") else np.ones
         tensors.append((TensorSpec(name, "f32", (width,)), partial(fill, width, np.float32)))
-    # a byte-level vocabulary: 256 characters, one merge, then names nobody writes
     at = shape.architecture
-    tokens = [*_byte_characters(), "ab", *(f"<{i}>" for i in range(shape.vocab - 257))]
+    tokens, merges = _vocabulary(shape.vocab)
     metadata = {
         "general.name": f"random weights in the shape {shape.name}",
         f"{at}.block_count": shape.layers,
@@ -160,9 +159,25 @@ def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> No
         "tokenizer.ggml.pre": shape.pre_tokenizer,
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": [1] * shape.vocab,
-        "tokenizer.ggml.merges": ["a b"],
+        "tokenizer.ggml.merges": merges,
     }
     write_gguf(path, shape.architecture, metadata, tensors)
+
+
+def _vocabulary(size: int) -> tuple[list[str], list[str]]:
+    """Tokens and merges of a byte-level vocabulary as large as a trained one's: the 256 bytes, then tokens each
+    joined from two earlier ones, of at most 12 characters."""
+    rng = np.random.default_rng(size)
+    tokens = _byte_characters()
+    known, merges = set(tokens), []
+    while len(tokens) < size:
+        for left, right in rng.integers(0, [[len(tokens)], [256]], (2, 4096)).T.tolist():
+            token = tokens[left] + tokens[right]
+            if len(token) <= 12 and token not in known and len(tokens) < size:
+                known.add(token)
+                tokens.append(token)
+                merges.append(f"{tokens[left]} {tokens[right]}")
+    return tokens, merges
 
 
 def _byte_characters() -> list[str]:
