@@ -120,30 +120,12 @@ def serving(
         thread.join()
 
 
-class _Playwright:
-    """Playwright runs once in a process, however many browsers are open."""
-
-    running: Any = None
-    users = 0
-
-    def __enter__(self) -> Any:
-        from playwright.sync_api import sync_playwright
-
-        if _Playwright.users == 0:
-            _Playwright.running = sync_playwright().start()
-        _Playwright.users += 1
-        return _Playwright.running
-
-    def __exit__(self, *exc: object) -> None:
-        _Playwright.users -= 1
-        if _Playwright.users == 0:
-            _Playwright.running.stop()
-
-
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A running Chromium (a Playwright Browser)."""
-    with _Playwright() as playwright:
+    """A running Chromium (a Playwright Browser). One at a time in a thread: see fixture `browser`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
         try:
             yield browser
