@@ -269,10 +269,12 @@ def test_a_tensor_of_another_shape_is_refused(tmp_path: Path) -> None:
 
 def test_types_that_are_not_computed_with_are_refused_by_name(tmp_path: Path) -> None:
     model = tiny.random_llama(width=96, ff=256)
-    kinds = {"blk.0.ffn_down.weight": gguf.GGMLQuantizationType.TQ1_0}
-    error = refuse(tiny.write(tmp_path / "m.gguf", model, dtypes=kinds))
-    assert error.code == "RQ_E_TYPE"
-    assert "pi-t3" in error.expected
+    whole = model.tensors["blk.0.ffn_down.weight"]
+    model.tensors["blk.0.ffn_down.weight"] = whole.astype(np.float64)
+    error = refuse(tiny.write(tmp_path / "m.gguf", model))
+    assert (error.code, error.actual) == ("RQ_E_TYPE", "ggml type 28")
+    assert "ruvq's own" in error.expected
+    model.tensors["blk.0.ffn_down.weight"] = whole
     kinds = {"blk.0.attn_norm.weight": gguf.GGMLQuantizationType.Q8_0}
     error = refuse(tiny.write(tmp_path / "n.gguf", model, dtypes=kinds))
     assert (error.code, error.actual) == ("RQ_E_TYPE", "q8_0")

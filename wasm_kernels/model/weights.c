@@ -60,28 +60,11 @@ static int32_t missing(binder *b, const char *name, int32_t rows, int32_t width)
   return RQ_E_TENSOR;
 }
 
-/* The names of the formats whose `quantized` is at most `quantized`, in `out`. */
-static void list_formats(char *out, int32_t size, bool vectors_only) {
-  int32_t n = 0;
-  for (int32_t f = 0; f < RQ_FORMAT_COUNT; f++) {
-    const rq_format *format = rq_format_get(f);
-    if (!format || (vectors_only && format->quantized)) continue;
-    const char *name = format->info.name;
-    int32_t length = (int32_t)rq_length(name);
-    if (n + length + 2 > size) break;
-    if (n > 0) out[n++] = ' ';
-    rq_copy(out + n, name, (size_t)length);
-    n += length;
-  }
-  out[n] = 0;
-}
-
 static int32_t wrong_type(binder *b, const char *name, const rq_gguf_tensor *tensor, bool vector) {
-  char names[160];
-  list_formats(names, (int32_t)sizeof names, vector);
   const rq_format *format = rq_format_get(tensor->format);
   rq_fail(b->error, RQ_E_TYPE, "%s", name);
-  rq_expected(b->error, "%s", names);
+  rq_expected(b->error,
+              vector ? "f32, f16 or bf16" : "f32, f16, bf16, a block format of ggml's or one of ruvq's own");
   if (format)
     rq_actual(b->error, "%s", format->info.name);
   else
