@@ -56,6 +56,7 @@ export class Model {
 
   static async _load(from, { onProgress, signal, workerURL, wasmURL, ...options }) {
     if (signal?.aborted) throw new AbortError();
+    const started = performance.now();
     const model = new Model(new WorkerLink(workerURL ?? new URL("./worker.js", import.meta.url)));
     const wasm = wasmURL ? new URL(wasmURL, globalThis.location?.href) : new URL("./ruvq.wasm", import.meta.url);
     const args = { ...from, wasmURL: wasm.href, options };
@@ -63,7 +64,7 @@ export class Model {
       const onEvent = (event) => onProgress?.({ phase: event.phase, loaded: event.loaded, total: event.total });
       const loaded = await model._link.request("load", args, { signal, onEvent });
       model.info = loaded.info;
-      model.info.loadSeconds.all = (performance.now() - model._started) / 1000;
+      model.info.loadSeconds.all = (performance.now() - started) / 1000;
       model.engineBytes = loaded.engineBytes;
       return model;
     } catch (error) {
@@ -75,7 +76,6 @@ export class Model {
   /** @private */
   constructor(link) {
     this._link = link;
-    this._started = performance.now();
     /** What the file holds: name, architecture, parameters, bitsPerWeight, formats, context ...; and loadSeconds */
     this.info = null;
     /** @type {GenerateStats | null} of the last generation */
