@@ -34,7 +34,6 @@ export class ModelLoader {
     this._nextAttempt = 0;
     this._pieces = [];
     this._memory = 0;
-    this._started = performance.now();
   }
 
   /** @param {number | null} bytes size of the file, null when the sender doesn't say */
@@ -75,7 +74,6 @@ export class ModelLoader {
    * @returns {Generator<[number, number], LocalModel>} the model owns all memory from here on
    */
   *end() {
-    const arrived = performance.now();
     try {
       if (!this._file) this._joinPieces();
       const file = this._file;
@@ -85,8 +83,6 @@ export class ModelLoader {
       const model = new LocalModel(this.engine, file, this._memory, this._bytes, this.options);
       this._file = null;
       this._memory = 0;
-      const [transfer, open] = [arrived - this._started, performance.now() - arrived];
-      model.info.loadSeconds = { transfer: transfer / 1000, open: open / 1000 };
       return model;
     } catch (error) {
       this.abandon();

@@ -56,7 +56,6 @@ export class Model {
 
   static async _load(from, { onProgress, signal, workerURL, wasmURL, ...options }) {
     if (signal?.aborted) throw new AbortError();
-    const started = performance.now();
     const model = new Model(new WorkerLink(workerURL ?? new URL("./worker.js", import.meta.url)));
     const wasm = wasmURL ? new URL(wasmURL, globalThis.location?.href) : new URL("./ruvq.wasm", import.meta.url);
     const args = { ...from, wasmURL: wasm.href, options };
@@ -64,7 +63,7 @@ export class Model {
       const onEvent = (event) => onProgress?.({ phase: event.phase, loaded: event.loaded, total: event.total });
       const loaded = await model._link.request("load", args, { signal, onEvent });
       model.info = loaded.info;
-      model.info.loadSeconds.all = (performance.now() - started) / 1000;
+      model.loadSeconds = loaded.loadSeconds;
       model.engineBytes = loaded.engineBytes;
       return model;
     } catch (error) {
@@ -76,8 +75,11 @@ export class Model {
   /** @private */
   constructor(link) {
     this._link = link;
-    /** What the file holds: name, architecture, parameters, bitsPerWeight, formats, context ...; and loadSeconds */
+    /** What the file holds: name, architecture, parameters, bitsPerWeight, formats, context ... */
     this.info = null;
+    /** @type {{engine: number, transfer: number, open: number, all: number} | null} seconds that loading took: the
+     * engine's module; the file's way into memory, its header checked meanwhile; `verify`, vocabulary and cache */
+    this.loadSeconds = null;
     /** @type {GenerateStats | null} of the last generation */
     this.stats = null;
     /** Bytes of memory that the engine holds. */
