@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from evaluate import evaluate
 from export_hf import load_folder
+from train import TrainConfig
 
 CARD = """\
 # A story model for ruvq
@@ -61,17 +62,17 @@ Per format, with int8 activations as in the engine; embeddings and output are qu
     .venv/bin/ruvq quantize --input web/model --format pi-t3 --output out/model-pi-t3.gguf
     .venv/bin/ruvq eval out/model-pi-t3.gguf --text ../shared/data/text/tiny_stories_test.txt --json
 
-In the last two fifths of the training the weights had Gaussian noise of up to a quarter of a row's root
-mean square in every forward pass, which stands for the error of 2 to 3 bits. It costs a little of the float
-loss, and much less is lost by quantizing.
+In the last {noise_share:.0%} of the training the weights had Gaussian noise in every forward pass, of a size
+drawn between 0 and {noise:g} of a row's root mean square. It stands for the error of 2 to 3 bits, so that the
+model meets that error before it is quantized.
 
 ## Training
     python build/model/make.py --data ../shared/data --out web/model {options}
 
 {steps:,} steps, {trained_tokens:.1f} million tokens, {minutes:.0f} minutes on {hardware}; the same number
 of steps again with `--steps {steps}`. Muon for the matrices, AdamW for the embedding and the norms,
-bfloat16 arithmetic with float32 weights; the exported weights are an exponential average. (Steps, tokens
-and minutes are printed by `build/model/make.py`.)
+bfloat16 arithmetic with float32 weights; the exported weights are an exponential average. (Steps, tokens,
+minutes, parameters and bytes are printed by `build/model/make.py`.)
 """
 
 
@@ -89,7 +90,9 @@ def hardware(device: str) -> str:
     return f"{threads} CPU thread{'s' if threads > 1 else ''} ({model}), shared with other work"
 
 
-def write_card(model: torch.nn.Module, args: argparse.Namespace, facts: dict[str, float]) -> None:
+def write_card(
+    model: torch.nn.Module, training: TrainConfig, args: argparse.Namespace, facts: dict[str, float]
+) -> None:
     """Measure the exported folder on the test text and write its README.md."""
     text = (args.data / "text" / "tiny_stories_test.txt").read_text()
     exported, tokenizer, bos = load_folder(args.out)
@@ -102,7 +105,6 @@ def write_card(model: torch.nn.Module, args: argparse.Namespace, facts: dict[str
         **result,
         "float_loss": float_loss,
         "trained_tokens": facts["tokens"] / 1e6,
-        "parameters": sum(p.numel() for p in exported.parameters()),
         "layers": config.num_hidden_layers,
         "hidden": config.hidden_size,
         "ffn": config.intermediate_size,
@@ -112,9 +114,10 @@ def write_card(model: torch.nn.Module, args: argparse.Namespace, facts: dict[str
         "theta": config.rope_theta,
         "context": config.max_position_embeddings,
         "vocab": config.vocab_size,
-        "file_bytes": (args.out / "model.safetensors").stat().st_size,
         "options": options + (f" --threads {args.threads}" if args.threads else ""),
         "hardware": hardware(args.device),
+        "noise": training.noise,
+        "noise_share": 1.0 - training.noise_from,
     }
     part = args.out / "README.md.part"
     part.write_text(CARD.format(**values))

@@ -112,8 +112,8 @@ def main() -> None:
     real_stream, sampled_stream = make_stream(real, tokenizer), make_stream(sampled, tokenizer)
     print(f"data: {len(real)} real stories, {len(real_stream.tokens)} tokens; ", end="")
     print(f"{len(sampled)} sampled stories, {len(sampled_stream.tokens)} tokens", flush=True)
+    train_config = TrainConfig(minutes=args.minutes, steps=args.steps)
     if not args.export_only:
-        train_config = TrainConfig(minutes=args.minutes, steps=args.steps)
         Trainer(config, train_config, real_stream, sampled_stream, args.device).run(checkpoint)
     model, counters = averaged_model(checkpoint)
     export(model, tokenizer, args.out)
@@ -123,8 +123,10 @@ def main() -> None:
         "sampled_stories": len(sampled),
         "sampled_tokens": len(sampled_stream.tokens),
         **counters,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "file_bytes": (args.out / "model.safetensors").stat().st_size,
     }
-    write_card(model, args, facts)
+    write_card(model, train_config, args, facts)
 
 
 if __name__ == "__main__":
