@@ -61,6 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's choice)")
     parser.add_argument("--export-only", action="store_true", help="export the checkpoint as it is now")
+    parser.add_argument("--note", default="", help="a remark on this run, for the card's training section")
     args = parser.parse_args()
     args.work = args.work or Path(".data/model")
     return args
