@@ -28,7 +28,7 @@ out/native/%.o: wasm_kernels/%.c $(CORE_HEADERS) build/core.mk
 $(NATIVE_LIBRARY): $(NATIVE_OBJECTS)
 	@mkdir -p $(@D)
 	@echo "  LD native  $@"
-	$(Q)$(NATIVE_CC) -shared -nostdlib -Wl,-z,defs,-z,noexecstack -o $@.part $^ -lc
+	$(Q)$(NATIVE_CC) -shared -nostdlib -Wl,-z,defs,-z,noexecstack -o $@.part $^ -lpthread -lc
 	$(Q)mv $@.part $@
 
 # ---- WebAssembly ----
