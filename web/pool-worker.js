@@ -12,7 +12,7 @@ function work({ module, memory, pool, stackTop }) {
   } catch (error) {
     port.postMessage({ error: String(error?.message ?? error) });
   }
-  port.close();
+  if (inNode) port.close(); // a browser's is terminated by whoever started it
 }
 
 if (inNode) port.once("message", work);
