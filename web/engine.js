@@ -102,6 +102,11 @@ export class Engine {
     return this._view;
   }
 
+  /** Threads that compute, this one included. */
+  get threads() {
+    return this.pool?.count ?? 1;
+  }
+
   /** Bytes that this instance holds from the host; WebAssembly memory never shrinks. */
   get memoryBytes() {
     return this.memory.buffer.byteLength;

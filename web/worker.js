@@ -22,15 +22,17 @@ const CALLS = {
     if (model) throw new UsageError("this worker holds a model already");
     const onProgress = atMostEvery(PROGRESS_MS, (progress) => emit("progress", progress));
     onProgress({ phase: "engine", loaded: 0, total: null });
+    const started = performance.now();
     engine = await loadEngine(urls, threads, { signal, splitAll });
+    let times;
     try {
-      model = await loadModel(from, signal, onProgress);
+      times = await loadModel(from, signal, onProgress);
     } catch (error) {
       if (!(error instanceof MemoryLimitError) || !engine.pool || engine.limitBytes >= 2 ** 32) throw error;
       engine.pool.close();
       const note = `the device gives threads ${engine.limitBytes / 2 ** 20} MB of memory, too little for this model`;
       engine = await loadEngine(urls, 1, { signal, note });
-      model = await loadModel(from, signal, onProgress);
+      times = await loadModel(from, signal, onProgress);
     }
     if (engine.pool) {
       await engine.pool.started;
@@ -38,7 +40,11 @@ const CALLS = {
     }
     onProgress.flush();
     emit("progress", { phase: "ready", loaded: model.info.fileBytes, total: model.info.fileBytes });
-    return { info: model.info, engineBytes: engine.memoryBytes };
+    const ready = performance.now();
+    const { begun, arrived } = times;
+    const seconds = { engine: begun - started, transfer: arrived - begun, open: ready - arrived, all: ready - started };
+    for (const phase of Object.keys(seconds)) seconds[phase] /= 1000;
+    return { info: model.info, loadSeconds: seconds, engineBytes: engine.memoryBytes };
   },
 
   /** Generates; emits {event: "piece", text} and {event: "prompt", done, total}; answers with the stats. */
@@ -59,17 +65,17 @@ const CALLS = {
 
 const PROGRESS_MS = 50;
 
-/** The model at `url`, or in `source`. */
+/** Sets `model` to the one at `url`, or in `source`; when its bytes began to come, and were all there. */
 async function loadModel({ url, source, options }, signal, onProgress) {
   const loader = new ModelLoader(engine, options);
+  const begun = performance.now();
   try {
     if (url !== undefined) await download(url, loader, { signal, onProgress });
     else await readLocal(source, loader, { signal, onProgress });
-    const steps = loader.end();
-    const loaded = await inSteps(steps, signal, ([done, total]) =>
-      onProgress({ phase: "verify", loaded: done, total }));
-    if (!loaded) throw new AbortError();
-    return loaded;
+    const arrived = performance.now();
+    model = await inSteps(loader.end(), signal, ([loaded, total]) => onProgress({ phase: "verify", loaded, total }));
+    if (!model) throw new AbortError();
+    return { begun, arrived };
   } catch (error) {
     loader.abandon();
     throw error;
