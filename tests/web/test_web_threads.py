@@ -1,4 +1,4 @@
-"""Threads in a page: native's bits with them, one thread and a reason without, isolation by a service worker."""
+"""Threads in a page: native's bits; one thread and a reason where there are none; isolation."""
 
 from __future__ import annotations
 
@@ -222,7 +222,9 @@ def test_a_page_that_cannot_be_isolated_reloads_once_at_most(browser: Any, site_
         loads = []
         page.on("framenavigated", lambda frame: loads.append(frame.url))
         script = (site_folder / "coi-serviceworker.js").read_text()
-        tame = script.replace('if (typeof window === "undefined") serve();', 'if (typeof window === "undefined") {}')
+        tame = script.replace(
+            'if (typeof window === "undefined") serve();', 'if (typeof window === "undefined") {}'
+        )
         assert tame != script
         body = {"body": tame, "content_type": "text/javascript"}
         context.route("**/coi-serviceworker.js", lambda route: route.fulfill(**body))

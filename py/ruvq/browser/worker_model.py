@@ -112,7 +112,13 @@ async def fetch(
         call = progress  # a name of its own, so that the type is known inside
         report = create_proxy(lambda event: call(event.phase, event.loaded, event.total))
     options = _options(
-        context=context, kv=kv, hashes=hashes, verify=verify, threads=threads, signal=abort.signal, **loaded.urls
+        context=context,
+        kv=kv,
+        hashes=hashes,
+        verify=verify,
+        threads=threads,
+        signal=abort.signal,
+        **loaded.urls,
     )
     if report is not None:
         options.onProgress = report
