@@ -7,9 +7,11 @@
 Q := $(if $(V),,@)
 CORE_SOURCES := $(sort $(wildcard wasm_kernels/*/*.c))
 CORE_HEADERS := $(wildcard wasm_kernels/*/*.h)
+# codebooks of ggml's lattice formats, out of the gguf package
+CODEBOOKS := out/generated/codebooks.h
 CORE_WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 # contraction would fuse multiply and add and change the last bit from machine to machine
-CORE_FLAGS := -std=c11 -O3 -ffreestanding -ffp-contract=off -fvisibility=hidden -fno-math-errno $(CORE_WARNINGS)
+CORE_FLAGS := -std=c11 -O3 -ffreestanding -ffp-contract=off -fvisibility=hidden -fno-math-errno -Iout/generated $(CORE_WARNINGS)
 
 # clang-19 unless the caller says otherwise; make's built-in `cc` doesn't count as saying so
 ifeq ($(origin CC),default)
@@ -21,7 +23,12 @@ NATIVE_FLAGS := -fPIC $(if $(filter x86_64,$(MACHINE)),-msse4.1)
 NATIVE_LIBRARY := py/ruvq/core/_native/libruvq.so
 NATIVE_OBJECTS := $(CORE_SOURCES:wasm_kernels/%.c=out/native/%.o)
 
-out/native/%.o: wasm_kernels/%.c $(CORE_HEADERS) build/core.mk
+$(CODEBOOKS): build/generate_codebooks.py
+	@echo "  CODEBOOKS  $@"
+	$(Q)python=.venv/bin/python; [ -x $$python ] || python=python3; \
+	  "$${BUILD_PYTHON:-$$python}" $< $@
+
+out/native/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
 	@mkdir -p $(@D)
 	@echo "  CC native  $<"
 	$(Q)$(NATIVE_CC) $(CORE_FLAGS) $(NATIVE_FLAGS) -c $< -o $@
@@ -51,7 +58,7 @@ endif
 
 # one module a variant: $(call wasm_variant,name,compiler flags,linker flags)
 define wasm_variant
-$(WASM_DIR)/$(1)/%.o: wasm_kernels/%.c $(CORE_HEADERS) build/core.mk
+$(WASM_DIR)/$(1)/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
 	@mkdir -p $$(@D)
 	@echo "  CC wasm    $$< ($(1))"
 	$(Q)$(WASM_COMPILE) $(2) -c $$< -o $$@
@@ -63,8 +70,8 @@ $(WASM_TARGET)/$(1).wasm: $(CORE_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/$(1)/%.o)
 	$(Q)mv $$@.part $$@
 endef
 
-# workers share the memory, which the host makes with at least 16 pages; each sets its own stack
-THREADS_LINK := --shared-memory --import-memory --initial-memory=1048576 --max-memory=4294967296 --export=__stack_pointer
+# workers share the memory, which the host makes with at least 32 pages; each sets its own stack
+THREADS_LINK := --shared-memory --import-memory --initial-memory=2097152 --max-memory=4294967296 --export=__stack_pointer
 $(eval $(call wasm_variant,ruvq,,))
 $(eval $(call wasm_variant,ruvq-threads,-matomics -mmutable-globals,$(THREADS_LINK)))
 WASM_MODULES := $(WASM_TARGET)/ruvq.wasm $(WASM_TARGET)/ruvq-threads.wasm

@@ -127,7 +127,7 @@ def test_a_model_too_large_for_shared_memory_runs_on_one_thread(
           WebAssembly.Memory = class extends Memory {
             constructor(wanted) {
               if (wanted.maximum > 4096) throw new RangeError("could not allocate memory");
-              super({ ...wanted, maximum: 20 });
+              super({ ...wanted, maximum: 34 });
             }
           };
           import("${location.origin}/worker.js").then(() => held.forEach((e) => self.onmessage(e)));
