@@ -178,6 +178,32 @@ def test_twenty_loads_and_disposals_leave_no_worker_behind(page: Any) -> None:
     assert run(page, "pi-t3", threads=8)["threads"] == 8
 
 
+def test_a_page_may_own_the_threads_itself(page: Any, native_run: Callable[[str], dict[str, Any]]) -> None:
+    """Its main thread may not sleep, only look again and again."""
+    found = page.evaluate(
+        """async (tokens) => {
+          const { Engine } = await import("/engine.js");
+          const { LocalModel } = await import("/local_model.js");
+          const { Pool } = await import("/threads.js");
+          const engine = await Engine.load("/ruvq-threads.wasm", { shared: true });
+          engine.pool = new Pool(engine, 2, { splitAll: true });
+          engine.pool.start("/pool-worker.js");
+          await engine.pool.started;
+          const bytes = await (await fetch("/models/pi-t3.gguf")).arrayBuffer();
+          const model = LocalModel.fromBytes(engine, bytes, { kv: "f32", hashes: true });
+          let text = "";
+          const options = { temperature: 0, maxTokens: tokens };
+          for (const step of model.generate("", options)) text += step.text ?? "";
+          const hashes = Array.from(model.hashes());
+          engine.pool.close();
+          return { text, hashes, threads: model.info.threads };
+        }""",
+        GREEDY_TOKENS,
+    )
+    assert found.pop("threads") == 2
+    assert found == native_run("pi-t3")
+
+
 def test_node_gives_the_same_with_worker_threads(
     node: Callable[..., Any], models: Path, native_run: Callable[[str], dict[str, Any]]
 ) -> None:
