@@ -47,6 +47,9 @@ WASM_DIR := out/wasm
 WASM_MODULE := web/ruvq.wasm
 WASM_COMPILE := $(CC) --target=wasm32 $(WASM_FLAGS)
 endif
+# the same with relaxed SIMD, where the compiler is clang: web/variants.js chooses
+RELAXED_MODULE := $(if $(filter emcc,$(notdir $(CC))),,web/ruvq-relaxed.wasm)
+RELAXED_OBJECTS := $(CORE_SOURCES:wasm_kernels/%.c=out/wasm-relaxed/%.o)
 WASM_OBJECTS := $(CORE_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/%.o)
 
 $(WASM_DIR)/%.o: wasm_kernels/%.c $(CORE_HEADERS) build/core.mk
@@ -55,6 +58,17 @@ $(WASM_DIR)/%.o: wasm_kernels/%.c $(CORE_HEADERS) build/core.mk
 	$(Q)$(WASM_COMPILE) -c $< -o $@
 
 $(WASM_MODULE): $(WASM_OBJECTS)
+	@mkdir -p $(@D)
+	@echo "  LD wasm    $@"
+	$(Q)$(WASM_LD) $(WASM_LINK) -o $@.part $^
+	$(Q)mv $@.part $@
+
+out/wasm-relaxed/%.o: wasm_kernels/%.c $(CORE_HEADERS) build/core.mk
+	@mkdir -p $(@D)
+	@echo "  CC relaxed $<"
+	$(Q)$(WASM_COMPILE) -mrelaxed-simd -c $< -o $@
+
+web/ruvq-relaxed.wasm: $(RELAXED_OBJECTS)
 	@mkdir -p $(@D)
 	@echo "  LD wasm    $@"
 	$(Q)$(WASM_LD) $(WASM_LINK) -o $@.part $^

@@ -1,5 +1,6 @@
 /* registry.c: one entry a format: sizes, names and kernels. */
 #include "foreign.h"
+#include "levels.h"
 #include "simd_kernels.h"
 
 /* ---- sizes of rows ---- */
