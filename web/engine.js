@@ -5,6 +5,7 @@ import { CONSTANTS, FUNCTIONS, STRUCTS } from "./abi.js";
 import { AbortError, DownloadError, MemoryLimitError, UnsupportedError, UsageError, VersionError } from "./errors.js";
 import { describeStart, errorFromCode, megabytes } from "./errors.js";
 import { FEATURES } from "./features.js";
+import { loadFirst } from "./variants.js";
 
 const WASM_MAGIC = [0x00, 0x61, 0x73, 0x6d]; // "\0asm"
 const TO_UTF8 = new TextEncoder();
@@ -30,8 +31,8 @@ const WRITE = {
 export class Engine {
   /**
    * Loads the module and runs its self-test.
-   * @param {string | URL | BufferSource | WebAssembly.Module} source where the module is, its bytes, or the
-   *   compiled module
+   * @param {string | URL | BufferSource | WebAssembly.Module | Record<string, string>} source where ruvq.wasm is
+   *   (its other builds are looked for beside it), its bytes, the compiled module, or addresses by variant
    * @param {{signal?: AbortSignal}} [options]
    * @returns {Promise<Engine>}
    * @throws {UnsupportedError} without WebAssembly SIMD
@@ -47,7 +48,11 @@ export class Engine {
         hint: "use a browser from 2023 or later, or Node 18 or later",
       });
     }
-    return Engine.fromModule(source instanceof WebAssembly.Module ? source : await compile(source, signal));
+    return loadFirst(source, async (from, name) => {
+      const engine = Engine.fromModule(from instanceof WebAssembly.Module ? from : await compile(from, signal));
+      engine.variant = name;
+      return engine;
+    }, signal);
   }
 
   /** The synchronous part of `load`, for a host that has compiled the module. @param {WebAssembly.Module} module */
@@ -60,6 +65,8 @@ export class Engine {
   /** @param {WebAssembly.Instance} instance */
   constructor(instance) {
     this.exports = instance.exports;
+    /** Which build runs: "relaxed-simd", "simd128", or "given" when the host chose. */
+    this.variant = "given";
     /** @type {WebAssembly.Memory} */ this.memory = this.exports.memory;
     const version = this.exports.rq_abi_version?.();
     if (version !== CONSTANTS.RQ_ABI_VERSION) {

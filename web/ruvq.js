@@ -17,11 +17,18 @@ export { diagnose } from "./diagnose.js";
  *   total: number | null}) => void} [onProgress] bytes; `total` is null when the server doesn't say
  * @property {AbortSignal} [signal] stops loading, which then rejects with an AbortError
  * @property {string | URL} [workerURL] where worker.js is, when not beside this file; of the page's own origin
- * @property {string | URL} [wasmURL] where ruvq.wasm is, when not beside this file
+ * @property {string | URL | Record<string, string>} [wasmURL] where ruvq.wasm is, when not beside this file;
+ *   ruvq-relaxed.wasm is looked for beside it, or give both: {"relaxed-simd": ..., simd128: ...}
  */
 /** @typedef {import("./local_model.js").ModelOptions & LoadExtras} LoadOptions */
 /** @typedef {import("./generate.js").GenerateOptions & {signal?: AbortSignal}} GenerateOptions */
 /** @typedef {import("./generate.js").GenerateStats & {engineBytes: number}} GenerateStats */
+
+/** Addresses that the worker understands too. */
+function absolute(wasmURL) {
+  if (wasmURL.constructor !== Object) return new URL(wasmURL, globalThis.location?.href).href;
+  return Object.fromEntries(Object.entries(wasmURL).map(([variant, address]) => [variant, absolute(address)]));
+}
 
 /** A model in a worker. Make one with `Model.fetch` or `Model.open`; give it back with `dispose`. */
 export class Model {
@@ -57,8 +64,7 @@ export class Model {
   static async _load(from, { onProgress, signal, workerURL, wasmURL, ...options }) {
     if (signal?.aborted) throw new AbortError();
     const model = new Model(new WorkerLink(workerURL ?? new URL("./worker.js", import.meta.url)));
-    const wasm = wasmURL ? new URL(wasmURL, globalThis.location?.href) : new URL("./ruvq.wasm", import.meta.url);
-    const args = { ...from, wasmURL: wasm.href, options };
+    const args = { ...from, wasmURL: absolute(wasmURL ?? new URL("./ruvq.wasm", import.meta.url)), options };
     try {
       const onEvent = (event) => onProgress?.({ phase: event.phase, loaded: event.loaded, total: event.total });
       const loaded = await model._link.request("load", args, { signal, onEvent });

@@ -35,7 +35,7 @@ const CALLS = {
     }
     onProgress.flush();
     emit("progress", { phase: "ready", loaded: model.info.fileBytes, total: model.info.fileBytes });
-    return { info: model.info, engineBytes: engine.memoryBytes };
+    return { info: { ...model.info, engineVariant: engine.variant }, engineBytes: engine.memoryBytes };
   },
 
   /** Generates; emits {event: "piece", text} and {event: "prompt", done, total}; answers with the stats. */

@@ -28,7 +28,11 @@ class Runtime:
 
     module: Any
     worker_url: str
-    wasm_url: str
+    wasm_urls: Any  # a JavaScript object: variant → address, as variants.js names them
+
+
+# the engine's builds by the names that variants.js gives them
+_MODULES = {"relaxed-simd": "ruvq-relaxed.wasm", "simd128": "ruvq.wasm"}
 
 
 async def runtime() -> Runtime:
@@ -48,7 +52,10 @@ async def runtime() -> Runtime:
 
         urls = scripts.link("ruvq.js", read, publish_script)
         worker = scripts.link("worker.js", read, publish_script)["worker.js"]
-        wasm = publish(to_js((folder / "ruvq.wasm").read_bytes()), "application/wasm")
+        wasm = run_js("({})")
+        for variant, name in _MODULES.items():
+            address = publish(to_js((folder / name).read_bytes()), "application/wasm")
+            setattr(wasm, variant, address)
         _runtime = Runtime(await run_js(_IMPORT)(urls["ruvq.js"]), worker, wasm)
     return _runtime
 
@@ -108,7 +115,7 @@ async def fetch(
         call = progress  # a name of its own, so that the type is known inside
         report = create_proxy(lambda event: call(event.phase, event.loaded, event.total))
     options = _options(context=context, kv=kv, hashes=hashes, verify=verify)
-    options.workerURL, options.wasmURL, options.signal = loaded.worker_url, loaded.wasm_url, abort.signal
+    options.workerURL, options.wasmURL, options.signal = loaded.worker_url, loaded.wasm_urls, abort.signal
     if report is not None:
         options.onProgress = report
     try:
