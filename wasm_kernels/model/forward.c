@@ -20,8 +20,21 @@ static void add(float *x, const float *branch, size_t count) {
 }
 
 /* gate <- silu(gate) * up */
-static void swiglu(float *gate, const float *up, size_t count) {
-  for (size_t i = 0; i < count; i++) gate[i] = gate[i] / (1.0f + rq_expf(-gate[i])) * up[i];
+static void swiglu(float *gate, const float *up, size_t count, int32_t variant) {
+  if (variant == RQ_SCALAR) {
+    for (size_t i = 0; i < count; i++) gate[i] = gate[i] / (1.0f + rq_expf(-gate[i])) * up[i];
+    return;
+  }
+  enum { PIECE = 64 };
+  float e[PIECE];
+  for (size_t i = 0; i < count; i += PIECE) {
+    int32_t n = (int32_t)(count - i < PIECE ? count - i : PIECE);
+    for (int32_t l = 0; l < n; l++) e[l] = -gate[i + (size_t)l];
+    rq_expf_each(e, n);
+    float *g = gate + i;
+    const float *u = up + i;
+    for (int32_t l = 0; l < n; l++) g[l] = g[l] / (1.0f + e[l]) * u[l];
+  }
 }
 
 /* Rows of the embedding, back from the Hadamard transform where the file holds them so. */
@@ -78,7 +91,7 @@ static int32_t feed_forward(rq_error *error, rq_model *model, int32_t n, int32_t
     return fail_in_layer(error, n, "feed-forward input");
   rq_multiply(model, &layer->gate, tokens, model->gate);
   rq_multiply(model, &layer->up, tokens, model->up);
-  swiglu(model->gate, model->up, (size_t)tokens * (size_t)i->ff_width);
+  swiglu(model->gate, model->up, (size_t)tokens * (size_t)i->ff_width, model->variant);
   rq_needs out = {false, false, false, false};
   rq_needs_add(&out, &layer->down);
   if (rq_inputs_set(NULL, model, model->gate, tokens, i->ff_width, out) < 0)

@@ -4,6 +4,7 @@
  * downwards, in double. */
 #include "../base/fpenv.h"
 #include "../base/math.h"
+#include "lanes.h"
 #include "model.h"
 
 /* One token that may be drawn. */
@@ -95,13 +96,34 @@ static int32_t nonfinite_logit(rq_error *error, int32_t id) {
   return RQ_E_NONFINITE;
 }
 
-/* Position of the largest logit, the lower id among equals; RQ_E_NONFINITE. */
+/* Bits of a float as an integer that orders as the numbers do; both zeros are 0. */
+static int32_t order_of(float x) {
+  float unsigned_zero = x + 0.0f;
+  int32_t bits;
+  __builtin_memcpy(&bits, &unsigned_zero, sizeof bits);
+  return bits ^ ((bits >> 31) & 0x7FFFFFFF);
+}
+
+/* Position of the largest logit, the lower id among equals; RQ_E_NONFINITE. Plain loops over integers, which
+ * compilers turn into vectors. */
 static int32_t find_largest(rq_error *error, const float *logits, int32_t vocab_size) {
-  int32_t best = 0;
-  for (int32_t i = 0; i < vocab_size; i++) {
-    if (!(logits[i] - logits[i] == 0.0f)) return nonfinite_logit(error, i);
-    if (logits[i] > logits[best]) best = i;
+  enum { PIECE = 512 };
+  int32_t largest = INT32_MIN, best = 0;
+  for (int32_t start = 0; start < vocab_size; start += PIECE) {
+    int32_t n = rq_min_i32(PIECE, vocab_size - start), top = INT32_MIN;
+    const float *x = logits + start;
+    if (!rq_all_finite(x, n)) {
+      int32_t i = 0;
+      while (rq_all_finite(x + i, 1)) i++;
+      return nonfinite_logit(error, start + i);
+    }
+    for (int32_t i = 0; i < n; i++) top = rq_max_i32(top, order_of(x[i]));
+    if (top > largest) {
+      largest = top;
+      best = start;
+    }
   }
+  while (order_of(logits[best]) != largest) best++;
   return best;
 }
 
