@@ -59,11 +59,12 @@ def describe_model(path: Path) -> dict[str, Any]:
         for extent in tensor["shape"]:
             count *= extent
         weights[tensor["format"]] = weights.get(tensor["format"], 0) + count
+    kind = max(weights, key=lambda name: weights[name])
     return {
-        "name": facts.get("name") or path.stem,
+        "name": path.stem.removesuffix(f"-{kind}"),
         "file": path.name,
         "bytes": path.stat().st_size,
-        "format": max(weights, key=lambda name: weights[name]),
+        "format": kind,
         "bits_per_weight": facts["bits_per_weight"],
         "bits_per_weight_actual": facts["bits_per_weight_actual"],
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -105,7 +106,9 @@ def main() -> int:
     parser.add_argument("--model", type=Path, action="append", default=[], help="a GGUF file to offer")
     parser.add_argument("--no-pyodide", action="store_true", help="leave the Python host out")
     args = parser.parse_args()
-    models = args.model or sorted((ROOT / "out" / "models").glob("*.gguf"))
+    models = args.model or sorted(
+        (ROOT / "out" / "models").glob("*.gguf"), key=lambda model: -model.stat().st_size
+    )
     for entry in assemble(args.to, models, pyodide=not args.no_pyodide):
         print(f"{entry['file']}  {entry['format']}, {entry['bits_per_weight_actual']:.2f} bits per weight")
     return 0

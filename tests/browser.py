@@ -7,12 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ruvq.cli.server import HEADERS, TYPES, Handler
+from ruvq.cli.server import HEADERS, TYPES, Handler, Server
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "build"))
@@ -108,8 +107,7 @@ def serving(
     """Serves `folder` on this machine, `without` some of the usual headers and with `extra` ones; gives the
     address, without a slash at the end."""
     kind = type("Handler", (FaultyHandler,), {"without": frozenset(without), "extra": extra or {}})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=str(folder)))
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), partial(kind, directory=str(folder)))
     server.stopping = threading.Event()  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -124,7 +122,7 @@ def serving(
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A running Chromium (a Playwright Browser)."""
+    """A running Chromium (a Playwright Browser). One at a time in a thread: see fixture `browser`."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

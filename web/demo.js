@@ -136,7 +136,7 @@ async function listModels() {
     // a site without bundled models: files and addresses work
   }
   for (const { name, file, bytes: size, format, bits_per_weight_actual: bits } of models) {
-    const label = `${name}: ${format}, ${bits.toFixed(2)} bits per weight, ${bytes(size)}`;
+    const label = `${name}: ${format}, ${bits.toFixed(2)} bits, ${bytes(size)}`;
     select.add(new Option(label, `models/${file}`));
   }
   select.add(new Option("A file on this device …", FROM_FILE));

@@ -386,6 +386,38 @@ def test_memory_is_measured_on_this_machine() -> None:
     assert free is None or free > 1 << 20
 
 
+@pytest.mark.parametrize(
+    ("group", "available"),
+    [
+        ({}, 8000 * 1024),
+        ({"memory.max": "max\n", "memory.current": "5\n"}, 8000 * 1024),
+        ({"memory.max": "3000000\n", "memory.current": "1000000\n"}, 2_000_000),
+        (
+            {
+                "memory.max": "3000000\n",
+                "memory.current": "2900000\n",
+                "memory.stat": "anon 5\nactive_file 700000\ninactive_file 1000000\n",
+            },
+            1_800_000,
+        ),
+        ({"memory.max": "3000\n", "memory.current": "9000\n"}, 0),
+    ],
+)
+def test_a_containers_limit_counts_without_its_file_cache(
+    tmp_path: Path, group: dict[str, str], available: int
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:   8000 kB\n")
+    (tmp_path / "sys" / "fs" / "cgroup").mkdir(parents=True)
+    for name, text in group.items():
+        (tmp_path / "sys" / "fs" / "cgroup" / name).write_text(text)
+    assert files.available_memory(tmp_path) == available
+
+
+def test_a_system_that_says_nothing_refuses_nothing(tmp_path: Path) -> None:
+    assert files.available_memory(tmp_path) is None
+
+
 def test_no_space_has_its_own_exit_code(
     model: Path, tmp_path: Path, ruvq: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from ruvq.gguf import GGUFFile
 from ruvq.quantize import pipeline
 from ruvq.quantize.pipeline import Step, quantize_model
 from ruvq.sources import LlamaParameters, open_source
+from sources.numpy_llama import logits as numpy_logits
 from sources.tiny_models import TINY, llama2c_bytes, random_weights, write_huggingface
 
 FIXED = {"timestamp": "2026-01-01T00:00:00Z", "progress": False}
@@ -97,13 +98,63 @@ def test_sources_of_the_same_model_give_the_same_tensors_and_logits(model: Path,
 
 def test_logits_follow_the_half_rotation_of_the_source(model: Path, tmp_path: Path) -> None:
     """Against a NumPy forward pass that rotates element i with i + half, as Hugging Face does."""
-    from sources.numpy_llama import logits as expected_logits
-
     quantize_model(model, tmp_path / "a.gguf", "f32", **FIXED)
     tokens = [1, 5, 260, 17, 3, 3, 100]
     with ruvq.Model.open(tmp_path / "a.gguf", kv="f32") as opened:
         got = np.asarray(opened.logits(tokens))
-    np.testing.assert_allclose(got, expected_logits(random_weights(), TINY, tokens), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got, numpy_logits(random_weights(), TINY, tokens), rtol=1e-4, atol=1e-5)
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+# of TINY's four frequencies (wavelengths 6.3, 62.8, 628, 6283) the first lies between the bounds 4 and 16
+LLAMA3_DIVISORS = (1 / ((1 - (16 / (2 * np.pi) - 1) / 3) / 8 + (16 / (2 * np.pi) - 1) / 3), 8.0, 8.0, 8.0)
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[float, ...]]] = {
+    "untied": ({"tied": False}, {}, (1.0,)),
+    "wide heads": ({"head_width": 12}, {}, (1.0,)),
+    "attention biases": ({"attention_bias": True}, {}, (1.0,)),
+    "one kv head": ({"kv_heads": 1}, {}, (1.0,)),
+    "another base": ({"rope_base": 500.0}, {}, (1.0,)),
+    "linear scaling": ({}, {"rope_scaling": {"type": "linear", "factor": 4.0}}, (4.0,)),
+    "llama3 scaling": ({}, {"rope_scaling": LLAMA3}, LLAMA3_DIVISORS),
+    "newer keys": (
+        {},
+        {"rope_parameters": {**LLAMA3, "rope_theta": 1e4}, "rope_theta": 7.0},
+        LLAMA3_DIVISORS,
+    ),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_of_the_architecture_compute_what_they_mean(tmp_path: Path, variant: str) -> None:
+    parameter_changes, config_changes, divisors = VARIANTS[variant]
+    parameters = dataclasses.replace(TINY, **parameter_changes)
+    weights = random_weights(parameters)
+    model = write_huggingface(tmp_path / "model", weights, parameters, **config_changes)
+    quantize_model(model, tmp_path / "a.gguf", "f32", **FIXED)
+    tokens = [1, 5, 260, 17, 3, 3, 100, 44, 8, 91]
+    expected = numpy_logits(weights, parameters, tokens, divisors)
+    quantize_model(tmp_path / "a.gguf", tmp_path / "b.gguf", "f32", **FIXED)  # and once more from GGUF
+    for name in ("a.gguf", "b.gguf"):
+        with ruvq.Model.open(tmp_path / name, kv="f32") as opened:
+            got = np.asarray(opened.logits(tokens))
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-5)
+
+
+def test_scaling_of_the_rotary_embedding_would_show(tmp_path: Path) -> None:
+    """The comparison above can tell the kinds of scaling apart."""
+    tokens = [1, 5, 260, 17, 3, 3, 100, 44, 8, 91]
+    plain, linear, llama3 = (
+        numpy_logits(random_weights(), TINY, tokens, d) for d in ((1.0,), (4.0,), LLAMA3_DIVISORS)
+    )
+    assert np.abs(plain - linear).max() > 0.01
+    assert np.abs(plain - llama3).max() > 0.01
+    assert np.abs(linear - llama3).max() > 0.01
 
 
 @pytest.mark.parametrize("first", ["f32", "bf16"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,17 @@ def test_a_bias_of_q_is_permuted_like_its_rows(tmp_path: Path) -> None:
         np.testing.assert_array_equal(source.tensors["blk.0.attn_q.bias"].load(), rotary_rows(4, 8))
         np.testing.assert_array_equal(source.tensors["blk.1.attn_k.bias"].load(), rotary_rows(2, 8))
         np.testing.assert_array_equal(source.tensors["blk.1.attn_v.bias"].load(), np.arange(16))
+
+
+def test_systems_without_positioned_reads_read_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = random_weights()
+    folder = write_huggingface(tmp_path / "m", weights)
+    monkeypatch.delattr("os.preadv")
+    with open_source(folder) as source, ThreadPoolExecutor(4) as pool:
+        for name, values in zip(weights, pool.map(lambda t: t.load(), source.tensors.values()), strict=True):
+            np.testing.assert_array_equal(values, weights[name])
 
 
 def test_reading_keeps_only_the_rows_asked_for_in_memory(tmp_path: Path) -> None:

@@ -14,6 +14,10 @@ TINY = LlamaParameters(
     vocab_size=272, width=32, layers=2, heads=4, kv_heads=2, head_width=8, ff_width=44, context=64, tied=True
 )
 HF_NAMES = {
+    "attn_q.bias": "self_attn.q_proj.bias",
+    "attn_k.bias": "self_attn.k_proj.bias",
+    "attn_v.bias": "self_attn.v_proj.bias",
+    "attn_output.bias": "self_attn.o_proj.bias",
     "attn_norm.weight": "input_layernorm.weight",
     "attn_q.weight": "self_attn.q_proj.weight",
     "attn_k.weight": "self_attn.k_proj.weight",
@@ -41,7 +45,7 @@ def random_weights(parameters: LlamaParameters = TINY, seed: int = 1) -> dict[st
 
 def to_half_rotation(rows: np.ndarray, heads: int) -> np.ndarray:
     """GGUF's interleaved rows of q or k in Hugging Face's order: of each head even elements, then odd."""
-    by_head = rows.reshape(heads, -1, rows.shape[-1])
+    by_head = rows.reshape(heads, -1, *rows.shape[1:])
     return np.concatenate([by_head[:, 0::2], by_head[:, 1::2]], axis=1).reshape(rows.shape)
 
 
@@ -55,6 +59,8 @@ def hf_tensors(weights: dict[str, np.ndarray], parameters: LlamaParameters = TIN
         out["lm_head.weight"] = weights["output.weight"]
     for layer in range(parameters.layers):
         for name, theirs in HF_NAMES.items():
+            if f"blk.{layer}.{name}" not in weights:
+                continue  # no biases
             values = weights[f"blk.{layer}.{name}"]
             if name.startswith("attn_q"):
                 values = to_half_rotation(values, parameters.heads)
@@ -102,6 +108,8 @@ def hf_config(parameters: LlamaParameters = TINY, **changes: object) -> dict[str
         "rope_theta": parameters.rope_base,
         "tie_word_embeddings": parameters.tied,
         "vocab_size": parameters.vocab_size,
+        "head_dim": parameters.head_width,
+        "attention_bias": parameters.attention_bias,
         **changes,
     }
 

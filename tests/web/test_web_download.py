@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,10 @@ def test_a_cut_connection_tells_how_much_came(page: Any, models: Path) -> None:
     error = load(page, "/fault/cut?file=models/f32.gguf")
     assert error["name"] == "DownloadError"
     assert error["expected"] == f"{size} bytes"
-    assert str(size // 2) in error["actual"]
+    # a browser may throw away what it has not handed out when the connection breaks
+    came = re.match(r"(\d+) bytes, then: \S", error["actual"])
+    assert came
+    assert 0 <= int(came[1]) <= size // 2
 
 
 def test_no_server_is_a_download_error(page: Any) -> None:

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             progress=lambda done, total, current: bar.to(done, total, f"perplexity {current:.3f}"),
         )
         seconds = time.perf_counter() - started
+        context = model.info.context_tokens
     if not args.json:
         print(
             f"perplexity {float(result):.4f} ± {result.stderr:.4f} "
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "stderr": result.stderr,
         "tokens": result.tokens,
         "windows": result.windows,
-        "window": args.window,
+        "window": min(args.window, context),
         "tokens_per_second": result.tokens / seconds,
         "kv": kv,
         "text": args.text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -59,24 +60,34 @@ def existing_gguf(name: str | os.PathLike[str]) -> Path:
     return path
 
 
-def available_memory() -> int | None:
-    """Bytes that a new program can take without swapping; None where the system doesn't say."""
+def available_memory(system: Path = Path("/")) -> int | None:
+    """Bytes that a new program can take without swapping; None where the system doesn't say.
+
+    Linux: what the machine has available, and what the container's limit leaves, file cache not counted.
+    """
     found: list[int] = []
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in (system / "proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 found.append(int(line.split()[1]) * 1024)
-    except (OSError, ValueError, IndexError):
-        pass
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    groups = system / "sys/fs/cgroup"
+    for folder, limit, used in (
+        (groups, "memory.max", "memory.current"),
+        (groups / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
-        try:
-            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # not in such a group, or "max": no limit
-            continue
+        with contextlib.suppress(OSError, ValueError):  # not in such a group, or "max": no limit
+            left = int((folder / limit).read_text()) - int((folder / used).read_text())
+            found.append(left + _file_cache(folder / "memory.stat"))
     return max(0, min(found)) if found else None
+
+
+def _file_cache(stat: Path) -> int:
+    """Bytes of cached files, which count as used but are given back on demand."""
+    try:
+        values = dict(line.split(maxsplit=1) for line in stat.read_text().splitlines())
+        return int(values.get("active_file", 0)) + int(values.get("inactive_file", 0))
+    except (OSError, ValueError):
+        return 0
 
 
 def check_memory(path: Path, beside: int = 0) -> None:

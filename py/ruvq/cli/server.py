@@ -10,6 +10,7 @@ import html
 import os
 import re
 import socket
+import sys
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -213,6 +214,11 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = os.name == "posix"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that closes its connection is no error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Server6(Server):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ class PieceFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.Lock()  # one position for all threads where the system has no positioned reads
         try:
-            self._file = open(path, "rb")  # noqa: SIM115 - closed by close()
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
             self.size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise storage_error(error, path, "open the file") from error
@@ -48,7 +50,7 @@ class PieceFile:
         view, done = memoryview(out), 0
         while done < nbytes:
             try:
-                got = os.preadv(self._file.fileno(), [view[done:]], offset + done)
+                got = self._read_into(view[done:], offset + done)
             except OSError as error:
                 raise storage_error(error, self.path, "read the file") from error
             if got == 0:
@@ -61,6 +63,13 @@ class PieceFile:
                 )
             done += got
         return out
+
+    def _read_into(self, view: memoryview, offset: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [view], offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.readinto(view) or 0
 
     def close(self) -> None:
         """Closes the file; may be called twice."""
