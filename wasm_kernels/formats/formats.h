@@ -15,6 +15,7 @@ typedef struct rq_activations {
   int8_t *lanes;      /* (blocks, steps, 16) lane order of docs/formats.md as this build's kernels read it */
   float *scale;       /* (blocks) dx */
   int32_t *group_sum; /* (blocks, 4) sum of q over each group of four lanes */
+  int8_t *quads;      /* (blocks, 256) four steps of 16 lanes each; on x86-64, at RQ_AVX512 only */
   int32_t width;
 } rq_activations;
 

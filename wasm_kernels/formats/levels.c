@@ -2,6 +2,10 @@
 #include "levels.h"
 
 #include "simd_kernels.h"
+#include "x86.h"
+#if RQ_HAVE_X86
+#include <cpuid.h>
+#endif
 
 #if RQ_HAVE_SIMD
 #define DEFINE_OWN(name)                                                                                     \
@@ -36,7 +40,56 @@ static rq_product_kernel kernel_128(int32_t format) {
 }
 #endif
 
+#if RQ_HAVE_X86
+static rq_product_kernel kernel_avx512(int32_t format) {
+  switch (format) {
+    case RQ_FORMAT_PI_Q3: return rq_pi_q3_avx512;
+    case RQ_FORMAT_PI_Q2: return rq_pi_q2_avx512;
+    case RQ_FORMAT_PI_T3: return rq_pi_t3_avx512;
+    case RQ_FORMAT_PI_T2: return rq_pi_t2_avx512;
+    case RQ_FORMAT_TERNARY:
+    case RQ_FORMAT_PI_TERNARY: return rq_ternary_avx512;
+    default: return NULL;
+  }
+}
+
+/* Bits of cpuid and xgetbv, as Intel and AMD number them. */
+enum {
+  LEAF1_ECX = 1 << 28 | 1 << 27 | 1 << 29, /* AVX, OSXSAVE, F16C */
+  LEAF7_EBX_AVX2 = 1 << 5,
+  LEAF7_ECX_AVX512 = 1 << 1 | 1 << 11, /* VBMI, VNNI */
+  XCR0_AVX = 6,                        /* the system saves 256-bit registers */
+  XCR0_AVX512 = 0xE6,                  /* and all of AVX-512 */
+};
+#define LEAF7_EBX_AVX512 (1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) /* F, DQ, BW, VL */
+
+static int32_t best_variant(void) {
+  uint32_t a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & LEAF1_ECX) != LEAF1_ECX) return RQ_SIMD128;
+  uint32_t saved, saved_high;
+  __asm__ volatile("xgetbv" : "=a"(saved), "=d"(saved_high) : "c"(0));
+  if ((saved & XCR0_AVX) != XCR0_AVX) return RQ_SIMD128;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & LEAF7_EBX_AVX2)) return RQ_SIMD128;
+  bool wide = (b & LEAF7_EBX_AVX512) == LEAF7_EBX_AVX512 && (c & LEAF7_ECX_AVX512) == LEAF7_ECX_AVX512;
+  return wide && (saved & XCR0_AVX512) == XCR0_AVX512 ? RQ_AVX512 : RQ_AVX2;
+}
+#else
+static int32_t best_variant(void) { return RQ_HAVE_SIMD ? RQ_SIMD128 : RQ_SCALAR; }
+#endif
+
+int32_t RQ_EXPORT rq_variant(int32_t variant) {
+  if (variant == RQ_SCALAR) return RQ_SCALAR;
+  int32_t best = best_variant();
+  return variant > RQ_SCALAR && variant < best ? variant : best;
+}
+
 rq_product_kernel rq_product_kernel_of(int32_t format, int32_t variant) {
+#if RQ_HAVE_X86
+  if (variant == RQ_AVX512) {
+    rq_product_kernel kernel = kernel_avx512(format);
+    if (kernel) return kernel;
+  }
+#endif
 #if RQ_HAVE_SIMD
   if (variant != RQ_SCALAR) return kernel_128(format);
 #endif
@@ -44,5 +97,3 @@ rq_product_kernel rq_product_kernel_of(int32_t format, int32_t variant) {
   (void)variant;
   return NULL;
 }
-
-int32_t rq_variant_resolve(int32_t variant) { return variant; }

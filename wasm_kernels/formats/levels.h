@@ -12,7 +12,4 @@ typedef void (*rq_product_kernel)(const uint8_t *data, size_t row_bytes, int32_t
 /* The kernel of a format at a level, NULL where it has none. */
 rq_product_kernel rq_product_kernel_of(int32_t format, int32_t variant);
 
-/* RQ_SIMD to the best level of this machine; a level that it lacks to the best below. */
-int32_t rq_variant_resolve(int32_t variant);
-
 #endif

@@ -35,7 +35,7 @@ static int32_t q2_ruvllm_row_bytes(int32_t width) {
 #if RQ_HAVE_SIMD
 #define PAIR(kernel) kernel
 #define PICK(variant, simd, scalar) \
-  if ((variant) == RQ_SIMD)         \
+  if ((variant) != RQ_SCALAR)       \
     simd;                           \
   else                              \
     scalar
