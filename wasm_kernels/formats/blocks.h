@@ -71,6 +71,7 @@ static inline int32_t rq_own_block_bytes(const rq_own *own, int32_t r) {
 
 extern const int8_t rq_trellis_t3[32], rq_trellis_t2[16];
 extern const float rq_trellis_c3[4], rq_trellis_c2[4];
+extern const float rq_trellis_c3_pairs[16][2], rq_trellis_c2_pairs[16][2];
 
 /* alpha = f32(f16 with the bits a << 7) * 2^-10, exactly, for a up to 247. */
 static inline float rq_alpha_of_byte(uint8_t a) {

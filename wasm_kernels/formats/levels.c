@@ -53,6 +53,22 @@ static rq_product_kernel kernel_avx512(int32_t format) {
   }
 }
 
+static rq_product_kernel kernel_avx2(int32_t format) {
+  switch (format) {
+    case RQ_FORMAT_F32: return rq_f32_avx2;
+    case RQ_FORMAT_F16: return rq_f16_avx2;
+    case RQ_FORMAT_BF16: return rq_bf16_avx2;
+    case RQ_FORMAT_Q8_0: return rq_q8_0_avx2;
+    case RQ_FORMAT_PI_Q3: return rq_pi_q3_avx2;
+    case RQ_FORMAT_PI_Q2: return rq_pi_q2_avx2;
+    case RQ_FORMAT_PI_T3: return rq_pi_t3_avx2;
+    case RQ_FORMAT_PI_T2: return rq_pi_t2_avx2;
+    case RQ_FORMAT_TERNARY:
+    case RQ_FORMAT_PI_TERNARY: return rq_ternary_avx2;
+    default: return NULL;
+  }
+}
+
 /* Bits of cpuid and xgetbv, as Intel and AMD number them. */
 enum {
   LEAF1_ECX = 1 << 28 | 1 << 27 | 1 << 29, /* AVX, OSXSAVE, F16C */
@@ -87,6 +103,10 @@ rq_product_kernel rq_product_kernel_of(int32_t format, int32_t variant) {
 #if RQ_HAVE_X86
   if (variant == RQ_AVX512) {
     rq_product_kernel kernel = kernel_avx512(format);
+    if (kernel) return kernel;
+  }
+  if (variant == RQ_AVX512 || variant == RQ_AVX2) {
+    rq_product_kernel kernel = kernel_avx2(format);
     if (kernel) return kernel;
   }
 #endif

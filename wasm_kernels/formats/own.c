@@ -17,13 +17,15 @@ const float rq_trellis_c2[4] = {0x1.b1d814p-5f, 0x1.213ab8p-5f, 0x1.b1d814p-6f, 
       d, d                                                                                                  \
     }                                                                                                       \
   }
-static const float c3_pairs[16][2] = PAIRS(0x1.1046b0p-4f, 0x1.6b08ecp-5f, 0x1.1046b0p-5f, 0x1.b3a44ep-6f);
-static const float c2_pairs[16][2] = PAIRS(0x1.b1d814p-5f, 0x1.213ab8p-5f, 0x1.b1d814p-6f, 0x1.5b1342p-6f);
+const float rq_trellis_c3_pairs[16][2] =
+    PAIRS(0x1.1046b0p-4f, 0x1.6b08ecp-5f, 0x1.1046b0p-5f, 0x1.b3a44ep-6f);
+const float rq_trellis_c2_pairs[16][2] =
+    PAIRS(0x1.b1d814p-5f, 0x1.213ab8p-5f, 0x1.b1d814p-6f, 0x1.5b1342p-6f);
 
 const rq_own rq_own_pi_q3 = {true, false, 4, NULL, NULL, NULL};
 const rq_own rq_own_pi_q2 = {false, false, 2, NULL, NULL, NULL};
-const rq_own rq_own_pi_t3 = {true, true, 0, rq_trellis_t3, rq_trellis_c3, c3_pairs};
-const rq_own rq_own_pi_t2 = {false, true, 0, rq_trellis_t2, rq_trellis_c2, c2_pairs};
+const rq_own rq_own_pi_t3 = {true, true, 0, rq_trellis_t3, rq_trellis_c3, rq_trellis_c3_pairs};
+const rq_own rq_own_pi_t2 = {false, true, 0, rq_trellis_t2, rq_trellis_c2, rq_trellis_c2_pairs};
 const rq_own rq_own_ternary = {false, false, 1, NULL, NULL, NULL};
 
 const rq_own *rq_own_of(int32_t format) {
