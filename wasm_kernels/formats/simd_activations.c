@@ -54,6 +54,14 @@ void rq_lanes_simd(const int8_t *q, int32_t r, int8_t *lanes) {
   for (int32_t j = 0; j < RQ_LANES; j++) store_step(lanes, j, rows[j]);
 }
 
+void rq_steps_simd(const int8_t *q, int8_t *steps) {
+  for (int32_t j = 0; j < RQ_LANES; j++) { /* even numbers, then odd ones: weights here may be negative */
+    rq_vi x = rv_load(q + 16 * j);
+    rv_store(steps + 32 * j, rv_sar16(rv_shl16(x, 8), 8));
+    rv_store(steps + 32 * j + 16, rv_sar16(x, 8));
+  }
+}
+
 /* ---- Walsh-Hadamard ---- */
 
 /* Distances 1 and 2 inside a vector. a - b comes as a + (-b), which is the same number. */
