@@ -116,7 +116,11 @@ export const CONSTANTS = {
  "RQ_MODEL_SIMD128": 256,
  "RQ_MODEL_AVX2": 512,
  "RQ_DEFAULT_CONTEXT": 4096,
- "RQ_DEFAULT_BATCH": 16
+ "RQ_DEFAULT_BATCH": 16,
+ "RQ_MAX_THREADS": 64,
+ "RQ_THREAD_STACK": 262144,
+ "RQ_POOL_SPIN": 1,
+ "RQ_POOL_SMALL_JOBS": 2
 };
 
 // error code: [name, meaning]
@@ -688,7 +692,7 @@ export const STRUCTS = {
     "i4",
     1
    ],
-   "reserved": [
+   "threads": [
     12,
     "i4",
     1
@@ -1019,6 +1023,38 @@ export const FUNCTIONS = {
  ],
  "rq_model_hashes": [
   "p",
+  "p"
+ ],
+ "rq_pool_bytes": [
+  "i",
+  ""
+ ],
+ "rq_pool_init": [
+  "i",
+  "eppii"
+ ],
+ "rq_pool_work": [
+  "i",
+  "p"
+ ],
+ "rq_pool_workers": [
+  "i",
+  "p"
+ ],
+ "rq_pool_close": [
+  "i",
+  "p"
+ ],
+ "rq_model_use_pool": [
+  "i",
+  "epp"
+ ],
+ "rq_threads_start": [
+  "i",
+  "ep"
+ ],
+ "rq_threads_stop": [
+  "i",
   "p"
  ],
  "rq_sampler_init": [

@@ -4,13 +4,13 @@ import { FEATURES } from "./features.js";
 
 /** Best first; the last one needs what every host of ruvq has. */
 const VARIANTS = [
-  { name: "relaxed-simd", file: "ruvq-relaxed.wasm", works: () => FEATURES.relaxedSimd() },
-  { name: "simd128", file: "ruvq.wasm", works: () => true },
+  { name: "relaxed-simd", ending: "-relaxed.wasm", works: () => FEATURES.relaxedSimd() },
+  { name: "simd128", ending: ".wasm", works: () => true },
 ];
-const STANDARD = /(^|\/)ruvq\.wasm(?=$|[?#])/;
+const STANDARD = /(^|\/)(ruvq|ruvq-threads)\.wasm(?=$|[?#])/;
 
 /**
- * The builds to try for `source`: those beside it where it is the address of ruvq.wasm, by name where it is an
+ * The builds to try for `source`: those beside it where it is the address of ruvq.wasm or ruvq-threads.wasm, by name where it is an
  * object of addresses, else itself.
  * @param {string | URL | BufferSource | WebAssembly.Module | Record<string, string>} source
  * @returns {{name: string, source: any}[]} never empty, best first
@@ -20,7 +20,7 @@ export function candidates(source) {
   if (typeof source === "string" || source instanceof URL) {
     const address = String(source);
     if (!STANDARD.test(address)) return [{ name: "given", source }];
-    return usable.map(({ name, file }) => ({ name, source: address.replace(STANDARD, `$1${file}`) }));
+    return usable.map(({ name, ending }) => ({ name, source: address.replace(STANDARD, `$1$2${ending}`) }));
   }
   if (source?.constructor === Object) {
     const found = usable.filter(({ name }) => source[name]);

@@ -23,26 +23,56 @@ typedef struct wide_tables {
   __m512 c;                        /* (4) C[k], repeated */
 } wide_tables;
 
+/* For lanes 2p and 2p + 1: the byte before and the byte of each, from 16 bytes at `b` and at `c`; twice, to
+ * fill 64 bits. In the first group of steps the byte before is that of the lane below. */
+#define FOUR(p, b, c) (b) + 2 * (p), (c) + 2 * (p), (b) + 2 * (p) + 1, (c) + 2 * (p) + 1
+#define PAIR(p, b, c) FOUR(p, b, c), FOUR(p, b, c)
+#define PAIRS(b, c)                                                                                        \
+  PAIR(0, b, c), PAIR(1, b, c), PAIR(2, b, c), PAIR(3, b, c), PAIR(4, b, c), PAIR(5, b, c), PAIR(6, b, c), \
+      PAIR(7, b, c)
+#define FIRST(p) 47 + 2 * (p), 2 * (p), 48 + 2 * (p), 2 * (p) + 1
+static const _Alignas(64) uint8_t spread_bytes[GROUPS_OF_STEPS][64] = {
+    {63,       0,        48,       1,        63,       0,        48,       1,
+     FIRST(1), FIRST(1), FIRST(2), FIRST(2), FIRST(3), FIRST(3), FIRST(4), FIRST(4),
+     FIRST(5), FIRST(5), FIRST(6), FIRST(6), FIRST(7), FIRST(7)},
+    {PAIRS(0, 16)},
+    {PAIRS(16, 32)},
+    {PAIRS(32, 48)},
+};
+#define LOW(p, b) (b) + 2 * (p), (b) + 2 * (p) + 1, 0, 0, 0, 0, 0, 0
+#define LOWS(b) LOW(0, b), LOW(1, b), LOW(2, b), LOW(3, b), LOW(4, b), LOW(5, b), LOW(6, b), LOW(7, b)
+static const _Alignas(64) uint8_t spread_low_bytes[2][64] = {{LOWS(0)}, {LOWS(16)}};
+
+/* Eight places within 64 bits, the first in the lowest byte. */
+#define INDEX_PLACES 0x1C1A18160C0A0806      /* 6 + 2 j and 22 + 2 j */
+#define LOW_PLACES_FIRST 0x070605043F3E3D3C  /* 60 + j (that is j - 4) and 4 + j */
+#define LOW_PLACES_SECOND 0x0B0A090803020100 /* 4 further on */
+
+/* (64) by index 16 * lowest + 4 h + before; of a 2-bit code there is no lowest bit, and all four parts are
+ * equal. */
+RV_INLINE __m512i values_of(const rq_own *own) {
+  if (own->trellis && own->three_bits) {
+    __m256i t3 =
+        _mm256_loadu_si256((const __m256i *)(const void *)own->table); /* 4 * (2 h + lowest) + before */
+    t3 = _mm256_permutevar8x32_epi32(t3, _mm256_set_epi32(7, 5, 3, 1, 6, 4, 2, 0));
+    return _mm512_broadcast_i32x8(_mm256_add_epi8(t3, _mm256_set1_epi8(64)));
+  }
+  if (own->trellis) {
+    __m128i t2 = _mm_loadu_si128((const __m128i *)(const void *)own->table);
+    return _mm512_broadcast_i32x4(_mm_add_epi8(t2, _mm_set1_epi8(64)));
+  }
+  __m128i h = _mm_set_epi32(0x03030303, 0x02020202, 0x01010101, 0);
+  if (!own->three_bits) return _mm512_broadcast_i32x4(h);
+  __m128i even = _mm_add_epi8(h, h), odd = _mm_add_epi8(even, _mm_set1_epi8(1));
+  return _mm512_broadcast_i32x8(_mm256_set_m128i(odd, even));
+}
+
 RV_INLINE wide_tables tables_of(const rq_own *own) {
-  _Alignas(64) uint8_t value[64], spread[GROUPS_OF_STEPS][64], bits[64], spread_low[2][64], low[2][64];
-  for (int32_t i = 0; i < 64; i++) {
-    int32_t before = i & 3, h = i >> 2 & 3, lowest = i >> 4 & 1, code = own->three_bits ? 2 * h + lowest : h;
-    int32_t index = 4 * code + before, pair = i / 8, place = i % 8, lane = 2 * pair + place / 2 % 2;
-    value[i] = (uint8_t)(own->trellis ? own->table[index] + 64 : code);
-    for (int32_t g = 0; g < GROUPS_OF_STEPS; g++)
-      spread[g][i] = (uint8_t)(place % 2 ? 16 * g + lane : g ? 16 * (g - 1) + lane : 48 + (lane + 15) % 16);
-    bits[i] = (uint8_t)(6 + 2 * (place % 4) + 16 * (place / 4));
-    for (int32_t h2 = 0; h2 < 2; h2++) {
-      spread_low[h2][i] = (uint8_t)(16 * h2 + 2 * pair + place % 2);
-      low[h2][i] = (uint8_t)((4 * h2 + place % 4 + 8 * (place / 4) + 60) % 64);
-    }
-  }
-  wide_tables t = {.value = _mm512_load_si512(value), .index_bits = _mm512_load_si512(bits)};
-  for (int32_t g = 0; g < GROUPS_OF_STEPS; g++) t.spread[g] = _mm512_load_si512(spread[g]);
-  for (int32_t h = 0; h < 2; h++) {
-    t.spread_low[h] = _mm512_load_si512(spread_low[h]);
-    t.low_bits[h] = _mm512_load_si512(low[h]);
-  }
+  wide_tables t = {.value = values_of(own), .index_bits = _mm512_set1_epi64(INDEX_PLACES)};
+  for (int32_t g = 0; g < GROUPS_OF_STEPS; g++) t.spread[g] = _mm512_load_si512(spread_bytes[g]);
+  for (int32_t h = 0; h < 2; h++) t.spread_low[h] = _mm512_load_si512(spread_low_bytes[h]);
+  t.low_bits[0] = _mm512_set1_epi64(LOW_PLACES_FIRST);
+  t.low_bits[1] = _mm512_set1_epi64(LOW_PLACES_SECOND);
   t.c = own->trellis ? _mm512_broadcast_f32x4(_mm_loadu_ps(own->c)) : _mm512_setzero_ps();
   return t;
 }

@@ -24,15 +24,17 @@ _runtime: Any = None  # ruvq.js as a module, with the URLs of its worker and its
 
 @dataclass(frozen=True)
 class Runtime:
-    """ruvq.js, loaded from the wheel."""
+    """ruvq.js, loaded from the wheel, and the URLs of what it starts: options of its Model.fetch."""
 
     module: Any
-    worker_url: str
-    wasm_urls: Any  # a JavaScript object: variant → address, as variants.js names them
+    urls: dict[str, Any]
 
 
 # the engine's builds by the names that variants.js gives them
-_MODULES = {"relaxed-simd": "ruvq-relaxed.wasm", "simd128": "ruvq.wasm"}
+_MODULES = {
+    "wasmURL": {"relaxed-simd": "ruvq-relaxed.wasm", "simd128": "ruvq.wasm"},
+    "wasmThreadsURL": {"relaxed-simd": "ruvq-threads-relaxed.wasm", "simd128": "ruvq-threads.wasm"},
+}
 
 
 async def runtime() -> Runtime:
@@ -51,12 +53,16 @@ async def runtime() -> Runtime:
             return publish(text, "text/javascript")
 
         urls = scripts.link("ruvq.js", read, publish_script)
-        worker = scripts.link("worker.js", read, publish_script)["worker.js"]
-        wasm = run_js("({})")
-        for variant, name in _MODULES.items():
-            address = publish(to_js((folder / name).read_bytes()), "application/wasm")
-            setattr(wasm, variant, address)
-        _runtime = Runtime(await run_js(_IMPORT)(urls["ruvq.js"]), worker, wasm)
+        started = {
+            "workerURL": scripts.link("worker.js", read, publish_script)["worker.js"],
+            "poolWorkerURL": publish_script(read("pool-worker.js")),
+        }
+        for option, builds in _MODULES.items():
+            started[option] = run_js("({})")
+            for variant, name in builds.items():
+                address = publish(to_js((folder / name).read_bytes()), "application/wasm")
+                setattr(started[option], variant, address)
+        _runtime = Runtime(await run_js(_IMPORT)(urls["ruvq.js"]), started)
     return _runtime
 
 
@@ -103,6 +109,7 @@ async def fetch(
     kv: str = "f16",
     hashes: bool = False,
     verify: bool = False,
+    threads: int | None = None,
 ) -> WorkerModel:
     """See `ruvq.Model.fetch`."""
     import js
@@ -114,8 +121,15 @@ async def fetch(
     if progress is not None:
         call = progress  # a name of its own, so that the type is known inside
         report = create_proxy(lambda event: call(event.phase, event.loaded, event.total))
-    options = _options(context=context, kv=kv, hashes=hashes, verify=verify)
-    options.workerURL, options.wasmURL, options.signal = loaded.worker_url, loaded.wasm_urls, abort.signal
+    options = _options(
+        context=context,
+        kv=kv,
+        hashes=hashes,
+        verify=verify,
+        threads=threads,
+        signal=abort.signal,
+        **loaded.urls,
+    )
     if report is not None:
         options.onProgress = report
     try:
