@@ -70,8 +70,8 @@ $(WASM_TARGET)/$(1).wasm: $(CORE_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/$(1)/%.o)
 	$(Q)mv $$@.part $$@
 endef
 
-# workers share the memory, which the host makes with at least 16 pages; each sets its own stack
-THREADS_LINK := --shared-memory --import-memory --initial-memory=1048576 --max-memory=4294967296 --export=__stack_pointer
+# workers share the memory, which the host makes with at least 32 pages; each sets its own stack
+THREADS_LINK := --shared-memory --import-memory --initial-memory=2097152 --max-memory=4294967296 --export=__stack_pointer
 $(eval $(call wasm_variant,ruvq,,))
 $(eval $(call wasm_variant,ruvq-threads,-matomics -mmutable-globals,$(THREADS_LINK)))
 # the same two with relaxed SIMD: web/variants.js chooses

@@ -29,7 +29,7 @@ const WRITE = {
 
 // A shared memory is reserved whole when it is made; a device that can't reserve 4 GiB may still have less.
 const SHARED_PAGES = [65536, 32768, 16384, 8192, 4096];
-const INITIAL_PAGES = 16; // as build/core.mk links it
+const INITIAL_PAGES = 32; // as build/core.mk links it
 const PAGE = 65536;
 
 /** One instance of ruvq.wasm with its own memory. Belongs to one thread; see threads.js for helpers. */

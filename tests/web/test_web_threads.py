@@ -127,7 +127,7 @@ def test_a_model_too_large_for_shared_memory_runs_on_one_thread(
           WebAssembly.Memory = class extends Memory {
             constructor(wanted) {
               if (wanted.maximum > 4096) throw new RangeError("could not allocate memory");
-              super({ ...wanted, maximum: 20 });
+              super({ ...wanted, maximum: 34 });
             }
           };
           import("${location.origin}/worker.js").then(() => held.forEach((e) => self.onmessage(e)));
@@ -176,6 +176,32 @@ def test_twenty_loads_and_disposals_leave_no_worker_behind(page: Any) -> None:
     assert len(page.workers) == 0
     # what is gone can be had again: a new model gets all its helpers at once
     assert run(page, "pi-t3", threads=8)["threads"] == 8
+
+
+def test_a_page_may_own_the_threads_itself(page: Any, native_run: Callable[[str], dict[str, Any]]) -> None:
+    """Its main thread may not sleep, only look again and again."""
+    found = page.evaluate(
+        """async (tokens) => {
+          const { Engine } = await import("/engine.js");
+          const { LocalModel } = await import("/local_model.js");
+          const { Pool } = await import("/threads.js");
+          const engine = await Engine.load("/ruvq-threads.wasm", { shared: true });
+          engine.pool = new Pool(engine, 2, { splitAll: true });
+          engine.pool.start("/pool-worker.js");
+          await engine.pool.started;
+          const bytes = await (await fetch("/models/pi-t3.gguf")).arrayBuffer();
+          const model = LocalModel.fromBytes(engine, bytes, { kv: "f32", hashes: true });
+          let text = "";
+          const options = { temperature: 0, maxTokens: tokens };
+          for (const step of model.generate("", options)) text += step.text ?? "";
+          const hashes = Array.from(model.hashes());
+          engine.pool.close();
+          return { text, hashes, threads: model.info.threads };
+        }""",
+        GREEDY_TOKENS,
+    )
+    assert found.pop("threads") == 2
+    assert found == native_run("pi-t3")
 
 
 def test_node_gives_the_same_with_worker_threads(

@@ -117,7 +117,9 @@ static void quantize_one(rq_activations *out, int32_t block, const float *x, int
 #if RQ_HAVE_SIMD
   rq_lanes_simd(q, r, out->lanes + RQ_LANE_BLOCK_BYTES * (size_t)block);
   if (variant == RQ_AVX512) set_quads(q, r, out->quads + RQ_BLOCK * (size_t)block);
-  if (RQ_LANES_WIDE) rq_steps_simd(q, out->steps + RQ_LANE_BLOCK_BYTES * (size_t)block);
+#if RQ_LANES_WIDE
+  rq_steps_simd(q, out->steps + RQ_LANE_BLOCK_BYTES * (size_t)block);
+#endif
 #endif
 }
 

@@ -114,7 +114,8 @@ class Model:
         Options: `progress` (called with phase, bytes so far, and bytes in all or None), `context`, `kv`,
         `hashes`, `verify` as in `open`, `threads` (None: the device's cores, at most 8, where the page is
         cross-origin isolated; else one, and `info["threadsNote"]` says why). Cancelling the task stops the
-        download. Gives a `ruvq.browser.worker_model.WorkerModel`, whose `stream` is cancellable at every token.
+        download. Gives a `ruvq.browser.worker_model.WorkerModel`, whose `stream` is cancellable at every
+        token.
         Raises DownloadError and what `open` raises; UsageError outside of a browser.
         """
         if sys.platform != "emscripten":
