@@ -22,7 +22,8 @@ class Activations(ctypes.Structure):
     """rq_activations."""
 
     _fields_ = [
-        (name, ctypes.c_void_p) for name in ("x", "q", "lanes", "scale", "group_sum", "quads", "steps", "part_sum")
+        (name, ctypes.c_void_p)
+        for name in ("x", "q", "lanes", "scale", "group_sum", "quads", "steps", "part_sum")
     ]
     _fields_ += [("width", ctypes.c_int32)]
 
