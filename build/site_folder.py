@@ -59,11 +59,12 @@ def describe_model(path: Path) -> dict[str, Any]:
         for extent in tensor["shape"]:
             count *= extent
         weights[tensor["format"]] = weights.get(tensor["format"], 0) + count
+    kind = max(weights, key=lambda name: weights[name])
     return {
-        "name": facts.get("name") or path.stem,
+        "name": path.stem.removesuffix(f"-{kind}"),
         "file": path.name,
         "bytes": path.stat().st_size,
-        "format": max(weights, key=lambda name: weights[name]),
+        "format": kind,
         "bits_per_weight": facts["bits_per_weight"],
         "bits_per_weight_actual": facts["bits_per_weight_actual"],
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

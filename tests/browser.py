@@ -122,7 +122,7 @@ def serving(
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A running Chromium (a Playwright Browser)."""
+    """A running Chromium (a Playwright Browser). One at a time in a thread: see fixture `browser`."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

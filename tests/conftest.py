@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from browser import chromium
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,3 +32,10 @@ def data_dir() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium (a Playwright Browser), one for all tests: Playwright can't be started twice in a thread."""
+    with chromium() as running:
+        yield running

@@ -10,6 +10,7 @@ import platform
 from pathlib import Path
 
 import torch
+
 from evaluate import evaluate
 from export_hf import load_folder
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from tokenizers import Tokenizer
+
 from train_tokenizer import END_OF_TEXT_ID
 
 

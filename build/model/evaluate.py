@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from sample_teacher import SEPARATOR
 from tokenizers import Tokenizer
+
+from sample_teacher import SEPARATOR
 
 WINDOW = 256
 

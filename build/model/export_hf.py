@@ -11,9 +11,10 @@ import os
 from pathlib import Path
 
 import torch
-from llama import Llama, LlamaConfig
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
+
+from llama import Llama, LlamaConfig
 from train_tokenizer import END_OF_TEXT_ID, save_tokenizer
 
 

@@ -89,11 +89,12 @@ def main() -> None:
     check_imports()
     check_data(args.data)
     import torch
+    from tokenizers import Tokenizer
+
     from card import write_card
     from corpus import make_stream
     from export_hf import export
     from llama import LlamaConfig
-    from tokenizers import Tokenizer
     from train import TrainConfig, Trainer, averaged_model
     from train_tokenizer import save_tokenizer, train_tokenizer
 

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
+
 from teacher import Teacher, TeacherTokenizer
 
 SEPARATOR = "<|endoftext|>"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
 from corpus import Stream, batch
 from llama import Llama, LlamaConfig
 from optimizer import Muon

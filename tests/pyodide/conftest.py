@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from browser import chromium, serving
+from browser import serving
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -64,18 +64,17 @@ def pyodide_site(stories_models: dict[str, Path]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def run_python(pyodide_site: str) -> Iterator[RunPython]:
+def run_python(browser: Any, pyodide_site: str) -> RunPython:
     """run_python(where, version, program): the JSON value that the program ends with."""
-    with chromium() as browser:
-        pages: dict[str, Any] = {}
+    pages: dict[str, Any] = {}
 
-        def run(where: str, version: str, program: str) -> Any:
-            if version not in pages:  # one page a version: a booted Pyodide serves many tests
-                pages[version] = browser.new_page()
-                pages[version].set_default_timeout(0)
-                pages[version].goto(f"{pyodide_site}/program.html")
-                pages[version].wait_for_function("window.runPython !== undefined", timeout=30_000)
-            call = "([where, version, program]) => runPython(where, version, program)"
-            return json.loads(pages[version].evaluate(call, [where, version, program]))
+    def run(where: str, version: str, program: str) -> Any:
+        if version not in pages:  # one page a version: a booted Pyodide serves many tests
+            pages[version] = browser.new_page()
+            pages[version].set_default_timeout(0)
+            pages[version].goto(f"{pyodide_site}/program.html")
+            pages[version].wait_for_function("window.runPython !== undefined", timeout=30_000)
+        call = "([where, version, program]) => runPython(where, version, program)"
+        return json.loads(pages[version].evaluate(call, [where, version, program]))
 
-        yield run
+    return run

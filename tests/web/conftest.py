@@ -13,7 +13,7 @@ import pytest
 from web_formats import FORMATS, GREEDY_TOKENS
 
 import ruvq
-from browser import chromium, serving
+from browser import serving
 
 HERE = Path(__file__).resolve().parent
 WEB = HERE.parent.parent / "web"
@@ -76,13 +76,6 @@ def site(site_folder: Path) -> Iterator[str]:
     """The site's address, with cross-origin isolation."""
     with serving(site_folder) as url:
         yield url
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium."""
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture

@@ -213,7 +213,7 @@ uint16_t rq_grid_step(const rq_encode_settings *settings, const rq_grid *grid, c
   if (absmax == 0.0f) return 0;
   switch (settings->rule) {
     case RQ_SCALE_GIVEN: return step_bits(step_of_alpha(settings, grid, settings->scale));
-    case RQ_SCALE_ABSMAX: return step_bits(absmax / grid->high);
+    case RQ_SCALE_ABSMAX: return step_bits(absmax / -grid->low);
     case RQ_SCALE_RMS: return step_bits(step_of_alpha(settings, grid, block_rms(block)));
     case RQ_SCALE_ABSMEAN: return step_bits(step_of_alpha(settings, grid, mean_magnitude(block)));
     case RQ_SCALE_MSE_UNSIGNED: return search_step(grid, block, false, absmax);

@@ -123,7 +123,7 @@ int32_t rq_format_row_bytes(int32_t format, int32_t width);
 enum {
   RQ_SCALE_DEFAULT = 0,      /* the best search the format has */
   RQ_SCALE_GIVEN = 1,        /* options.scale of every block: alpha in pi formats, else d or gamma */
-  RQ_SCALE_ABSMAX = 2,       /* largest magnitude on the last level */
+  RQ_SCALE_ABSMAX = 2,       /* largest magnitude on the lowest level: -4, -2 or -1 steps */
   RQ_SCALE_RMS = 3,          /* pi-q: alpha = rms of the block (the fixed rule) */
   RQ_SCALE_ABSMEAN = 4,      /* ternary: gamma = mean magnitude (BitNet b1.58) */
   RQ_SCALE_MSE = 5,          /* least squared error; for pi-q with either sign */
