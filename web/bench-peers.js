@@ -1,7 +1,9 @@
 // bench-peers.js: other engines on the benchmark's page, each through its own documented interface and with
 // settings that suit it: wllama on whole models, onnxruntime-web on single products. Driven by build/bench/.
 
-const ids = (count, first) => Array.from({ length: count }, (_, i) => first + i);
+/** Text of exactly `count` tokens: wllama takes no ids, and in the models made here a letter is a token ("ab" too). */
+const letters = (count, first) =>
+  Array.from({ length: count }, (_, i) => String.fromCharCode(99 + (first + i) % 20)).join("");
 
 /**
  * One model in wllama: opened from memory, warmed up, one prompt, greedy decoding after it. Its own timings.
@@ -24,9 +26,9 @@ export async function wllama({ base, url, threads, promptTokens, decodeTokens })
     const context = promptTokens + decodeTokens + 64;
     await engine.loadModel([blob], { n_threads: threads, n_ctx: context, n_gpu_layers: 0, n_parallel: 1 });
     const opened = performance.now();
-    await complete(ids(8, 200), 4);
+    await complete(letters(8, 7), 4);
     // one token more than is timed: the first comes with the prompt
-    const { timings } = await complete(ids(promptTokens, 1), decodeTokens + 1);
+    const { timings } = await complete(letters(promptTokens, 0), decodeTokens + 1);
     if (timings.prompt_n !== promptTokens || timings.predicted_n !== decodeTokens + 1) {
       throw new Error(`wllama computed ${timings.prompt_n} and ${timings.predicted_n} tokens instead of ` +
         `${promptTokens} and ${decodeTokens + 1}`);

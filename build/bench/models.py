@@ -1,7 +1,7 @@
-"""Whole models, hosts, formats and peers interleaved round by round: tokens per second of prompts and decoding.
+"""Whole models; hosts, formats and peers interleaved round by round: tokens per second, prompt and decode.
 
-Hosts: `native` and `chromium` are ruvq; `llama_cpp` and `wllama` are the peers; "_2_threads" is appended where
-two threads ran. A host that can't do two threads has no such entry: nothing is made up for it.
+Hosts: `native` and `chromium` are ruvq; `llama_cpp` and `wllama` are the peers; "_2_threads" is appended
+where two threads ran. A host that can't do two threads has no such entry: nothing is made up for it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import native
-from browser import in_browser
+from page import in_browser
 from peers import Peers, call_llama, file_facts, own_file, peer_files
 from timing import summary
 
@@ -59,7 +59,12 @@ def hosts_of(page: Any, peers: Peers, tokens: tuple[int, int], threads: int) -> 
 
 
 def plan(
-    page: Any, peers: Peers, own: dict[str, Path], theirs: dict[str, Path], tokens: tuple[int, int], threads: Any
+    page: Any,
+    peers: Peers,
+    own: dict[str, Path],
+    theirs: dict[str, Path],
+    tokens: tuple[int, int],
+    threads: Any,
 ) -> dict[tuple[str, str], Run]:
     """(host, format) → a run, in the order of a round: one file on all hosts before the next file."""
     runs: dict[tuple[str, str], Run] = {}

@@ -1,4 +1,4 @@
-"""llama.cpp through llama-cpp-python, in a process of its own so that its threads never disturb other figures.
+"""llama.cpp through llama-cpp-python, in a process of its own so that its threads disturb no other figure.
 
     python build/bench/peer_llama.py version
     python build/bench/peer_llama.py quantize SOURCE.gguf TARGET.gguf Q4_K_M

@@ -2,7 +2,7 @@
 
     wllama            what a page would use instead            npm: @wllama/wllama (in package.json)
     llama.cpp native  the second yardstick beside it           PyPI: llama-cpp-python (extra "peers")
-    onnxruntime-web   single products                          npm: onnxruntime-web, PyPI: onnx (extra "peers")
+    onnxruntime-web   single products                          npm: onnxruntime-web, PyPI: onnx ("peers")
 
 A peer that is not there is reported with the way to get it; the benchmark goes on with what it has.
 RUVQ_LLAMA_PYTHON names another Python that has llama-cpp-python.
@@ -121,7 +121,7 @@ def peer_files(folder: Path, shape: str, names: tuple[str, ...], peers: Peers) -
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Bytes, actual bits per weight over all tensors, the types inside, and whether ruvq computes with them."""
+    """Bytes, actual bits per weight over all tensors, the types inside, whether ruvq computes with them."""
     with GGUFFile.open(path) as file:
         tensors = file.tensors
         types: dict[str, int] = {}

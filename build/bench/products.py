@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from browser import in_browser
+from page import in_browser
 from peers import Peers
 from random_models import random_rows
 from ruvq import formats
@@ -50,7 +50,13 @@ def write_graphs(folder: Path, width: int, rows: int) -> dict[str, Path]:
     for level in LEVELS:
         name = f"MatMulNBits int4, accuracy level {level}"
         paths[name] = folder / f"nbits-{level}-{width}x{rows}.onnx"
-        options = {"K": width, "N": rows, "bits": 4, "block_size": BLOCK, "accuracy_level": level}
+        options: dict[str, Any] = {
+            "K": width,
+            "N": rows,
+            "bits": 4,
+            "block_size": BLOCK,
+            "accuracy_level": level,
+        }
         node = helper.make_node("MatMulNBits", ["x", "w", "s"], ["y"], domain="com.microsoft", **options)
         weights = [numpy_helper.from_array(codes, "w"), numpy_helper.from_array(scales, "s")]
         _save(paths[name], node, width, rows, weights, [helper.make_opsetid("com.microsoft", 1)])

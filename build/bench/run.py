@@ -1,4 +1,4 @@
-"""Measures kernels and whole models, natively and in Chromium, beside their peers; writes docs/bench/latest.json.
+"""Measures kernels and models, natively and in Chromium, beside their peers; writes docs/bench/latest.json.
 
     python build/bench/run.py                        everything (about half an hour on 2 cores)
     python build/bench/run.py --quick                small shapes, one round: does it run?
@@ -8,8 +8,8 @@
 Kernels: GB/s of floats that decoding writes and of weights that a matrix-vector product reads, SIMD beside
 the scalar reference and a memory copy in the same run. Models: tokens per second of a 128-token prompt and
 of 64 greedy tokens after it, on random weights in real shapes (random_models.py): ruvq natively and in
-Chromium, wllama in the same Chromium, llama.cpp natively (peers.py), with one thread and with two where a host
-has them. Tasks are interleaved round by round; the figures are medians. Tables go to standard error, the JSON
+Chromium, wllama in the same Chromium, llama.cpp natively (peers.py), with one thread and with two where a
+host has them. Tasks are interleaved round by round; the figures are medians. Tables go to standard error, the JSON
 to the file and its path to standard output.
 """
 
@@ -31,7 +31,7 @@ import numpy as np  # noqa: E402
 
 import native  # noqa: E402
 import tables  # noqa: E402
-from browser import browser_page, in_browser  # noqa: E402
+from page import browser_page, in_browser  # noqa: E402
 from models import log, measure_shape  # noqa: E402
 from peers import PEER_FORMATS, Peers, find_peers  # noqa: E402
 from products import measure_products  # noqa: E402
@@ -143,7 +143,15 @@ def measure(options: argparse.Namespace, peers: Peers, folder: Path) -> dict[str
         for shape in shapes:
             wanted = PEER_FORMATS[shape] if options.peer_formats is None else tuple(options.peer_formats)
             report["models"][shape] = measure_shape(
-                page, folder, shape, names, wanted, peers, tokens, rounds, tuple(options.threads),
+                page,
+                folder,
+                shape,
+                names,
+                wanted,
+                peers,
+                tokens,
+                rounds,
+                tuple(options.threads),
                 options.require_peers,
             )
     report["summary"] = {shape: summarise(entry) for shape, entry in report["models"].items()}

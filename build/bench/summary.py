@@ -1,7 +1,7 @@
 """Ratios of one run: ruvq beside the fastest format of its peers, on the same shape, in the same rounds.
 
-A ratio is the median of the rounds' own ratios, so that a drift of the machine's speed cancels. A map is empty
-where one side has no figure; nothing is filled in.
+A ratio is the median of the rounds' own ratios, so that a drift of the machine's speed cancels. A map is
+empty where one side has no figure; nothing is filled in.
 """
 
 from __future__ import annotations

@@ -9,13 +9,17 @@ from peers import Peers
 from summary import DECODE, PROMPT
 
 WLLAMA_NOTE = (
-    "wllama's own build limits it: `python build/bench/simd_census.py` counts the SIMD instructions of the functions "
-    "it spends its time in; the native figures beside it are the second yardstick"
+    "`python build/bench/simd_census.py` counts the SIMD instructions of the functions in which wllama spends "
+    "its time; the native figures beside it are the second yardstick"
 )
 
 
 def print_peers(peers: Peers) -> None:
-    for name, entry in (("wllama", peers.wllama), ("llama.cpp", peers.llama), ("onnxruntime-web", peers.onnx)):
+    for name, entry in (
+        ("wllama", peers.wllama),
+        ("llama.cpp", peers.llama),
+        ("onnxruntime-web", peers.onnx),
+    ):
         if entry:
             log(f"peer {name}: " + ", ".join(f"{key} {value}" for key, value in entry.items()))
     for name, why in peers.missing.items():
@@ -47,7 +51,9 @@ def print_models(models: dict[str, Any]) -> None:
             if host in ("files", "failed"):
                 continue
             threads = "2 threads" if host.endswith("_2_threads") else "1 thread"
-            log(f"\n{shape}, {host.removesuffix('_2_threads')}, {threads}: tokens per second, median (spread)")
+            log(
+                f"\n{shape}, {host.removesuffix('_2_threads')}, {threads}: tokens per second, median (spread)"
+            )
             log(f"  {'format':10} {'MB':>6} {'bits':>5}  {'prompt':>8}  {'decode':>16}")
             for name, e in entries.items():
                 sizes = f"{e['file_bytes'] / 1e6:6.0f} {e['bits_per_weight']:5.2f}"

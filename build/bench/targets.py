@@ -103,7 +103,9 @@ def _kernels(kernels: dict[str, Any]) -> Iterator[Target]:
             goal = entries["memcpy"]["gb_per_s"] / 2
             for name in sorted(OWN & set(entries)):
                 figure = entries[name]["decode_simd_gb_per_s"]
-                yield Target(f"dequantization, {host}, bytes written", f"{shape} {name}", figure, floor, goal, "GB/s")
+                yield Target(
+                    f"dequantization, {host}, bytes written", f"{shape} {name}", figure, floor, goal, "GB/s"
+                )
 
 
 def _products(extras: dict[str, Any]) -> Iterator[Target]:
