@@ -97,8 +97,13 @@ async function model({ url, promptTokens, decodeTokens, threads }) {
   };
 }
 
-const fromPeers = (task) => async (spec) => (await import("./bench-peers.js"))[task](spec);
-const TASKS = { kernels, model, products: fromPeers("products") };
+const fromFile = (file, task) => async (spec) => (await import(file))[task](spec);
+const TASKS = {
+  kernels,
+  model,
+  products: fromFile("./bench-peers.js", "products"),
+  profile: fromFile("./bench-profile.js", "profile"),
+};
 
 self.onmessage = async ({ data: { task, spec } }) => {
   try {

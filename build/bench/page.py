@@ -19,7 +19,7 @@ from ruvq.cli.server import make_server  # noqa: E402
 
 @contextmanager
 def browser_page(folder: Path) -> Iterator[tuple[Any, str]]:
-    """Serves the folder above `folder`, the scripts copied to it; gives the page and the browser's version."""
+    """Serves the folder above `folder`, scripts copied to it; gives the page and the browser's version."""
     from playwright.sync_api import sync_playwright
 
     for item in (ROOT / "web").iterdir():

@@ -9,8 +9,8 @@ Kernels: GB/s of floats that decoding writes and of weights that a matrix-vector
 the scalar reference and a memory copy in the same run. Models: tokens per second of a 128-token prompt and
 of 64 greedy tokens after it, on random weights in real shapes (random_models.py): ruvq natively and in
 Chromium, wllama in the same Chromium, llama.cpp natively (peers.py), with one thread and with two where a
-host has them. Tasks are interleaved round by round; the figures are medians. Tables go to standard error, the JSON
-to the file and its path to standard output.
+host has them. Tasks are interleaved round by round; the figures are medians. Tables go to standard error,
+the JSON to the file and its path to standard output.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ import numpy as np  # noqa: E402
 
 import native  # noqa: E402
 import tables  # noqa: E402
-from page import browser_page, in_browser  # noqa: E402
 from models import log, measure_shape  # noqa: E402
+from page import browser_page, in_browser  # noqa: E402
 from peers import PEER_FORMATS, Peers, find_peers  # noqa: E402
 from products import measure_products  # noqa: E402
 from random_models import SHAPES, random_rows  # noqa: E402

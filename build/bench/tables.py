@@ -9,8 +9,8 @@ from peers import Peers
 from summary import DECODE, PROMPT
 
 WLLAMA_NOTE = (
-    "`python build/bench/simd_census.py` counts the SIMD instructions of the functions in which wllama spends "
-    "its time; the native figures beside it are the second yardstick"
+    "`python build/bench/simd_census.py` counts the SIMD instructions of the functions in which wllama "
+    "spends its time; the native figures beside it are the second yardstick"
 )
 
 
