@@ -66,7 +66,7 @@ def markdown(results: list[dict[str, Any]]) -> str:
 
 
 def write_between(path: Path, name: str, text: str) -> None:
-    """Replaces what stands between `<!-- name -->` and `<!-- /name -->`; appends both to a file without them."""
+    """Replaces what stands between `<!-- name -->` and `<!-- /name -->`; appends both where they are not."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     old = path.read_text() if path.exists() else "# Performance\n"
     if begin not in old or end not in old:

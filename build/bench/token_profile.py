@@ -3,11 +3,12 @@
     python build/bench/token_profile.py --model FILE [--host native|chromium]
     python build/bench/token_profile.py --shape M --formats pi-t2 pi-t3 --write docs/performance.md
 
-Matrices: seconds of rq_matvec over every tensor's own weights in the order of a token, by kind of tensor, with
-the bytes it reads and its arithmetic per byte. Sampling: the sampler alone. Attention over the text so far: what
-a token after a long text takes longer than after a short one. The rest (norms, rotation, activations, copies)
-is what remains of the whole token; where the engine's own products are faster than separate calls of rq_matvec
-(several tensors share one prepared vector) it comes out small or below zero, and is shown so.
+Matrices: seconds of rq_matvec over every tensor's own weights in the order of a token, by kind of tensor,
+with the bytes it reads and its arithmetic per byte. Sampling: the sampler alone. Attention over the text so
+far: what a token after a long text takes longer than after a short one. The rest (norms, rotation,
+activations, copies) is what remains of the whole token; where the engine's own products are faster than
+separate calls of rq_matvec (several tensors share one prepared vector) it comes out small or below zero, and
+is shown so.
 
 Roofline: what reading alone allows (memory of the file's size read in the same run), what the products alone
 allow when their weights come from the cache, and the tokens a second that were measured. `--write` puts the
@@ -41,23 +42,20 @@ from ruvq.runtime.engine import Engine, Sampling  # noqa: E402
 
 CONTEXTS = (128, 1024)
 SCRIPT_FOLDER = Path(__file__).resolve().parent
-COMPILE = ("clang-19", "-std=c11", "-O3", "-ffreestanding", "-nostdlib")
-TARGETS = {
-    "native": ("-shared", "-fPIC", "-o"),
-    "wasm": (
-        "--target=wasm32",
-        "-msimd128",
-        "-fuse-ld=wasm-ld-19",
-        "-Wl,--no-entry,--export=read_memory,--export=__heap_base",
-        "-o",
-    ),
-}
+COMPILE = ("clang-19", "-std=c11", "-O3", "-ffreestanding")
+LINK = ("wasm-ld-19", "--no-entry", "--export=read_memory", "--export=__heap_base")
 
 
 def compile_reader(folder: Path, target: str) -> Path:
     """read_memory.c for one host."""
-    path = folder / ("read_memory.so" if target == "native" else "read_memory.wasm")
-    subprocess.run([*COMPILE, *TARGETS[target], str(path), str(SCRIPT_FOLDER / "read_memory.c")], check=True)
+    source = SCRIPT_FOLDER / "read_memory.c"
+    if target == "native":
+        path = folder / "read_memory.so"
+        subprocess.run([*COMPILE, "-shared", "-nostdlib", "-fPIC", "-o", path, source], check=True)
+        return path
+    path, compiled = folder / "read_memory.wasm", folder / "read_memory.o"
+    subprocess.run([*COMPILE, "--target=wasm32", "-msimd128", "-c", "-o", compiled, source], check=True)
+    subprocess.run([*LINK, "-o", path, compiled], check=True)
     return path
 
 
