@@ -12,11 +12,11 @@ function median(values) {
   return sorted[Math.floor(sorted.length / 2)];
 }
 
-/** Median seconds of a token decoded after `context` tokens of text, and of drawing it. */
-function tokenSeconds(local, context, tokens) {
+/** Median seconds of a token decoded after `context` tokens of text, `have` of them there; and of drawing it. */
+function tokenSeconds(local, context, tokens, have = 0) {
   const vocabulary = local.shape.vocab_size;
-  local.truncate(0);
-  local.feed(Array.from({ length: context }, (_, i) => (i + 1) % vocabulary));
+  local.truncate(have);
+  local.feed(Array.from({ length: context - have }, (_, i) => (have + i + 1) % vocabulary));
   while (local.step() > 0);
   const sampling = [];
   const steps = [];
@@ -83,15 +83,31 @@ async function readSpeed(url, bytes, rounds) {
   return bytes / median(times);
 }
 
+/** Tokens a second decoded after growing texts. @returns {Promise<{by_context: object, threads: number}>} */
+export async function contexts({ url, lengths, tokens, threads }) {
+  const engine = await Engine.load(new URL("ruvq.wasm", import.meta.url), { threads });
+  const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
+  const local = LocalModel.fromBytes(engine, bytes, { context: Math.max(...lengths) + tokens + 1 });
+  local.startSampler({ seed: 0n, temperature: 0, topP: 1, minP: 0, topK: 0 });
+  tokenSeconds(local, 8, 4); // warms up
+  const result = {};
+  let have = 0;
+  for (const length of lengths) {
+    result[length] = 1 / tokenSeconds(local, length, tokens, have).token_s;
+    have = length;
+  }
+  return { by_context: result, threads: engine.threads ?? 1 };
+}
+
 /** All of it. `tensors`: {kind, format, offset, rows, width} in the order in which a token meets them. */
-export async function profile({ url, tensors, contexts, tokens, rounds, readUrl, readBytes }) {
+export async function profile({ url, tensors, lengths, tokens, rounds, readUrl, readBytes }) {
   const engine = await Engine.load(new URL("ruvq.wasm", import.meta.url));
   const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
-  const local = LocalModel.fromBytes(engine, bytes, { context: Math.max(...contexts) + tokens + 1 });
+  const local = LocalModel.fromBytes(engine, bytes, { context: Math.max(...lengths) + tokens + 1 });
   local.startSampler({ seed: 0n, temperature: 0, topP: 1, minP: 0, topK: 0 });
   tokenSeconds(local, 8, 4); // warms up
   const after = {};
-  for (const context of contexts) after[context] = tokenSeconds(local, context, tokens);
+  for (const context of lengths) after[context] = tokenSeconds(local, context, tokens);
   const products = productSeconds(engine, local.file.address, tensors, rounds);
   return { after, ...products, read_bytes_per_s: await readSpeed(readUrl, readBytes, rounds) };
 }

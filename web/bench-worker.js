@@ -103,6 +103,7 @@ const TASKS = {
   model,
   products: fromFile("./bench-peers.js", "products"),
   profile: fromFile("./bench-profile.js", "profile"),
+  contexts: fromFile("./bench-profile.js", "contexts"),
 };
 
 self.onmessage = async ({ data: { task, spec } }) => {

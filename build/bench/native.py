@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from inspect import signature
@@ -112,3 +113,38 @@ def warm_up(engine: Engine) -> None:
         engine.feed([engine.sample()])
         engine.step()
     engine.truncate(0)
+
+
+def token_seconds(engine: Engine, context: int, tokens: int, have: int = 0) -> dict[str, float]:
+    """Median seconds of a token decoded after `context` tokens, `have` of them there; and of drawing it."""
+    engine.truncate(have)
+    engine.feed([(i + 1) % engine.info.vocab_size for i in range(have, context)])
+    while engine.step():
+        pass
+    steps, sampling = [], []
+    for _ in range(tokens):
+        start = time.perf_counter()
+        token = engine.sample()
+        sampled = time.perf_counter()
+        engine.feed([token])
+        engine.step()
+        steps.append(time.perf_counter() - start)
+        sampling.append(sampled - start)
+    return {"token_s": statistics.median(steps), "sample_s": statistics.median(sampling)}
+
+
+def context_run(path: Path, lengths: list[int], tokens: int, threads: int = 1) -> dict[str, Any]:
+    """Tokens a second decoded after growing texts, and the threads used."""
+    used = threads if takes_threads() else 1
+    if used != threads:
+        return {"threads": used}
+    options: dict[str, Any] = {"threads": used} if takes_threads() else {}
+    result: dict[str, float] = {}
+    have = 0
+    with GGUFFile.open(path) as file, Engine(file, context=max(lengths) + tokens + 1, **options) as engine:
+        engine.start_sampling(Sampling(temperature=0.0, top_p=1.0, seed=0))
+        warm_up(engine)
+        for length in lengths:
+            result[str(length)] = 1 / token_seconds(engine, length, tokens, have)["token_s"]
+            have = length
+    return {"by_context": result, "threads": used}

@@ -97,7 +97,7 @@ def find_peers(site: Path, modules: Path) -> Peers:
 
 def own_file(folder: Path, shape: str, name: str) -> Path:
     """A random model in a format ruvq writes, made once."""
-    path = folder / f"{shape}-{name}.gguf"
+    path = folder / f"random-{shape}-{name}.gguf"
     if not path.exists():
         part = path.with_name(path.name + ".part")
         write_model(part, SHAPES[shape], name)
@@ -109,7 +109,7 @@ def peer_files(folder: Path, shape: str, names: tuple[str, ...], peers: Peers) -
     """Name → file: random F16 weights quantized by llama.cpp itself. Without it only what is written here."""
     files = {}
     for name in names:
-        path = folder / f"{shape}-llama.cpp-{name}.gguf"
+        path = folder / f"random-{shape}-llama.cpp-{name}.gguf"
         if name == "F16" or (peers.llama is None and name in _WRITTEN_HERE):
             path = own_file(folder, shape, _WRITTEN_HERE[name])
         elif peers.llama is None:

@@ -3,6 +3,7 @@ where real weights can't be had. Their text is noise; nothing about quality foll
 
     K  110M: 768 wide, 12 layers, all widths multiples of 256
     M  135M: SmolLM-135M's shape, 576 wide, 30 layers, 9 heads and 3 key-value heads
+    S1, S4, S30  1M, 4M and 27M, and Q  494M (Qwen2.5-0.5B's shape, 896 wide, 151,936 tokens): for scaling
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Shape:
     kv_heads: int
     ff_width: int
     vocab: int
-    context: int = 2048
+    context: int = 4608
 
     @property
     def head_width(self) -> int:
@@ -53,6 +54,12 @@ class Shape:
             yield f"blk.{i}.ffn_up.weight", self.ff_width, self.width
             yield f"blk.{i}.ffn_down.weight", self.width, self.ff_width
 
+    @property
+    def parameters(self) -> int:
+        """Weights of all matrices and norms."""
+        matrices = sum(rows * width for _, rows, width in self.matrices())
+        return matrices + sum(width for _, width in self.vectors())
+
     def vectors(self) -> Iterator[tuple[str, int]]:
         """(name, width) of the norms."""
         yield "output_norm.weight", self.width
@@ -62,8 +69,12 @@ class Shape:
 
 
 SHAPES = {
+    "S1": Shape("S1", 128, 4, 2, 2, 384, 2048),
+    "S4": Shape("S4", 256, 4, 4, 4, 768, 4096),
+    "S30": Shape("S30", 512, 8, 8, 4, 1408, 8192),
     "K": Shape("K", 768, 12, 12, 12, 2048, 32000),
     "M": Shape("M", 576, 30, 9, 3, 1536, 49152),
+    "Q": Shape("Q", 896, 24, 14, 2, 4864, 151936),
     "tiny": Shape("tiny", 64, 2, 4, 2, 192, 512, 256),
 }
 

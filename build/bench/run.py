@@ -37,6 +37,7 @@ from peers import PEER_FORMATS, Peers, find_peers  # noqa: E402
 from products import measure_products  # noqa: E402
 from random_models import SHAPES, random_rows  # noqa: E402
 from ruvq import __version__, formats  # noqa: E402
+from scaling import measure_scaling  # noqa: E402
 from summary import summarise  # noqa: E402
 from targets import judge  # noqa: E402
 from timing import summary  # noqa: E402
@@ -101,6 +102,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, nargs=2, metavar=("PROMPT", "DECODE"), default=None)
     parser.add_argument("--quick", action="store_true", help="small shapes, one round")
     parser.add_argument("--no-kernels", action="store_true", help="whole models and products only")
+    parser.add_argument("--no-scaling", action="store_true", help="without the runs that plot.py draws")
     parser.add_argument("--require-peers", action="store_true", help="fail when a peer is missing or fails")
     parser.add_argument("--npm", type=Path, default=ROOT / "node_modules", help="where npm's peers are")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "bench" / "latest.json")
@@ -154,6 +156,8 @@ def measure(options: argparse.Namespace, peers: Peers, folder: Path) -> dict[str
                 tuple(options.threads),
                 options.require_peers,
             )
+        if not options.no_scaling:
+            report["scaling"] = measure_scaling(page, folder, rounds, options.threads, options.quick)
     report["summary"] = {shape: summarise(entry) for shape, entry in report["models"].items()}
     report["targets"] = judge(report, ROOT)
     return report

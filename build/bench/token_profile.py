@@ -31,6 +31,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "build"), str(R
 
 import numpy as np  # noqa: E402
 
+from native import token_seconds  # noqa: E402
 from page import browser_page, in_browser  # noqa: E402
 from peers import own_file  # noqa: E402
 from profile_tables import markdown, write_between  # noqa: E402
@@ -81,24 +82,6 @@ def tensors_of(file: GGUFFile) -> list[dict[str, Any]]:
 
 
 # ---- natively ----
-
-
-def _token_seconds(engine: Engine, context: int, tokens: int) -> dict[str, float]:
-    """Median seconds of a token decoded after `context` tokens of text, and of drawing it."""
-    engine.truncate(0)
-    engine.feed([(i + 1) % engine.info.vocab_size for i in range(context)])
-    while engine.step():
-        pass
-    steps, sampling = [], []
-    for _ in range(tokens):
-        start = time.perf_counter()
-        token = engine.sample()
-        sampled = time.perf_counter()
-        engine.feed([token])
-        engine.step()
-        steps.append(time.perf_counter() - start)
-        sampling.append(sampled - start)
-    return {"token_s": statistics.median(steps), "sample_s": statistics.median(sampling)}
 
 
 def _product_seconds(base: int, tensors: list[dict[str, Any]], rounds: int) -> dict[str, Any]:
@@ -159,8 +142,8 @@ def profile_native(path: Path, folder: Path, contexts: tuple[int, ...], tokens: 
         tensors = tensors_of(file)
         with Engine(file, context=max(contexts) + tokens + 1) as engine:
             engine.start_sampling(Sampling(temperature=0.0, top_p=1.0, seed=0))
-            _token_seconds(engine, 8, 4)  # warms up
-            after = {str(n): _token_seconds(engine, n, tokens) for n in contexts}
+            token_seconds(engine, 8, 4)  # warms up
+            after = {str(n): token_seconds(engine, n, tokens) for n in contexts}
         products = _product_seconds(file.data_address, tensors, rounds)
     nbytes = sum(t["bytes"] for t in tensors) // 128 * 128
     return {"after": after, **products, "read_bytes_per_s": _read_speed(folder, nbytes, rounds)}
@@ -186,7 +169,7 @@ def profile_file(
             "profile",
             url=f"/files/{path.name}",
             tensors=tensors,
-            contexts=contexts,
+            lengths=contexts,
             tokens=tokens,
             rounds=rounds,
             readUrl="/files/read_memory.wasm",
