@@ -42,7 +42,26 @@ export const CONSTANTS = {
  "RQ_FORMAT_PI_TERNARY": 9,
  "RQ_FORMAT_PI_Q3_RUVLLM": 10,
  "RQ_FORMAT_PI_Q2_RUVLLM": 11,
- "RQ_FORMAT_COUNT": 12,
+ "RQ_FORMAT_Q4_0": 12,
+ "RQ_FORMAT_Q4_1": 13,
+ "RQ_FORMAT_Q5_0": 14,
+ "RQ_FORMAT_Q5_1": 15,
+ "RQ_FORMAT_Q8_1": 16,
+ "RQ_FORMAT_Q2_K": 17,
+ "RQ_FORMAT_Q3_K": 18,
+ "RQ_FORMAT_Q4_K": 19,
+ "RQ_FORMAT_Q5_K": 20,
+ "RQ_FORMAT_Q6_K": 21,
+ "RQ_FORMAT_Q8_K": 22,
+ "RQ_FORMAT_IQ4_NL": 23,
+ "RQ_FORMAT_IQ4_XS": 24,
+ "RQ_FORMAT_TQ1_0": 25,
+ "RQ_FORMAT_TQ2_0": 26,
+ "RQ_FORMAT_MXFP4": 27,
+ "RQ_FORMAT_NVFP4": 28,
+ "RQ_FORMAT_Q1_0": 29,
+ "RQ_FORMAT_Q2_0": 30,
+ "RQ_FORMAT_COUNT": 31,
  "RQ_FORMAT_NONE": -1,
  "RQ_SIMD": 0,
  "RQ_SCALAR": 1,
@@ -249,7 +268,7 @@ export const STRUCTS = {
   }
  },
  "rq_format_info": {
-  "size": 48,
+  "size": 52,
   "fields": {
    "format": [
     0,
@@ -281,8 +300,13 @@ export const STRUCTS = {
     "i4",
     1
    ],
-   "name": [
+   "writable": [
     24,
+    "i4",
+    1
+   ],
+   "name": [
+    28,
     "u1",
     24
    ]

@@ -7,9 +7,10 @@ import { bytesOf } from "./engine.js";
 const GGUF_MAGIC = "GGUF";
 const PIECE_BYTES = 1 << 20; // of memory that is already here
 const SNIFF_BYTES = 64;
+const BUFFER_BYTES = 1 << 18; // of a stream that fills a buffer of ours
 
 /**
- * @typedef {{begin(bytes: number | null): void, write(piece: Uint8Array): void}} Sink
+ * @typedef {{begin(bytes: number | null): void, write(piece: Uint8Array): void}} Sink a piece's memory is used again
  * @typedef {{phase: string, loaded: number, total: number | null}} Progress total is null when nobody says
  * @typedef {{signal?: AbortSignal, onProgress?: (progress: Progress) => void}} TransferOptions
  */
@@ -54,7 +55,7 @@ async function request(url, signal) {
 
 /** Reads the stream to its end; cancels it when anything fails. */
 async function pump(stream, sink, { source, signal, onProgress }) {
-  const reader = stream.getReader();
+  const reader = openReader(stream);
   let total = source.announced;
   let loaded = 0;
   let sniffed = new Uint8Array(0);
@@ -84,6 +85,28 @@ async function pump(stream, sink, { source, signal, onProgress }) {
     await reader.cancel().catch(() => {}); // the failure that counts is the first one
     throw error;
   }
+}
+
+/**
+ * A reader whose pieces are valid until the next `read`. Where the stream can, it fills one buffer again and again:
+ * otherwise every piece is new memory that waits for the garbage collector, together as much as the file.
+ */
+function openReader(stream) {
+  let reader;
+  try {
+    reader = stream.getReader({ mode: "byob" });
+  } catch {
+    return stream.getReader(); // not a stream of bytes to this host
+  }
+  let buffer = new ArrayBuffer(BUFFER_BYTES);
+  return {
+    async read() {
+      const { done, value } = await reader.read(new Uint8Array(buffer));
+      if (value) buffer = value.buffer; // the same memory: handed over and back
+      return { done, value };
+    },
+    cancel: () => reader.cancel(),
+  };
 }
 
 async function readPiece(reader, source, loaded, signal) {

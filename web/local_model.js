@@ -41,11 +41,11 @@ export class ModelLoader {
     if (bytes !== null) this._file = new GgufFile(this.engine, bytes);
   }
 
-  /** @param {Uint8Array} piece the next bytes of the file */
+  /** @param {Uint8Array} piece the next bytes of the file; its memory may be used again afterwards */
   write(piece) {
     const file = this._file;
     if (!file) {
-      this._pieces.push(piece);
+      this._pieces.push(piece.slice());
       return;
     }
     file.append(piece);

@@ -63,6 +63,7 @@ export class Model {
       const onEvent = (event) => onProgress?.({ phase: event.phase, loaded: event.loaded, total: event.total });
       const loaded = await model._link.request("load", args, { signal, onEvent });
       model.info = loaded.info;
+      model.loadSeconds = loaded.loadSeconds;
       model.engineBytes = loaded.engineBytes;
       return model;
     } catch (error) {
@@ -76,6 +77,9 @@ export class Model {
     this._link = link;
     /** What the file holds: name, architecture, parameters, bitsPerWeight, formats, context ... */
     this.info = null;
+    /** @type {{engine: number, transfer: number, open: number, all: number} | null} seconds that loading took: the
+     * engine's module; the file's way into memory, its header checked meanwhile; `verify`, vocabulary and cache */
+    this.loadSeconds = null;
     /** @type {GenerateStats | null} of the last generation */
     this.stats = null;
     /** Bytes of memory that the engine holds. */

@@ -22,11 +22,15 @@ const CALLS = {
     if (model) throw new UsageError("this worker holds a model already");
     const onProgress = atMostEvery(PROGRESS_MS, (progress) => emit("progress", progress));
     onProgress({ phase: "engine", loaded: 0, total: null });
+    const started = performance.now();
     engine ??= await Engine.load(wasmURL, { signal });
     const loader = new ModelLoader(engine, options);
+    const begun = performance.now();
+    let arrived;
     try {
       if (url !== undefined) await download(url, loader, { signal, onProgress });
       else await readLocal(source, loader, { signal, onProgress });
+      arrived = performance.now();
       model = await inSteps(loader.end(), signal, ([loaded, total]) => onProgress({ phase: "verify", loaded, total }));
       if (!model) throw new AbortError();
     } catch (error) {
@@ -35,7 +39,10 @@ const CALLS = {
     }
     onProgress.flush();
     emit("progress", { phase: "ready", loaded: model.info.fileBytes, total: model.info.fileBytes });
-    return { info: model.info, engineBytes: engine.memoryBytes };
+    const ready = performance.now();
+    const seconds = { engine: begun - started, transfer: arrived - begun, open: ready - arrived, all: ready - started };
+    for (const phase of Object.keys(seconds)) seconds[phase] /= 1000;
+    return { info: model.info, loadSeconds: seconds, engineBytes: engine.memoryBytes };
   },
 
   /** Generates; emits {event: "piece", text} and {event: "prompt", done, total}; answers with the stats. */

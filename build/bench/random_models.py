@@ -3,7 +3,8 @@ where real weights can't be had. Their text is noise; nothing about quality foll
 
     K  110M: 768 wide, 12 layers, all widths multiples of 256
     M  135M: SmolLM-135M's shape, 576 wide, 30 layers, 9 heads and 3 key-value heads
-    S1, S4, S30  1M, 4M and 27M, and Q  494M (Qwen2.5-0.5B's shape, 896 wide, 151,936 tokens): for scaling
+    S1, S4, S30  1M, 4M and 28M, small ones for scaling
+    Q  494M: Qwen2.5-0.5B's shape, 896 wide, 24 layers, 14 heads and 2 key-value heads, 151,936 tokens
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _TRELLIS = {"pi-t3", "pi-t2"}
 
 @dataclass(frozen=True)
 class Shape:
-    """A llama-shaped model."""
+    """The sizes of a model. Under qwen2 query, key and value have biases."""
 
     name: str
     width: int
@@ -36,6 +37,10 @@ class Shape:
     ff_width: int
     vocab: int
     context: int = 4608
+    architecture: str = "llama"
+    rope_base: float = 10000.0
+    epsilon: float = 1e-5
+    pre_tokenizer: str = "gpt-2"
 
     @property
     def head_width(self) -> int:
@@ -61,11 +66,16 @@ class Shape:
         return matrices + sum(width for _, width in self.vectors())
 
     def vectors(self) -> Iterator[tuple[str, int]]:
-        """(name, width) of the norms."""
+        """(name, width) of the norms and biases."""
+        kv = self.kv_heads * self.head_width
         yield "output_norm.weight", self.width
         for i in range(self.layers):
             yield f"blk.{i}.attn_norm.weight", self.width
             yield f"blk.{i}.ffn_norm.weight", self.width
+            if self.architecture == "qwen2":
+                yield f"blk.{i}.attn_q.bias", self.width
+                yield f"blk.{i}.attn_k.bias", kv
+                yield f"blk.{i}.attn_v.bias", kv
 
 
 SHAPES = {
@@ -74,7 +84,7 @@ SHAPES = {
     "S30": Shape("S30", 512, 8, 8, 4, 1408, 8192),
     "K": Shape("K", 768, 12, 12, 12, 2048, 32000),
     "M": Shape("M", 576, 30, 9, 3, 1536, 49152),
-    "Q": Shape("Q", 896, 24, 14, 2, 4864, 151936),
+    "Q": Shape("Q", 896, 24, 14, 2, 4864, 151936, 32768, "qwen2", 1e6, 1e-6, "qwen2"),
     "tiny": Shape("tiny", 64, 2, 4, 2, 192, 512, 256),
 }
 
@@ -139,27 +149,45 @@ def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> No
         data = partial(random_rows, format_name, rows, width, rng)
         tensors.append((TensorSpec(name, format_name, (rows, width)), data))
     for name, width in shape.vectors():
-        tensors.append((TensorSpec(name, "f32", (width,)), partial(np.ones, width, np.float32)))
-    # a byte-level vocabulary: 256 characters, one merge, then names nobody writes
-    tokens = [*_byte_characters(), "ab", *(f"<{i}>" for i in range(shape.vocab - 257))]
+        fill = np.zeros if name.endswith(".bias") else np.ones
+        tensors.append((TensorSpec(name, "f32", (width,)), partial(fill, width, np.float32)))
+    at = shape.architecture
+    tokens, merges = _vocabulary(shape.vocab)
     metadata = {
         "general.name": f"random weights in the shape {shape.name}",
-        "llama.block_count": shape.layers,
-        "llama.context_length": shape.context,
-        "llama.embedding_length": shape.width,
-        "llama.feed_forward_length": shape.ff_width,
-        "llama.attention.head_count": shape.heads,
-        "llama.attention.head_count_kv": shape.kv_heads,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
-        "llama.rope.dimension_count": shape.head_width,
-        "llama.vocab_size": shape.vocab,
+        f"{at}.block_count": shape.layers,
+        f"{at}.context_length": shape.context,
+        f"{at}.embedding_length": shape.width,
+        f"{at}.feed_forward_length": shape.ff_width,
+        f"{at}.attention.head_count": shape.heads,
+        f"{at}.attention.head_count_kv": shape.kv_heads,
+        f"{at}.attention.layer_norm_rms_epsilon": shape.epsilon,
+        f"{at}.rope.dimension_count": shape.head_width,
+        f"{at}.rope.freq_base": shape.rope_base,
+        f"{at}.vocab_size": shape.vocab,
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.pre": shape.pre_tokenizer,
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": [1] * shape.vocab,
-        "tokenizer.ggml.merges": ["a b"],
+        "tokenizer.ggml.merges": merges,
     }
-    write_gguf(path, "llama", metadata, tensors)
+    write_gguf(path, shape.architecture, metadata, tensors)
+
+
+def _vocabulary(size: int) -> tuple[list[str], list[str]]:
+    """Tokens and merges of a byte-level vocabulary as large as a trained one's: the 256 bytes, then tokens each
+    joined from two earlier ones, of at most 12 characters."""
+    rng = np.random.default_rng(size)
+    tokens = _byte_characters()
+    known, merges = set(tokens), []
+    while len(tokens) < size:
+        for left, right in rng.integers(0, [[len(tokens)], [256]], (2, 4096)).T.tolist():
+            token = tokens[left] + tokens[right]
+            if len(token) <= 12 and token not in known and len(tokens) < size:
+                known.add(token)
+                tokens.append(token)
+                merges.append(f"{tokens[left]} {tokens[right]}")
+    return tokens, merges
 
 
 def _byte_characters() -> list[str]:

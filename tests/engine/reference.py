@@ -1,4 +1,4 @@
-"""A llama forward pass in NumPy and float64: plain, independent of the engine, for its tests."""
+"""The forward pass of llama and its relatives in NumPy and float64, independent of the engine."""
 
 from __future__ import annotations
 
@@ -51,8 +51,12 @@ def logits(model: Llama, tokens: list[int]) -> np.ndarray:
     for n in range(model.layers):
         at = f"blk.{n}."
         h = rms_norm(x, w[at + "attn_norm.weight"], model.eps)
-        q = rotate(linear(h, at + "attn_q").reshape(count, model.heads, -1), model, factors)
-        k = rotate(linear(h, at + "attn_k").reshape(count, model.kv_heads, -1), model, factors)
+        q = linear(h, at + "attn_q").reshape(count, model.heads, -1)
+        k = linear(h, at + "attn_k").reshape(count, model.kv_heads, -1)
+        if at + "attn_q_norm.weight" in w:
+            q = rms_norm(q, w[at + "attn_q_norm.weight"], model.eps)
+            k = rms_norm(k, w[at + "attn_k_norm.weight"], model.eps)
+        q, k = rotate(q, model, factors), rotate(k, model, factors)
         v = linear(h, at + "attn_v").reshape(count, model.kv_heads, -1)
         x = x + linear(attend(q, k, v), at + "attn_output")
         h = rms_norm(x, w[at + "ffn_norm.weight"], model.eps)

@@ -42,6 +42,20 @@ def test_simd_and_scalar_give_the_same_bits(format: str, kv: str, tmp_path: Path
     assert compute(path, kv=kv) == compute(path, kv=kv, scalar=True)
 
 
+@pytest.mark.parametrize("format", ["F32", "pi-t3"])
+def test_norms_of_heads_and_biases_give_the_same_bits_in_both_kernels_and_any_batch(
+    format: str, tmp_path: Path
+) -> None:
+    """Heads of 22 elements end in the middle of a round of 16 lanes."""
+    sizes = {"key_width": 22, "value_width": 22, "rope_width": 22}
+    model = tiny.random_llama(architecture="qwen3", neox=True, head_norms=True, biases=True, **sizes)
+    encoded = None if format == "F32" else tiny.encode_all(model, format)
+    path = tiny.write(tmp_path / "m.gguf", model, encoded=encoded)
+    expected = compute(path, batch=1)
+    assert compute(path, batch=16) == expected
+    assert compute(path, batch=16, scalar=True) == expected
+
+
 @pytest.mark.parametrize("batch", [3, 16, 75])
 @pytest.mark.parametrize("format", ["pi-t3", "F32", "Q8_0"])
 def test_batches_give_the_bits_of_one_token_at_a_time(format: str, batch: int, tmp_path: Path) -> None:

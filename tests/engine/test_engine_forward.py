@@ -32,6 +32,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rope_pairs_half_a_head_apart": {"neox": True},
     "heads_of_another_width": {"key_width": 24, "value_width": 18, "rope_width": 24},
     "one_layer_of_width_4": {"width": 4, "heads": 1, "kv_heads": 1, "ff": 3, "layers": 1},
+    "qwen2": {"architecture": "qwen2", "neox": True, "biases": True},
+    "qwen3": {"architecture": "qwen3", "neox": True, "head_norms": True, "key_width": 24, "value_width": 24},
+    "qwen3_with_biases": {"architecture": "qwen3", "neox": True, "head_norms": True, "biases": True},
     "wide_heads": {"width": 132, "heads": 2, "kv_heads": 1},
 }
 

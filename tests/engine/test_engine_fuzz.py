@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,16 @@ from ruvq.gguf import GGUFFile
 CASES = 150
 
 
-@pytest.mark.parametrize("format", ["F32", "pi-q3", "pi-t3", "pi-t2", "ternary"])
-def test_changed_bytes_never_do_worse_than_a_typed_error(format: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("format", "kind"),
+    [(f, "llama") for f in ("F32", "pi-q3", "pi-t3", "pi-t2", "ternary")]
+    + [("pi-t2", "qwen2"), ("F32", "qwen3")],
+)
+def test_changed_bytes_never_do_worse_than_a_typed_error(format: str, kind: str, tmp_path: Path) -> None:
     """Seeded; once over the header, once over the weights. Crashes and foreign exceptions fail the test."""
-    model = tiny.random_llama(width=20, heads=2, kv_heads=1, ff=36, layers=1, vocab=40, context=32)
+    sizes: dict[str, Any] = {"width": 20, "heads": 2, "kv_heads": 1, "ff": 36, "layers": 1, "vocab": 40}
+    own = {"biases": kind == "qwen2", "head_norms": kind == "qwen3", "architecture": kind}
+    model = tiny.random_llama(context=32, neox=kind != "llama", **sizes, **own)
     encoded = None if format == "F32" else tiny.encode_all(model, format)
     path = tiny.write(tmp_path / "m.gguf", model, encoded=encoded)
     data = path.read_bytes()

@@ -192,8 +192,54 @@ def test_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
     path = tiny.write(tmp_path / "m.gguf", tiny.random_llama(), architecture="mamba")
     error = refuse(path)
     assert error.code == "RQ_E_ARCHITECTURE"
-    assert "llama" in error.expected
+    assert error.expected == "one of: llama qwen2 qwen3"
     assert error.actual == "mamba"
+    for name in ("qwen", "qwen2moe", "qwen33", "llam"):
+        path = tiny.write(tmp_path / f"{name}.gguf", tiny.random_llama(), architecture=name)
+        assert (refuse(path).code, error.expected) == ("RQ_E_ARCHITECTURE", "one of: llama qwen2 qwen3")
+
+
+def qwen(kind: str) -> tiny.Llama:
+    return tiny.random_llama(architecture=kind, neox=True, biases=kind == "qwen2", head_norms=kind == "qwen3")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("qwen2", "blk.1.attn_q.bias"),
+        ("qwen2", "blk.0.attn_k.bias"),
+        ("qwen2", "blk.2.attn_v.bias"),
+        ("qwen3", "blk.1.attn_q_norm.weight"),
+        ("qwen3", "blk.2.attn_k_norm.weight"),
+    ],
+)
+def test_what_an_architecture_always_has_must_be_there(kind: str, name: str, tmp_path: Path) -> None:
+    model = qwen(kind)
+    shape = model.tensors.pop(name).shape
+    error = refuse(tiny.write(tmp_path / "m.gguf", model))
+    assert (error.code, error.subject.endswith(name)) == ("RQ_E_TENSOR", True)
+    model.tensors[name] = np.ones(shape[0] + 2, np.float32)
+    error = refuse(tiny.write(tmp_path / "n.gguf", model))
+    assert (error.code, error.subject.endswith(name)) == ("RQ_E_TENSOR", True)
+    model.tensors[name] = np.full(shape, NAN, np.float32)
+    assert isinstance(refuse(tiny.write(tmp_path / "o.gguf", model)), DataError)
+
+
+def test_norms_of_heads_in_an_architecture_without_them_are_refused(tmp_path: Path) -> None:
+    model = qwen("qwen2")
+    model.tensors["blk.0.attn_k_norm.weight"] = np.ones(10, np.float32)
+    error = refuse(tiny.write(tmp_path / "m.gguf", model))
+    assert (error.code, error.expected) == ("RQ_E_TENSOR", "only tensors of the architecture qwen2")
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+def test_keys_are_read_under_the_architectures_own_prefix(kind: str, tmp_path: Path) -> None:
+    changes: Changes = {f"{kind}.block_count": None, "llama.block_count": (3, "u32")}
+    error = refuse(tiny.write(tmp_path / "m.gguf", qwen(kind), changes=changes))
+    assert (error.code, f"{kind}.block_count" in error.subject) == ("RQ_E_HYPERPARAMETER", True)
+    scaling: Changes = {f"{kind}.rope.scaling.type": ("yarn", "str")}
+    error = refuse(tiny.write(tmp_path / "n.gguf", qwen(kind), changes=scaling))
+    assert (error.actual, error.expected) == ("yarn", "none or linear")
 
 
 @pytest.mark.parametrize("name", ["blk.1.ffn_up.weight", "output_norm.weight", "token_embd.weight"])
@@ -223,10 +269,12 @@ def test_a_tensor_of_another_shape_is_refused(tmp_path: Path) -> None:
 
 def test_types_that_are_not_computed_with_are_refused_by_name(tmp_path: Path) -> None:
     model = tiny.random_llama(width=96, ff=256)
-    kinds = {"blk.0.ffn_down.weight": gguf.GGMLQuantizationType.TQ1_0}
-    error = refuse(tiny.write(tmp_path / "m.gguf", model, dtypes=kinds))
-    assert error.code == "RQ_E_TYPE"
-    assert "pi-t3" in error.expected
+    whole = model.tensors["blk.0.ffn_down.weight"]
+    model.tensors["blk.0.ffn_down.weight"] = whole.astype(np.float64)
+    error = refuse(tiny.write(tmp_path / "m.gguf", model))
+    assert (error.code, error.actual) == ("RQ_E_TYPE", "ggml type 28")
+    assert "ruvq's own" in error.expected
+    model.tensors["blk.0.ffn_down.weight"] = whole
     kinds = {"blk.0.attn_norm.weight": gguf.GGMLQuantizationType.Q8_0}
     error = refuse(tiny.write(tmp_path / "n.gguf", model, dtypes=kinds))
     assert (error.code, error.actual) == ("RQ_E_TYPE", "q8_0")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import tiny
+from engine import qwen, tiny
 from ruvq import Model
 from ruvq.core import CONSTANTS
 
@@ -53,6 +53,24 @@ def test_webassembly_gives_the_native_hashes(
     changes = HADAMARD | {"ruvq.hadamard.tensors": (tiny.matrix_names(model), "arr")}
     path = tiny.write(tmp_path / "m.gguf", model, encoded=encoded, changes=changes)
     tokens = np.random.default_rng(1).integers(0, model.vocab, 150).tolist()
+    assert_same_hashes(wasm, node, path, tokens)
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("format", ["f32", "pi-t2"])
+@pytest.mark.parametrize("kind", qwen.KINDS)
+def test_webassembly_gives_the_native_hashes_of_qwen(
+    kind: str, format: str, name: str, repository: Path, tmp_path: Path
+) -> None:
+    wasm, node = module(name, repository), shutil.which("node")
+    assert node, "Node.js is needed to run the module"
+    folder = qwen.folder(repository, kind)
+    path = qwen.convert(folder, tmp_path / "m.gguf", format)
+    assert_same_hashes(wasm, node, path, qwen.recorded(folder)[0] * 4)
+
+
+def assert_same_hashes(wasm: Path, node: str, path: Path, tokens: list[int]) -> None:
+    """Native against WebAssembly: both kinds of KV cache, both kernels."""
     for kv, kv_flag in (("f16", 0), ("f32", CONSTANTS["RQ_MODEL_KV_F32"])):
         expected = native_hashes(path, kv, tokens)
         for kernels in (0, CONSTANTS["RQ_MODEL_SCALAR"]):

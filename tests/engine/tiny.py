@@ -1,4 +1,4 @@
-"""Small llama models as GGUF files, built with the gguf package: an independent writer."""
+"""Small models of llama and its relatives as GGUF files, by the gguf package: an independent writer."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Llama:
     key_width: int = 0
     value_width: int = 0
     rope_width: int = 0
+    architecture: str = "llama"
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
     tokens: list[bytes] | None = None
     scores: list[float] | None = None
@@ -48,7 +49,9 @@ def matrix_names(model: Llama) -> list[str]:
     return [n for n, t in model.tensors.items() if t.ndim == 2]
 
 
-def random_llama(seed: int = 1, tied: bool = True, biases: bool = False, **sizes: Any) -> Llama:
+def random_llama(
+    seed: int = 1, tied: bool = True, biases: bool = False, head_norms: bool = False, **sizes: Any
+) -> Llama:
     """A random model: GQA and widths that are no multiple of 16."""
     shape = {
         "width": 60,
@@ -81,6 +84,9 @@ def random_llama(seed: int = 1, tied: bool = True, biases: bool = False, **sizes
             t[f"blk.{n}.{part}.weight"] = draw(rows, width)
             if biases:
                 t[f"blk.{n}.{part}.bias"] = rng.standard_normal(rows).astype(np.float32) * np.float32(0.3)
+        if head_norms:
+            for part in ("attn_q_norm", "attn_k_norm"):
+                t[f"blk.{n}.{part}.weight"] = rng.uniform(0.5, 1.5, model.key_width).astype(np.float32)
         for part in ("attn_norm", "ffn_norm"):
             t[f"blk.{n}.{part}.weight"] = rng.uniform(0.5, 1.5, model.width).astype(np.float32)
     t["output_norm.weight"] = rng.uniform(0.5, 1.5, model.width).astype(np.float32)
@@ -91,26 +97,27 @@ def random_llama(seed: int = 1, tied: bool = True, biases: bool = False, **sizes
 
 def metadata(model: Llama) -> dict[str, tuple[Any, str]]:
     """Key: (value, kind)."""
+    at = f"{model.architecture}."
     out: dict[str, tuple[Any, str]] = {
-        "llama.block_count": (model.layers, "u32"),
-        "llama.context_length": (model.context, "u32"),
-        "llama.embedding_length": (model.width, "u32"),
-        "llama.feed_forward_length": (model.ff, "u32"),
-        "llama.attention.head_count": (model.heads, "u32"),
-        "llama.attention.head_count_kv": (model.kv_heads, "u32"),
-        "llama.attention.layer_norm_rms_epsilon": (model.eps, "f32"),
-        "llama.rope.freq_base": (model.rope_base, "f32"),
-        "llama.rope.dimension_count": (model.rope_width, "u32"),
-        "llama.vocab_size": (model.vocab, "u32"),
+        at + "block_count": (model.layers, "u32"),
+        at + "context_length": (model.context, "u32"),
+        at + "embedding_length": (model.width, "u32"),
+        at + "feed_forward_length": (model.ff, "u32"),
+        at + "attention.head_count": (model.heads, "u32"),
+        at + "attention.head_count_kv": (model.kv_heads, "u32"),
+        at + "attention.layer_norm_rms_epsilon": (model.eps, "f32"),
+        at + "rope.freq_base": (model.rope_base, "f32"),
+        at + "rope.dimension_count": (model.rope_width, "u32"),
+        at + "vocab_size": (model.vocab, "u32"),
     }
     if model.key_width * model.heads != model.width:
-        out["llama.attention.key_length"] = (model.key_width, "u32")
+        out[at + "attention.key_length"] = (model.key_width, "u32")
     if model.value_width * model.heads != model.width:
-        out["llama.attention.value_length"] = (model.value_width, "u32")
+        out[at + "attention.value_length"] = (model.value_width, "u32")
     if model.rope_scale != 1.0:
-        out["llama.rope.scaling.type"] = ("linear", "str")
-        out["llama.rope.scaling.factor"] = (1 / model.rope_scale, "f32")
-    if model.neox:
+        out[at + "rope.scaling.type"] = ("linear", "str")
+        out[at + "rope.scaling.factor"] = (1 / model.rope_scale, "f32")
+    if model.neox and model.architecture == "llama":  # the others have it so
         out["ruvq.rope.neox"] = (True, "bool")
     if model.tokens is not None:
         out |= {
@@ -140,13 +147,13 @@ def write(
     model: Llama,
     *,
     changes: dict[str, tuple[Any, str] | None] | None = None,
-    architecture: str = "llama",
+    architecture: str | None = None,
     encoded: dict[str, tuple[str, np.ndarray]] | None = None,
     dtypes: dict[str, gguf.GGMLQuantizationType] | None = None,
 ) -> Path:
     """Writes the model. `changes`: keys to set or (None) leave out. `encoded`: tensor -> (ruvq format, bytes
     of shape (rows, row_bytes)). `dtypes`: other float or ggml types by tensor name."""
-    writer = GGUFWriter(path, architecture)
+    writer = GGUFWriter(path, architecture or model.architecture)
     keys = metadata(model) | (changes or {})
     if encoded:
         keys |= {

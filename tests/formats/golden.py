@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from formats import oracle
+from formats import oracle, oracle_ggml
 
 WIDTHS = {"q8_0": (288, 352), "pi-q3-ruvllm": (256, 512), "pi-q2-ruvllm": (256, 512)}
+WIDTHS |= {
+    name: (288, 352) if layout.weights == 32 else (256, 512) for name, layout in oracle_ggml.LAYOUTS.items()
+}
 DEFAULT_WIDTHS = (300, 360)
 HADAMARD_WIDTH, HADAMARD_SEED = 367, 7
 
@@ -42,6 +45,11 @@ def golden_row(name: str, width: int) -> bytes:
     elif name == "f16":
         for i in range(1, len(row), 2):
             row[i] &= 0xBB  # never NaN or infinity
+    elif name in oracle.GGML:
+        layout = oracle_ggml.LAYOUTS[name]
+        for start in range(0, len(row), layout.bytes):
+            for at in layout.exponents:
+                row[start + at] = 0x3E | row[start + at] & 0x80
     elif name in oracle.BLOCK_WEIGHTS:
         size = oracle.row_bytes(name, oracle.BLOCK_WEIGHTS[name])
         for i in range(1 if name == "q8_0" else size - 1, len(row), size):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from formats import oracle
+from formats import oracle, oracle_ggml
 from ruvq import core
 
 SIMD, SCALAR = 0, 1
@@ -72,6 +72,11 @@ def random_rows(name: str, rows: int, width: int, rng: np.random.Generator, extr
             return values.astype("<f2").tobytes()
         return values.tobytes() if name == "f32" else (values.view("<u4") >> 16).astype("<u2").tobytes()
     for row in data:
+        if name in oracle.GGML:
+            layout = oracle_ggml.LAYOUTS[name]
+            for block in row.reshape(-1, layout.bytes):
+                _set_scales(name, block, rng, extreme)
+            continue
         if name in oracle.BLOCK_WEIGHTS:
             unit = oracle.BLOCK_WEIGHTS[name]
             size = oracle.row_bytes(name, unit)
@@ -96,6 +101,18 @@ def _scale(name: str, rng: np.random.Generator, extreme: bool) -> list[int]:
     if "ternary" not in name and rng.random() < 0.5:
         bits |= 0x8000
     return [bits & 255, bits >> 8]
+
+
+def _set_scales(name: str, block: np.ndarray, rng: np.random.Generator, extreme: bool) -> None:
+    """Finite scales where a block of one of ggml's formats has them; everything else stays random."""
+    for at in oracle_ggml.LAYOUTS[name].exponents:
+        if name == "mxfp4":
+            block[at] = rng.choice([0, 1, 2, 200]) if extreme else rng.integers(110, 130)
+        elif name == "q8_k":
+            scale = rng.choice([0, 2.0**-149, 2.0**-126, -1e30]) if extreme else rng.normal() / 100
+            block[at - 3 : at + 1] = np.array([scale], "<f4").view(np.uint8)
+        else:
+            block[at - 1 : at + 1] = _scale(name, rng, extreme)
 
 
 def _clear_padding(name: str, block: np.ndarray, r: int) -> None:

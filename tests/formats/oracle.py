@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from formats import oracle_ggml
+
 f32 = np.float32
 FORMATS = ["f32", "f16", "bf16", "q8_0", "pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary"]
-FORMATS += ["pi-q3-ruvllm", "pi-q2-ruvllm"]
+FORMATS += ["pi-q3-ruvllm", "pi-q2-ruvllm", *oracle_ggml.LAYOUTS]
 OWN = FORMATS[4:10]
 TRELLIS = ("pi-t3", "pi-t2")
 FLOATS = FORMATS[:3]
+WRITABLE = FORMATS[:12]
+GGML = list(oracle_ggml.LAYOUTS)
 BLOCK_WEIGHTS = {"q8_0": 32, "pi-q3-ruvllm": 256, "pi-q2-ruvllm": 256}
+BLOCK_WEIGHTS |= {name: layout.weights for name, layout in oracle_ggml.LAYOUTS.items()}
+BLOCK_BYTES = {"q8_0": 34, "pi-q3-ruvllm": 98, "pi-q2-ruvllm": 66}
+BLOCK_BYTES |= {name: layout.bytes for name, layout in oracle_ggml.LAYOUTS.items()}
 BITS = {"pi-q3": 3, "pi-t3": 3, "pi-q2": 2, "pi-t2": 2, "ternary": 2, "pi-ternary": 2}
 OFFSET = {"pi-q3": 4, "pi-q2": 2, "ternary": 1, "pi-ternary": 1, "pi-q3-ruvllm": 4, "pi-q2-ruvllm": 2}
 T3 = np.array(
@@ -52,7 +59,7 @@ def row_bytes(name: str, width: int) -> int:
         return width * (4 if name == "f32" else 2)
     if name in BLOCK_WEIGHTS:
         assert width % BLOCK_WEIGHTS[name] == 0
-        return width // BLOCK_WEIGHTS[name] * {"q8_0": 34, "pi-q3-ruvllm": 98, "pi-q2-ruvllm": 66}[name]
+        return width // BLOCK_WEIGHTS[name] * BLOCK_BYTES[name]
     return sum(sum(plane_bytes(name, r)) + 2 for r in blocks(width))
 
 
@@ -124,20 +131,27 @@ def own_blocks(name: str, row: bytes, width: int):
 
 
 def sub_blocks(name: str, row: bytes, width: int):
-    """(first weight, integer values, d) of each block with a scale of its own: Q8_0 and ruvllm's."""
+    """(first weight, integer values, d, offset or None) of each part with a scale of its own."""
     size, count = BLOCK_WEIGHTS[name], width // BLOCK_WEIGHTS[name]
     each = row_bytes(name, size)
     for b in range(count):
         block = row[b * each : (b + 1) * each]
+        if name in GGML:
+            values, scales, offsets = oracle_ggml.read(name, block)
+            part = oracle_ggml.LAYOUTS[name].part
+            for p, scale in enumerate(scales):
+                offset = None if offsets is None else offsets[p]
+                yield b * size + p * part, values[p * part : (p + 1) * part], scale, offset
+            continue
         if name == "q8_0":
-            yield b * size, np.frombuffer(block[2:], np.int8).astype(np.int64), half(block[:2])
+            yield b * size, np.frombuffer(block[2:], np.int8).astype(np.int64), half(block[:2]), None
             continue
         if name == "pi-q3-ruvllm":
             groups = [int.from_bytes(block[3 * g : 3 * g + 3], "little") for g in range(32)]
             codes = np.array([groups[i // 8] >> 3 * (i % 8) & 7 for i in range(256)])
         else:
             codes = np.array([block[i // 4] >> 2 * (i % 4) & 3 for i in range(256)])
-        yield b * size, codes - OFFSET[name], half(block[-2:])
+        yield b * size, codes - OFFSET[name], half(block[-2:]), None
 
 
 def decode(name: str, row: bytes, width: int) -> np.ndarray:
@@ -151,8 +165,9 @@ def decode(name: str, row: bytes, width: int) -> np.ndarray:
             return (np.frombuffer(row, "<u2").astype(np.uint32) << 16).view(f32)
         out = np.zeros(width, f32)
         if name in BLOCK_WEIGHTS:
-            for start, values, d in sub_blocks(name, row, width):
-                out[start : start + len(values)] = values.astype(f32) * d
+            for start, values, d, offset in sub_blocks(name, row, width):
+                weights = values.astype(f32) * d
+                out[start : start + len(values)] = weights if offset is None else weights + offset
             return out
         for start, r, values, d, zero in own_blocks(name, row, width):
             if not zero:
@@ -187,9 +202,11 @@ def dot(name: str, row: bytes, x: np.ndarray) -> np.float32:
             return lanes[0]
         (q, scales), acc = quantize_activations(x), np.zeros(4, f32)
         if name in BLOCK_WEIGHTS:
-            for b, (start, values, d) in enumerate(sub_blocks(name, row, width)):
-                total = f32(int((values * q[start : start + len(values)]).sum()))
-                acc[b % 4] = acc[b % 4] + total * f32(d * scales[start // 256])
+            for b, (start, values, d, offset) in enumerate(sub_blocks(name, row, width)):
+                part, dx = q[start : start + len(values)], scales[start // 256]
+                acc[b % 4] = acc[b % 4] + f32(int((values * part).sum())) * f32(d * dx)
+                if offset is not None:
+                    acc[b % 4] = acc[b % 4] + f32(int(part.sum())) * f32(offset * dx)
         else:
             for b, (start, r, values, d, _) in enumerate(own_blocks(name, row, width)):
                 products, group = values * q[start : start + r], np.arange(r) // steps_of(r) // 4

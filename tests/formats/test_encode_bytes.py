@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import ruvq
 from formats.encoding import OWN, TRELLIS, integer_weights, round_trip, squared_error, whole_width
-from formats.oracle import FORMATS, decode, row_bytes
+from formats.oracle import WRITABLE, decode, row_bytes
 
 WIDTHS = [1, 2, 3, 15, 16, 17, 31, 33, 43, 64, 172, 255, 256, 257, 300, 576, 896, 1023]
 SEED, ROWS, SHAPES = 20261120, 4, (768, 300)
@@ -27,7 +27,7 @@ def digest_input(name: str, width: int) -> np.ndarray:
     return integer_weights(ROWS, whole_width(name, width), SEED)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WRITABLE)
 @pytest.mark.parametrize("width", SHAPES)
 def test_encoded_bytes_are_the_recorded_ones(name: str, width: int) -> None:
     data = ruvq.quantize(digest_input(name, width), name).data
@@ -35,7 +35,7 @@ def test_encoded_bytes_are_the_recorded_ones(name: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("width", SHAPES)
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WRITABLE)
 def test_webassembly_writes_the_recorded_bytes(
     name: str, width: int, repository: Path, wasm_hashes: dict
 ) -> None:
@@ -49,10 +49,10 @@ def wasm_hashes(repository: Path) -> dict:
     assert module.is_file(), "build it with `make wasm`"
     assert node, "node is needed: `make setup`"
     jobs = []
-    for name in FORMATS:
+    for name in WRITABLE:
         for width in SHAPES:
             jobs.append(
-                {"key": f"{name} {width}", "format": FORMATS.index(name), "rows": ROWS, "seed": str(SEED)}
+                {"key": f"{name} {width}", "format": WRITABLE.index(name), "rows": ROWS, "seed": str(SEED)}
             )
             jobs[-1]["width"] = whole_width(name, width)
     script = Path(__file__).parent / "encode_hashes.mjs"
@@ -76,7 +76,7 @@ def test_bytes_do_not_depend_on_the_number_of_threads(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WRITABLE)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_width_comes_back_through_an_independent_decoder(name: str, width: int) -> None:
     width = whole_width(name, width)
@@ -90,7 +90,7 @@ def test_every_width_comes_back_through_an_independent_decoder(name: str, width:
     assert squared_error(w, decoded) < (0.5 if width > 16 else 1.0) * energy
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WRITABLE)
 @pytest.mark.parametrize("width", [1, 64, 300])
 def test_all_zero_rows_are_zero_and_have_no_scale(name: str, width: int) -> None:
     width = whole_width(name, width)
@@ -103,14 +103,14 @@ def test_all_zero_rows_are_zero_and_have_no_scale(name: str, width: int) -> None
     assert (ruvq.dequantize(negative) == 0).all()
 
 
-@pytest.mark.parametrize("name", [n for n in FORMATS if n not in TRELLIS])
+@pytest.mark.parametrize("name", [n for n in WRITABLE if n not in TRELLIS])
 def test_constant_rows_come_back_nearly_exact(name: str) -> None:
     for value in (1.0, -0.37, 0.02, 300.0):
         w = np.full((1, 256), value, np.float32)
         assert round_trip(w, name) == pytest.approx(w, rel=5e-3)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WRITABLE)
 def test_denormal_weights_are_no_trouble(name: str) -> None:
     w = np.full((1, 256), 1e-41, np.float32)
     w[0, ::2] *= -1

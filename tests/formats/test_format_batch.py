@@ -21,7 +21,9 @@ class Arena(ctypes.Structure):
 class Activations(ctypes.Structure):
     """rq_activations."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in ("x", "q", "lanes", "scale", "group_sum")]
+    _fields_ = [
+        (name, ctypes.c_void_p) for name in ("x", "q", "lanes", "scale", "group_sum", "steps", "part_sum")
+    ]
     _fields_ += [("width", ctypes.c_int32)]
 
 

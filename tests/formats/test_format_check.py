@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from formats import kernels, oracle
+from formats import kernels, oracle, oracle_ggml
 from ruvq import errors
 
 
@@ -37,7 +37,7 @@ def test_alpha_bytes_of_248_and_more_are_refused(name):
 
 
 @pytest.mark.parametrize("bits", [0x7C00, 0xFC00, 0x7E00, 0x7C01])
-@pytest.mark.parametrize("name", [n for n in oracle.FORMATS if n not in oracle.TRELLIS])
+@pytest.mark.parametrize("name", [n for n in oracle.FORMATS if n not in oracle.TRELLIS + tuple(oracle.GGML)])
 def test_nan_and_infinity_are_refused(name, bits):
     width = 512
     data = rows(name, width)
@@ -52,6 +52,32 @@ def test_nan_and_infinity_are_refused(name, bits):
         data[2 * size - 2 : 2 * size] = bits.to_bytes(2, "little")
     with pytest.raises(errors.RuvqError, match="row 1"):
         kernels.check(name, bytes(data), 2, width)
+
+
+@pytest.mark.parametrize("bits", [0x7C00, 0xFC00, 0x7E00, 0x7C01])
+@pytest.mark.parametrize("name", [n for n in oracle.GGML if n not in ("mxfp4", "nvfp4")])
+def test_scales_of_ggml_formats_that_are_not_finite_are_refused(name, bits):
+    layout, width = oracle_ggml.LAYOUTS[name], 512
+    for at in layout.exponents:
+        data = rows(name, width)
+        place = len(data) // 2 + layout.bytes + at - 1  # the second row's second block
+        if name == "q8_k":
+            data[place - 2 : place + 2] = (bits << 16 | 0x7F800000).to_bytes(4, "little")
+        else:
+            data[place : place + 2] = bits.to_bytes(2, "little")
+        with pytest.raises(errors.RuvqError, match="row 1") as caught:
+            kernels.check(name, bytes(data), 2, width)
+        assert "block 1" in caught.value.subject
+
+
+@pytest.mark.parametrize("exponent", [252, 253, 254, 255])
+def test_weights_of_mxfp4_beyond_f32_are_refused(exponent):
+    block = bytes([exponent]) + b"\x11" * 15 + b"\x7f"  # 1 in all but two places: -12 and 12
+    if exponent == 252:
+        kernels.check("mxfp4", block, 1, 32)
+        return
+    with pytest.raises(errors.RuvqError, match="block 0"):
+        kernels.check("mxfp4", block, 1, 32)
 
 
 @pytest.mark.parametrize("bits", [0x8000, 0x8001, 0xA000])

@@ -14,6 +14,7 @@ from ruvq import core
 
 VECTORS = json.loads((Path(__file__).parent / "vectors_v1.json").read_text())
 VARIANTS = [kernels.SIMD, kernels.SCALAR]
+WITHOUT_PEER = ("q8_1", "q8_k", "q1_0", "q2_0")  # the package doesn't decode these
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -78,6 +79,18 @@ def test_ggml_formats_decode_as_in_the_gguf_package(name, variant):
     packed = gguf.quantize(weights, kind)
     found = kernels.decode(name, packed.tobytes(), 3, 320, variant)
     assert np.array_equal(found, gguf.dequantize(packed, kind))
+
+
+@pytest.mark.parametrize("extreme", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", [n for n in oracle.GGML if n not in WITHOUT_PEER])
+def test_random_blocks_decode_as_in_the_gguf_package(name, variant, extreme):
+    rng = np.random.default_rng(kernels.SEED)
+    for width in kernels.widths(name, [32, 64, 96, 256, 352, 512, 1280]):
+        data = kernels.random_rows(name, 3, width, rng, extreme)
+        packed = np.frombuffer(data, np.uint8).reshape(3, -1)
+        expected = gguf.dequantize(packed, gguf.GGMLQuantizationType[name.upper()]).astype("<f4")
+        assert kernels.decode(name, data, 3, width, variant).tobytes() == expected.tobytes(), width
 
 
 def test_names_widths_and_sizes_of_the_registry():

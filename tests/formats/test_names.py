@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+import ruvq
 from formats import oracle
-from ruvq import formats
+from ruvq import core, formats
 from ruvq.errors import UsageError
 
 
@@ -59,3 +60,23 @@ def test_row_bytes_and_bits_are_exact_at_every_width(name: str) -> None:
     if entry.own:
         assert entry.any_width
         assert entry.nominal_bits == 8 * oracle.row_bytes(name, 256) / 256
+
+
+def test_formats_that_are_only_read_are_refused_for_writing() -> None:
+    assert formats.writable_names() == oracle.WRITABLE
+    for name in oracle.GGML:
+        with pytest.raises(UsageError, match="not written") as caught:
+            formats.get_writable(name)
+        assert "pi-t3" in caught.value.expected
+        with pytest.raises(UsageError, match="not written"):
+            ruvq.quantize([[0.0] * 256], name)
+
+
+@pytest.mark.parametrize("name", oracle.GGML)
+def test_the_core_names_what_can_be_written(name: str) -> None:
+    c, number = core.get(), formats.get(name).id
+    with c.alloc(4096) as memory:
+        m, end = memory.address, memory.end
+        with pytest.raises(UsageError, match=name) as caught:
+            c.call("rq_encode", number, 0, m, 0, 1, 256, m, m, end)
+    assert all(each in caught.value.expected for each in oracle.WRITABLE)

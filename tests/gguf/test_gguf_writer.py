@@ -205,8 +205,8 @@ def test_inv_7_type_ids_40_and_41_only_with_their_namespace(tmp_path: Path) -> N
     upstream = [TensorSpec("a", "nvfp4", (2, 64)), TensorSpec("b", "q1_0", (1, 128))]
     with GGUFFile.open(write(tmp_path / "u.gguf", upstream)) as file:
         assert [(t.ggml_type, t.format, t.runnable) for t in file.tensors] == [
-            (40, "nvfp4", False),
-            (41, "q1_0", False),
+            (40, "nvfp4", True),
+            (41, "q1_0", True),
         ]
     with pytest.raises(errors.UsageError, match="two formats"):
         write(tmp_path / "both.gguf", [*specs, *upstream])

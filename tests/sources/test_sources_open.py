@@ -222,3 +222,62 @@ def test_reading_keeps_only_the_rows_asked_for_in_memory(tmp_path: Path) -> None
         finally:
             tracemalloc.stop()
     assert peak < embedding.weights  # a quarter of the tensor's bytes; four rows are 1/75
+
+
+# ---- qwen2 and qwen3 ----
+
+QWEN2 = dataclasses.replace(TINY, architecture="qwen2", rope_base=1e6, rms_epsilon=1e-6)
+QWEN3 = dataclasses.replace(QWEN2, architecture="qwen3", head_width=12)
+
+
+@pytest.mark.parametrize("parameters", [QWEN2, QWEN3], ids=["qwen2", "qwen3"])
+def test_a_qwen_folder_gives_its_tensors_in_their_own_order(
+    tmp_path: Path, parameters: LlamaParameters
+) -> None:
+    """No row is moved, biases and norms of heads are there, and rows read in pieces equal the whole."""
+    weights = random_weights(parameters)
+    own = {"qwen2": "attn_k.bias", "qwen3": "attn_k_norm.weight"}[parameters.architecture]
+    assert f"blk.1.{own}" in weights
+    folder = write_huggingface(tmp_path / "m", weights, parameters)
+    with open_source(folder) as source:
+        assert (source.parameters, source.architecture) == (parameters, parameters.architecture)
+        assert_same(loaded(source), weights)
+        pieces = [values for _, values in source.tensors["blk.0.attn_q.weight"].chunks(5)]
+        np.testing.assert_array_equal(np.concatenate(pieces), weights["blk.0.attn_q.weight"])
+
+
+def test_qwen3_may_have_biases_and_qwen2_has_none_behind_attention() -> None:
+    biased = parameters_from_config(hf_config(QWEN3, attention_bias=True)).shapes()
+    assert biased["blk.0.attn_output.bias"] == (32,)
+    assert "blk.0.attn_output.bias" not in QWEN2.shapes()
+    assert "blk.0.attn_q.bias" not in QWEN3.shapes()
+
+
+def test_heads_of_qwen3_are_128_wide_where_the_config_is_silent() -> None:
+    assert parameters_from_config(hf_config(QWEN3, head_dim=None)).head_width == 128
+    assert parameters_from_config(hf_config(QWEN2, head_dim=None)).head_width == 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "context"),
+    [
+        ({"sliding_window": 16}, 64),  # the switch is off by default
+        ({"sliding_window": 16, "use_sliding_window": False, "max_window_layers": 0}, 64),
+        ({"sliding_window": 16, "use_sliding_window": True, "max_window_layers": 1}, 16),
+        ({"sliding_window": 16, "use_sliding_window": True, "max_window_layers": 2}, 64),  # of 2 layers
+        ({"sliding_window": 16, "use_sliding_window": True, "max_window_layers": 0}, 16),
+        ({"sliding_window": None, "use_sliding_window": True, "max_window_layers": 0}, 64),
+        ({"sliding_window": 999, "use_sliding_window": True, "max_window_layers": 0}, 64),
+        ({"sliding_window": 16, "layer_types": ["full_attention", "sliding_attention"]}, 16),
+        ({"sliding_window": 16, "layer_types": ["full_attention", "full_attention"]}, 64),
+    ],
+)
+@pytest.mark.parametrize("parameters", [QWEN2, QWEN3], ids=["qwen2", "qwen3"])
+def test_a_sliding_window_cuts_the_context_where_a_layer_has_one(
+    settings: dict[str, object], context: int, parameters: LlamaParameters, tmp_path: Path
+) -> None:
+    """Within the window a layer that slides one computes what any other does."""
+    folder = write_huggingface(tmp_path / "m", random_weights(parameters), parameters, **settings)
+    with open_source(folder) as source:
+        assert source.parameters.context == context
+        assert (source.notes != []) == (context < 64)

@@ -184,7 +184,11 @@ def two_copies(folder: Path) -> None:
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], type[RuvqError], str]] = {
-    "another architecture": (change_config(model_type="gpt2"), ModelError, "llama or mistral.*gpt2"),
+    "another architecture": (
+        change_config(model_type="gpt2"),
+        ModelError,
+        "llama, mistral, qwen2, qwen3.*gpt2",
+    ),
     "a quantized checkpoint": (
         change_config(quantization_config={"quant_method": "gptq"}),
         ModelError,
@@ -196,6 +200,34 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], type[RuvqError], str]] = 
         change_config(rope_scaling={"type": "yarn", "factor": 2}),
         ModelError,
         "llama3.*yarn",
+    ),
+    "qwen2 with yarn": (
+        change_config(model_type="qwen2", rope_scaling={"rope_type": "yarn", "factor": 4.0}),
+        ModelError,
+        "llama3.*yarn",
+    ),
+    "qwen3 with yarn in its newer place": (
+        change_config(model_type="qwen3", rope_parameters={"rope_type": "yarn", "rope_theta": 1e6}),
+        ModelError,
+        "llama3.*yarn",
+    ),
+    "a mixture of experts": (change_config(model_type="qwen3_moe"), ModelError, "qwen3_moe"),
+    "a model type of the wrong type": (change_config(model_type=["qwen2"]), ModelError, "model_type"),
+    "qwen2 without its biases": (change_config(model_type="qwen2"), ModelError, "attn_q.bias.*missing"),
+    "qwen3 without norms of heads": (
+        change_config(model_type="qwen3", head_dim=8),
+        ModelError,
+        "attn_q_norm.weight.*missing",
+    ),
+    "attention in chunks": (
+        change_config(model_type="qwen2", dual_chunk_attention_config={"chunk_size": 8}),
+        ModelError,
+        "dual_chunk_attention_config",
+    ),
+    "rotation of a part of each head": (
+        change_config(partial_rotary_factor=0.5),
+        ModelError,
+        "partial_rotary_factor",
     ),
     "linear scaling without factor": (change_config(rope_scaling={"type": "linear"}), ModelError, "factor"),
     "zero heads": (change_config(num_attention_heads=0), ModelError, "attention"),
@@ -252,7 +284,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], type[RuvqError], str]] = 
 
 
 @pytest.mark.parametrize("case", BAD_FOLDERS)
-def test_a_folder_that_is_no_llama_model_is_refused(tmp_path: Path, case: str) -> None:
+def test_a_folder_that_is_no_supported_model_is_refused(tmp_path: Path, case: str) -> None:
     damage, kind, message = BAD_FOLDERS[case]
     folder = write_huggingface(tmp_path / "m", random_weights())
     damage(folder)

@@ -23,6 +23,8 @@ HF_NAMES = {
     "attn_k.weight": "self_attn.k_proj.weight",
     "attn_v.weight": "self_attn.v_proj.weight",
     "attn_output.weight": "self_attn.o_proj.weight",
+    "attn_q_norm.weight": "self_attn.q_norm.weight",
+    "attn_k_norm.weight": "self_attn.k_norm.weight",
     "ffn_norm.weight": "post_attention_layernorm.weight",
     "ffn_gate.weight": "mlp.gate_proj.weight",
     "ffn_up.weight": "mlp.up_proj.weight",
@@ -60,11 +62,11 @@ def hf_tensors(weights: dict[str, np.ndarray], parameters: LlamaParameters = TIN
     for layer in range(parameters.layers):
         for name, theirs in HF_NAMES.items():
             if f"blk.{layer}.{name}" not in weights:
-                continue  # no biases
+                continue  # no biases, no norms of heads
             values = weights[f"blk.{layer}.{name}"]
-            if name.startswith("attn_q"):
+            if name.startswith("attn_q.") and parameters.architecture == "llama":
                 values = to_half_rotation(values, parameters.heads)
-            if name.startswith("attn_k"):
+            if name.startswith("attn_k.") and parameters.architecture == "llama":
                 values = to_half_rotation(values, parameters.kv_heads)
             out[f"model.layers.{layer}.{theirs}"] = values
     return out
@@ -95,8 +97,8 @@ def safetensors_bytes(tensors: dict[str, np.ndarray], dtype: str = "F32") -> byt
 def hf_config(parameters: LlamaParameters = TINY, **changes: object) -> dict[str, object]:
     """config.json of the model."""
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [f"{parameters.architecture.capitalize()}ForCausalLM"],
+        "model_type": parameters.architecture,
         "hidden_act": "silu",
         "hidden_size": parameters.width,
         "intermediate_size": parameters.ff_width,

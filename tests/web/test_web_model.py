@@ -153,10 +153,10 @@ def test_a_full_context_ends_the_text(page: Any) -> None:
 
 
 def test_info_and_stats_tell_what_ran(page: Any) -> None:
-    info, stats = run(
+    info, stats, load = run(
         page,
         """for await (const piece of model.generate("Once", { maxTokens: 4, seed: 5n })) void piece;
-        return [model.info, model.stats];""",
+        return [model.info, model.stats, model.loadSeconds];""",
     )
     assert info["parameters"] == 260032
     assert info["bitsPerWeight"] == 32
@@ -164,6 +164,8 @@ def test_info_and_stats_tell_what_ran(page: Any) -> None:
     assert (stats["tokens"], stats["seed"]) == (4, "5")
     assert stats["tokensPerSecond"] > 0
     assert stats["timeToFirstToken"] > 0
+    assert load["all"] == pytest.approx(load["engine"] + load["transfer"] + load["open"])
+    assert min(load.values()) > 0
 
 
 def test_after_dispose_the_model_refuses_and_its_worker_is_gone(page: Any) -> None:

@@ -15,7 +15,7 @@ MEMORY_LIMIT = 64 << 20  # bytes: no file of the corpus may make the engine take
 
 
 def test_twenty_loads_and_disposals_do_not_grow_the_engine(node: Callable[..., Any], models: Path) -> None:
-    result = node("node_memory.mjs", models / "f32.gguf")
+    result = node("node_memory.mjs", models / "f32.gguf", ", there")
     assert len(result["held"]) == 20
     assert set(result["held"]) == {result["held"][0]}
     assert result["refused"] == 60

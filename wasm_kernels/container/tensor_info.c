@@ -109,13 +109,10 @@ static int32_t read_type(rq_reader *reader, rq_gguf_tensor *tensor, bool ruvllm_
   uint64_t block_weights = known->block_weights, block_bytes = known->block_bytes;
   tensor->ggml_type = (int32_t)type;
   tensor->format = rq_format_of_ggml((int32_t)type);
-  if (type == RQ_GGML_NVFP4 || type == RQ_GGML_Q1_0) {
-    int32_t pi = type == RQ_GGML_NVFP4 ? RQ_FORMAT_PI_Q3_RUVLLM : RQ_FORMAT_PI_Q2_RUVLLM;
-    tensor->format = ruvllm_types ? pi : RQ_FORMAT_NONE;
-    if (ruvllm_types) {
-      block_weights = (uint64_t)rq_format_get(pi)->info.block_weights;
-      block_bytes = (uint64_t)rq_format_get(pi)->info.block_bytes;
-    }
+  if (ruvllm_types && (type == RQ_GGML_NVFP4 || type == RQ_GGML_Q1_0)) {
+    tensor->format = type == RQ_GGML_NVFP4 ? RQ_FORMAT_PI_Q3_RUVLLM : RQ_FORMAT_PI_Q2_RUVLLM;
+    block_weights = (uint64_t)rq_format_get(tensor->format)->info.block_weights;
+    block_bytes = (uint64_t)rq_format_get(tensor->format)->info.block_bytes;
   }
   if (tensor->width % block_weights != 0) {
     int32_t code = fail_tensor(reader, tensor, RQ_E_SHAPE);

@@ -12,11 +12,13 @@ void rq_activations_layout(rq_arena *arena, int32_t width, rq_activations *out) 
   out->q = rq_arena_take(arena, blocks * RQ_BLOCK);
 #if RQ_HAVE_SIMD
   out->lanes = rq_arena_take(arena, blocks * RQ_LANE_BLOCK_BYTES);
+  out->steps = RQ_LANES_WIDE ? rq_arena_take(arena, blocks * RQ_LANE_BLOCK_BYTES) : out->q;
 #else
-  out->lanes = NULL;
+  out->lanes = out->steps = NULL;
 #endif
   out->scale = rq_arena_take(arena, blocks * sizeof(float));
   out->group_sum = rq_arena_take(arena, blocks * RQ_GROUPS * sizeof(int32_t));
+  out->part_sum = rq_arena_take(arena, blocks * RQ_PART_SUMS * sizeof(int32_t));
   out->width = width;
 }
 
@@ -58,6 +60,16 @@ static void sum_groups(const int8_t *q, int32_t r, int32_t *group_sum) {
   }
 }
 
+/* Sums of q (256, zero padded) over each 32 and over each 16. */
+static void sum_parts(const int8_t *q, int32_t *part_sum /* (RQ_PART_SUMS) */) {
+  int32_t *sums = part_sum + RQ_PART_SUMS_16;
+  for (int32_t p = 0; p < RQ_LANES; p++) {
+    sums[p] = 0;
+    for (int32_t i = 0; i < 16; i++) sums[p] += q[16 * p + i];
+  }
+  for (int32_t p = 0; p < RQ_PART_SUMS_16; p++) part_sum[p] = sums[2 * p] + sums[2 * p + 1];
+}
+
 static int32_t fail_nonfinite(rq_error *error, const float *x, int32_t width) {
   int32_t i = 0;
   while (i < width - 1 && (bits_of(x[i]) & 0x7F800000) != 0x7F800000) i++;
@@ -85,8 +97,10 @@ static void quantize_one(rq_activations *out, int32_t block, const float *x, int
   }
   (void)variant;
   sum_groups(q, r, out->group_sum + RQ_GROUPS * (size_t)block);
+  sum_parts(q, out->part_sum + RQ_PART_SUMS * (size_t)block);
 #if RQ_HAVE_SIMD
   rq_lanes_simd(q, r, out->lanes + RQ_LANE_BLOCK_BYTES * (size_t)block);
+  if (RQ_LANES_WIDE) rq_steps_simd(q, out->steps + RQ_LANE_BLOCK_BYTES * (size_t)block);
 #endif
 }
 

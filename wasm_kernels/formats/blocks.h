@@ -48,6 +48,9 @@ static inline int32_t rq_plane1_bytes(int32_t steps) {
 
 /* ---- the own formats ---- */
 
+/* Sums of a block's activations: of each 32, then of each 16. */
+enum { RQ_PART_SUMS_16 = 8, RQ_PART_SUMS = 24 };
+
 enum { RQ_ALPHA_BYTE_MAX = 247, RQ_GROUPS = 4, RQ_GROUP_LANES = 4 };
 
 /* What tells them apart. */

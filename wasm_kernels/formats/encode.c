@@ -86,6 +86,27 @@ static int32_t refuse_rule(rq_error *error, const char *name, uint32_t accepted,
   return RQ_E_ARGUMENT;
 }
 
+/* Formats that are only read have no entry above. */
+static int32_t check_writable(rq_error *error, const rq_format *entry) {
+  if (entry->info.writable) return RQ_OK;
+  char list[160];
+  size_t used = 0;
+  for (int32_t f = 0; f < RQ_FORMAT_COUNT; f++) {
+    if (!rq_format_get(f)->info.writable) continue;
+    const char *name = rq_format_get(f)->info.name;
+    if (used + rq_length(name) + 2 > sizeof list) break;
+    if (used) list[used++] = ' ';
+    rq_copy(list + used, name, rq_length(name));
+    used += rq_length(name);
+  }
+  list[used] = 0;
+  rq_fail(error, RQ_E_ARGUMENT, "format");
+  rq_expected(error, "one that can be written: %s", list);
+  rq_actual(error, "%s, which is read and computed with only", entry->info.name);
+  rq_hint(error, "choose one of these");
+  return RQ_E_ARGUMENT;
+}
+
 static int32_t settle(rq_error *error, const rq_format *entry, const rq_encode_options *options,
                       rq_encode_settings *out) {
   static const rq_encode_options defaults = {0, RQ_SCALE_DEFAULT, 0.0f, 0};
@@ -340,7 +361,8 @@ int32_t RQ_EXPORT rq_encode(rq_error *error, int32_t format, const rq_encode_opt
     return needed;
   }
   rq_encode_settings settings;
-  int32_t code = settle(error, entry, options, &settings);
+  int32_t code = check_writable(error, entry);
+  if (code >= 0) code = settle(error, entry, options, &settings);
   if (code < 0) return code;
   uint8_t *begin = scratch;
   begin += (64 - ((uintptr_t)begin & 63)) & 63;

@@ -1,5 +1,6 @@
 /* registry.c: one entry a format: sizes, names and kernels. */
 #include "foreign.h"
+#include "ggml.h"
 #include "simd_kernels.h"
 
 /* ---- sizes of rows ---- */
@@ -90,37 +91,38 @@ DEFINE_PLAIN(q2_ruvllm)
 
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30, RUVLLM_Q3 = 40, RUVLLM_Q2 = 41 };
 
-#define OWN(id, text, name, bytes)                \
-  {{id, RQ_GGML_I8, 1, RQ_BLOCK, bytes, 1, text}, \
-   name##_row_bytes,                              \
-   name##_decode,                                 \
-   name##_dot,                                    \
-   name##_check,                                  \
-   true,                                          \
+#define OWN(id, text, name, bytes)                   \
+  {{id, RQ_GGML_I8, 1, RQ_BLOCK, bytes, 1, 1, text}, \
+   name##_row_bytes,                                 \
+   name##_decode,                                    \
+   name##_dot,                                       \
+   name##_check,                                     \
+   true,                                             \
    PAIR(rq_##name##_pair_simd)}
-static const rq_format formats[RQ_FORMAT_COUNT] = {
-    {{RQ_FORMAT_F32, GGML_F32, 1, 1, 4, 0, "f32"},
+static const rq_format formats[RQ_GGML_FIRST] = {
+    /* those of ggml follow in ggml_entries.c */
+    {{RQ_FORMAT_F32, GGML_F32, 1, 1, 4, 0, 1, "f32"},
      f32_row_bytes,
      f32_decode,
      f32_dot,
      rq_f32_check,
      false,
      PAIR(rq_f32_pair_simd)},
-    {{RQ_FORMAT_F16, GGML_F16, 1, 1, 2, 0, "f16"},
+    {{RQ_FORMAT_F16, GGML_F16, 1, 1, 2, 0, 1, "f16"},
      half_row_bytes,
      f16_decode,
      f16_dot,
      rq_f16_check,
      false,
      PAIR(rq_f16_pair_simd)},
-    {{RQ_FORMAT_BF16, GGML_BF16, 1, 1, 2, 0, "bf16"},
+    {{RQ_FORMAT_BF16, GGML_BF16, 1, 1, 2, 0, 1, "bf16"},
      half_row_bytes,
      bf16_decode,
      bf16_dot,
      rq_bf16_check,
      false,
      PAIR(rq_bf16_pair_simd)},
-    {{RQ_FORMAT_Q8_0, GGML_Q8_0, 0, RQ_Q8_0_WEIGHTS, sizeof(rq_block_q8_0), 0, "q8_0"},
+    {{RQ_FORMAT_Q8_0, GGML_Q8_0, 0, RQ_Q8_0_WEIGHTS, sizeof(rq_block_q8_0), 0, 1, "q8_0"},
      q8_0_row_bytes,
      q8_0_decode,
      q8_0_dot,
@@ -133,14 +135,14 @@ static const rq_format formats[RQ_FORMAT_COUNT] = {
     OWN(RQ_FORMAT_PI_T2, "pi-t2", pi_t2, sizeof(rq_block_2bit)),
     OWN(RQ_FORMAT_TERNARY, "ternary", ternary, sizeof(rq_block_2bit)),
     OWN(RQ_FORMAT_PI_TERNARY, "pi-ternary", ternary, sizeof(rq_block_2bit)),
-    {{RQ_FORMAT_PI_Q3_RUVLLM, RUVLLM_Q3, 0, RQ_BLOCK, sizeof(rq_block_q3_ruvllm), 0, "pi-q3-ruvllm"},
+    {{RQ_FORMAT_PI_Q3_RUVLLM, RUVLLM_Q3, 0, RQ_BLOCK, sizeof(rq_block_q3_ruvllm), 0, 1, "pi-q3-ruvllm"},
      q3_ruvllm_row_bytes,
      q3_ruvllm_decode,
      q3_ruvllm_dot,
      rq_q3_ruvllm_check,
      true,
      NULL},
-    {{RQ_FORMAT_PI_Q2_RUVLLM, RUVLLM_Q2, 0, RQ_BLOCK, sizeof(rq_block_q2_ruvllm), 0, "pi-q2-ruvllm"},
+    {{RQ_FORMAT_PI_Q2_RUVLLM, RUVLLM_Q2, 0, RQ_BLOCK, sizeof(rq_block_q2_ruvllm), 0, 1, "pi-q2-ruvllm"},
      q2_ruvllm_row_bytes,
      q2_ruvllm_decode,
      q2_ruvllm_dot,
@@ -150,23 +152,24 @@ static const rq_format formats[RQ_FORMAT_COUNT] = {
 };
 
 const rq_format *rq_format_get(int32_t format) {
-  return format >= 0 && format < RQ_FORMAT_COUNT ? &formats[format] : NULL;
+  if (format < 0 || format >= RQ_FORMAT_COUNT) return NULL;
+  return format < RQ_GGML_FIRST ? &formats[format] : &rq_ggml_entries[format - RQ_GGML_FIRST];
 }
 
 int32_t rq_format_of_ggml(int32_t ggml_type) {
   for (int32_t i = 0; i < RQ_FORMAT_COUNT; i++) {
-    const rq_format_info *info = &formats[i].info;
-    if (info->ggml_type == ggml_type && !info->own && ggml_type != RUVLLM_Q3 && ggml_type != RUVLLM_Q2)
-      return i;
+    bool ruvllm = i == RQ_FORMAT_PI_Q3_RUVLLM || i == RQ_FORMAT_PI_Q2_RUVLLM;
+    const rq_format_info *info = &rq_format_get(i)->info;
+    if (info->ggml_type == ggml_type && !info->own && !ruvllm) return i;
   }
   return RQ_FORMAT_NONE;
 }
 
 int32_t rq_format_named(const char *name, int32_t bytes) {
-  for (int32_t i = 0; i < RQ_FORMAT_COUNT; i++)
-    if (bytes >= 0 && rq_length(formats[i].info.name) == (size_t)bytes &&
-        rq_equal(formats[i].info.name, name, (size_t)bytes))
-      return i;
+  for (int32_t i = 0; i < RQ_FORMAT_COUNT; i++) {
+    const char *known = rq_format_get(i)->info.name;
+    if (bytes >= 0 && rq_length(known) == (size_t)bytes && rq_equal(known, name, (size_t)bytes)) return i;
+  }
   return RQ_FORMAT_NONE;
 }
 

@@ -2,7 +2,7 @@
  * results that an independent decoder computed (tests/formats/golden.py prints the constants). Hosts run it
  * when they load the core, so that a kernel that is wrong on some machine is an error and not bad text. */
 #include "../base/fpenv.h"
-#include "blocks.h"
+#include "ggml.h"
 
 enum { MAX_WIDTH = 512, MAX_ROW_BYTES = 4 * MAX_WIDTH, HADAMARD_WIDTH = 367, HADAMARD_SEED = 7, BATCH = 5 };
 
@@ -24,6 +24,25 @@ static const golden goldens[RQ_FORMAT_COUNT][2] = {
     {{300, 0x4ed92598u, 0xc09cacdeu}, {360, 0x3ec2ba68u, 0xc095f09eu}}, /* pi-ternary */
     {{256, 0xe9b4a958u, 0xc0825583u}, {512, 0x817a09d8u, 0xc04acb88u}}, /* pi-q3-ruvllm */
     {{256, 0x545c90f2u, 0xc0a65621u}, {512, 0x0f00dac2u, 0xc06ec2c7u}}, /* pi-q2-ruvllm */
+    {{288, 0x9ca4625bu, 0x44e8c4bau}, {352, 0x1b8980d7u, 0x43f89566u}}, /* q4_0 */
+    {{288, 0xc6fdcd72u, 0xc5840ceeu}, {352, 0x681ddb0du, 0xc590ebc9u}}, /* q4_1 */
+    {{288, 0x8cbb38f1u, 0xc5140ddau}, {352, 0xe7622c07u, 0xc558c692u}}, /* q5_0 */
+    {{288, 0x987d7209u, 0x45b0ec76u}, {352, 0x25defa86u, 0x459d31dfu}}, /* q5_1 */
+    {{288, 0x519ba0d0u, 0xc798e1a5u}, {352, 0xb17f2ca0u, 0xc7a47844u}}, /* q8_1 */
+    {{256, 0xfc816bb9u, 0x458dedd0u}, {512, 0x3889ed75u, 0x45cc4712u}}, /* q2_k */
+    {{256, 0x27894c76u, 0xc6f17c90u}, {512, 0x45d760bfu, 0xc752997au}}, /* q3_k */
+    {{256, 0x113e8d93u, 0xc7b8943cu}, {512, 0xf1f1264fu, 0xc8b2a0aeu}}, /* q4_k */
+    {{256, 0xdb152f5eu, 0xc800622fu}, {512, 0xd866965cu, 0xc7be52b2u}}, /* q5_k */
+    {{256, 0xb84f0aacu, 0xc896a730u}, {512, 0x59618d92u, 0xc8be0868u}}, /* q6_k */
+    {{256, 0xeaf662feu, 0x460baba3u}, {512, 0x17d3cbd7u, 0x46221e5cu}}, /* q8_k */
+    {{288, 0x4d019cbeu, 0xc67664ccu}, {352, 0x5d5b6d7au, 0xc737f25au}}, /* iq4_nl */
+    {{256, 0x9852915fu, 0xc8bc226au}, {512, 0xe82b48a9u, 0x48b1a4f2u}}, /* iq4_xs */
+    {{256, 0x18b00305u, 0x442de420u}, {512, 0x5ff05cc2u, 0x44567cc2u}}, /* tq1_0 */
+    {{256, 0x5850a535u, 0x438c760cu}, {512, 0x56723718u, 0xc36d86d0u}}, /* tq2_0 */
+    {{288, 0xc49ae4d5u, 0xe40a68d2u}, {352, 0x46af7b78u, 0xe41277bbu}}, /* mxfp4 */
+    {{256, 0xedf13f98u, 0x476ad28au}, {512, 0x33fcb98bu, 0x4751c322u}}, /* nvfp4 */
+    {{256, 0x92c72c45u, 0xc36b6122u}, {512, 0x60fa7545u, 0xc493414fu}}, /* q1_0 */
+    {{256, 0xfcddc1d7u, 0xc30eb418u}, {512, 0xe5aff490u, 0xc20d9becu}}, /* q2_0 */
 };
 static const uint32_t golden_hadamard = 0xc5f360a7u;
 
@@ -66,6 +85,13 @@ static void make_row(int32_t format, uint8_t *row, int32_t width) {
       end += rq_own_block_bytes(own, rq_min_i32(RQ_BLOCK, width - start));
       tame_header(own, end - 1);
     }
+    return;
+  }
+  const rq_ggml *ggml = rq_ggml_of(format);
+  if (ggml) {
+    for (uint8_t *block = row; block < row + bytes; block += ggml->bytes)
+      for (int32_t i = 0; i < 2 && ggml->exponents[i] >= 0; i++)
+        block[ggml->exponents[i]] = (uint8_t)(0x3E | (block[ggml->exponents[i]] & 0x80));
     return;
   }
   /* The others: the upper byte of each number or scale. */

@@ -53,6 +53,10 @@ void rq_lanes_simd(const int8_t *q, int32_t r, int8_t *lanes) {
   for (int32_t j = 0; j < RQ_LANES; j++) store_step(lanes, j, rows[j]);
 }
 
+void rq_steps_simd(const int8_t *q, int8_t *steps) {
+  for (int32_t j = 0; j < RQ_LANES; j++) store_step(steps, j, rv_load(q + 16 * j));
+}
+
 /* ---- Walsh-Hadamard ---- */
 
 /* Distances 1 and 2 inside a vector. a - b comes as a + (-b), which is the same number. */

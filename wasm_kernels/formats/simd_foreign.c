@@ -1,19 +1,11 @@
 /* simd_foreign.c: 128-bit decoders and products of F32, F16, BF16 and Q8_0. Held to foreign.c bit for bit. */
 #include "foreign.h"
+#include "simd_half.h"
 #include "simd_kernels.h"
 
 #if RQ_HAVE_SIMD
 
 typedef enum { FLOAT_32, FLOAT_16, BRAIN_16 } float_kind;
-
-/* Four f16, each in the upper half of 32 bits, to f32: exactly, subnormal numbers and special values too. */
-RV_INLINE rq_vf f16_to_f32_4(rq_vi h) {
-  /* Sign to its place, exponent and fraction to theirs: a f32 that is too small by 2^112. */
-  rq_vi bits = rv_and(rv_sar32(h, 3), rv_splat32((int32_t)0x8FFFE000u));
-  rq_vi special = rv_less32(rv_splat32(0x0F7FE000), rv_and(bits, rv_splat32(0x0FFFE000)));
-  rq_vi exact = rv_bits_of(rf_mul(rf_of_bits(bits), rf_splat(0x1p112f)));
-  return rf_of_bits(rv_or(exact, rv_and(special, rv_splat32(0x7F800000))));
-}
 
 RV_INLINE void load_8(float_kind kind, const uint8_t *row, int32_t i, rq_vf *out /* (2) */) {
   if (kind == FLOAT_32) {
@@ -23,8 +15,8 @@ RV_INLINE void load_8(float_kind kind, const uint8_t *row, int32_t i, rq_vf *out
   }
   rq_vi halves = rv_load(row + 2 * (size_t)i), zero = rv_zero();
   if (kind == FLOAT_16) {
-    out[0] = f16_to_f32_4(rv_zip_low16(zero, halves));
-    out[1] = f16_to_f32_4(rv_zip_high16(zero, halves));
+    out[0] = rf_from_f16(rv_zip_low16(zero, halves));
+    out[1] = rf_from_f16(rv_zip_high16(zero, halves));
   } else {
     out[0] = rf_of_bits(rv_zip_low16(zero, halves));
     out[1] = rf_of_bits(rv_zip_high16(zero, halves));

@@ -45,10 +45,31 @@ float rq_f16_dot_simd(const uint8_t *row, const rq_activations *a);
 float rq_bf16_dot_simd(const uint8_t *row, const rq_activations *a);
 float rq_q8_0_dot_simd(const uint8_t *row, const rq_activations *a);
 
+/* simd_ggml.c: those of ggml's formats that have kernels of their own. */
+#define RQ_DECLARE_GGML(name)                                                  \
+  void rq_##name##_decode_simd(const uint8_t *row, int32_t width, float *out); \
+  float rq_##name##_dot_simd(const uint8_t *row, const rq_activations *a);     \
+  RQ_DECLARE_PAIR(name)
+RQ_DECLARE_GGML(q4_0)
+RQ_DECLARE_GGML(q4_1)
+RQ_DECLARE_GGML(q5_0)
+RQ_DECLARE_GGML(q5_1)
+RQ_DECLARE_GGML(iq4_nl)
+RQ_DECLARE_GGML(mxfp4)
+RQ_DECLARE_GGML(q2_k)
+RQ_DECLARE_GGML(q3_k)
+RQ_DECLARE_GGML(q4_k)
+RQ_DECLARE_GGML(q5_k)
+RQ_DECLARE_GGML(q6_k)
+RQ_DECLARE_GGML(iq4_xs)
+RQ_DECLARE_GGML(tq2_0)
+
 /* simd_activations.c: activations and the Hadamard transform. */
 void rq_quantize_block_simd(const float *x, int32_t r, float dx, int8_t *q);
 /* A block's q (256, zero padded), of which r are weights, to lanes. */
 void rq_lanes_simd(const int8_t *q, int32_t r, int8_t *lanes);
+/* The same (256) in their own order, where the target wants them wide. */
+void rq_steps_simd(const int8_t *q, int8_t *steps);
 void rq_hadamard_piece_simd(float *x, const float *signs, int32_t size /* 8 or more */, float factor,
                             bool inverse);
 

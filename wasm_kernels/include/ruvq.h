@@ -98,7 +98,27 @@ enum {
   RQ_FORMAT_PI_TERNARY = 9,
   RQ_FORMAT_PI_Q3_RUVLLM = 10, /* ggml type id 40 in the namespace "ruvllm" */
   RQ_FORMAT_PI_Q2_RUVLLM = 11, /* ggml type id 41 in the namespace "ruvllm" */
-  RQ_FORMAT_COUNT = 12,
+  /* ggml's, read and computed with */
+  RQ_FORMAT_Q4_0 = 12,
+  RQ_FORMAT_Q4_1 = 13,
+  RQ_FORMAT_Q5_0 = 14,
+  RQ_FORMAT_Q5_1 = 15,
+  RQ_FORMAT_Q8_1 = 16,
+  RQ_FORMAT_Q2_K = 17,
+  RQ_FORMAT_Q3_K = 18,
+  RQ_FORMAT_Q4_K = 19,
+  RQ_FORMAT_Q5_K = 20,
+  RQ_FORMAT_Q6_K = 21,
+  RQ_FORMAT_Q8_K = 22,
+  RQ_FORMAT_IQ4_NL = 23,
+  RQ_FORMAT_IQ4_XS = 24,
+  RQ_FORMAT_TQ1_0 = 25,
+  RQ_FORMAT_TQ2_0 = 26,
+  RQ_FORMAT_MXFP4 = 27,
+  RQ_FORMAT_NVFP4 = 28,
+  RQ_FORMAT_Q1_0 = 29,
+  RQ_FORMAT_Q2_0 = 30,
+  RQ_FORMAT_COUNT = 31,
   RQ_FORMAT_NONE = -1, /* a type that is stored and listed but not computed with */
 };
 
@@ -109,6 +129,7 @@ typedef struct rq_format_info {
   int32_t block_weights; /* weights in a full block */
   int32_t block_bytes;   /* bytes of a full block */
   int32_t own;           /* 1: one of ruvq's own formats, described in the metadata */
+  int32_t writable;      /* 1: rq_encode makes it; 0: read and computed with only */
   char name[24];         /* as on the command line: "pi-t3", "q8_0" */
 } rq_format_info;
 

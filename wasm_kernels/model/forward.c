@@ -1,14 +1,14 @@
-/* forward.c: one step of a llama model: embedding, then in each layer attention and SwiGLU, each
+/* forward.c: one step of a model: embedding, then in each layer attention and SwiGLU, each
  * behind an RMS norm and added to the residual stream, then the logits. Every token's numbers are the
  * same whether it comes alone or in a batch. */
 #include "../base/math.h"
 #include "lanes.h"
 #include "model.h"
 
-/* out = x / rms(x) * weight, row by row */
-static void rms_norm(const rq_model *model, const float *weight, const float *x, int32_t tokens, float *out) {
-  int32_t width = model->hyper.info.width;
-  for (int32_t t = 0; t < tokens; t++, x += width, out += width) {
+/* out = x / rms(x) * weight for every row of (rows, width); `out` may be x */
+static void rms_norm(const rq_model *model, const float *weight, const float *x, int32_t rows, int32_t width,
+                     float *out) {
+  for (int32_t r = 0; r < rows; r++, x += width, out += width) {
     float mean = rq_dot_f32(x, x, width, model->variant) / (float)width;
     float factor = 1.0f / rq_sqrtf(mean + model->hyper.info.rms_epsilon);
     for (int32_t i = 0; i < width; i++) out[i] = x[i] * factor * weight[i];
@@ -47,7 +47,7 @@ static int32_t fail_in_layer(rq_error *error, int32_t layer, const char *part) {
 static int32_t attention(rq_error *error, rq_model *model, int32_t n, int32_t tokens) {
   const rq_layer *layer = &model->weights.layers[n];
   const rq_model_info *i = &model->hyper.info;
-  rms_norm(model, layer->attention_norm, model->x, tokens, model->normed);
+  rms_norm(model, layer->attention_norm, model->x, tokens, i->width, model->normed);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &layer->query);
   rq_needs_add(&needs, &layer->key);
@@ -57,6 +57,10 @@ static int32_t attention(rq_error *error, rq_model *model, int32_t n, int32_t to
   rq_multiply(model, &layer->query, tokens, model->query);
   rq_multiply(model, &layer->key, tokens, model->key);
   rq_multiply(model, &layer->value, tokens, model->value);
+  int32_t kw = model->hyper.key_width;
+  if (layer->query_norm)
+    rms_norm(model, layer->query_norm, model->query, tokens * i->heads, kw, model->query);
+  if (layer->key_norm) rms_norm(model, layer->key_norm, model->key, tokens * i->kv_heads, kw, model->key);
   int32_t code = rq_attend(error, model, n, tokens);
   if (code < 0) return code;
   rq_needs out = {false, false, false, false};
@@ -70,7 +74,7 @@ static int32_t attention(rq_error *error, rq_model *model, int32_t n, int32_t to
 static int32_t feed_forward(rq_error *error, rq_model *model, int32_t n, int32_t tokens) {
   const rq_layer *layer = &model->weights.layers[n];
   const rq_model_info *i = &model->hyper.info;
-  rms_norm(model, layer->ff_norm, model->x, tokens, model->normed);
+  rms_norm(model, layer->ff_norm, model->x, tokens, i->width, model->normed);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &layer->gate);
   rq_needs_add(&needs, &layer->up);
@@ -96,7 +100,7 @@ static int32_t compute_logits(rq_error *error, rq_model *model, int32_t first, i
   const rq_model_info *i = &model->hyper.info;
   size_t count = (size_t)tokens * (size_t)i->vocab_size;
   const float *x = model->x + (size_t)first * (size_t)i->width;
-  rms_norm(model, model->weights.output_norm, x, tokens, model->normed);
+  rms_norm(model, model->weights.output_norm, x, tokens, i->width, model->normed);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &model->weights.output);
   if (rq_inputs_set(NULL, model, model->normed, tokens, i->width, needs) < 0)

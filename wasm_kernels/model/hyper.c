@@ -2,15 +2,13 @@
  * against the others before any memory is sized by it. */
 #include "model.h"
 
-#define ARCHITECTURE "llama" /* and what GGUF calls llama: Mistral, SmolLM, TinyLlama */
-
-rq_key_name rq_model_key(const char *suffix) {
-  static const char prefix[] = ARCHITECTURE ".";
+rq_key_name rq_model_key(const rq_architecture *architecture, const char *suffix) {
   rq_key_name key;
   rq_zero(&key, sizeof key);
-  size_t n = sizeof prefix - 1, m = rq_length(suffix), room = sizeof key.text - 1 - n;
-  rq_copy(key.text, prefix, n);
-  rq_copy(key.text + n, suffix, m < room ? m : room);
+  size_t n = rq_length(architecture->name), m = rq_length(suffix), room = sizeof key.text - 2 - n;
+  rq_copy(key.text, architecture->name, n);
+  key.text[n] = '.';
+  rq_copy(key.text + n + 1, suffix, m < room ? m : room);
   return key;
 }
 
@@ -19,16 +17,21 @@ typedef struct source {
   rq_error *error;
   const rq_gguf *index;
   const uint8_t *file;
+  const rq_architecture *architecture;
 } source;
 
+static rq_key_name key_of(const source *s, const char *suffix) {
+  return rq_model_key(s->architecture, suffix);
+}
+
 static bool present(const source *s, const char *suffix) {
-  return rq_gguf_key(s->index, s->file, rq_model_key(suffix).text) != NULL;
+  return rq_gguf_key(s->index, s->file, key_of(s, suffix).text) != NULL;
 }
 
 /* An integer of [low, high]; `fallback` where the key is absent, which must be -1 for required keys. */
 static int32_t read_int(const source *s, const char *suffix, int32_t low, int32_t high, int32_t fallback,
                         int32_t *out) {
-  rq_key_name key = rq_model_key(suffix);
+  rq_key_name key = key_of(s, suffix);
   uint32_t value = (uint32_t)fallback;
   int32_t code = rq_gguf_read_u32(s->error, s->index, s->file, key.text, fallback < 0, &value);
   if (code < 0) return code;
@@ -46,7 +49,7 @@ static int32_t read_int(const source *s, const char *suffix, int32_t low, int32_
 /* A float above `low` and up to `high`; required when fallback is 0. */
 static int32_t read_float(const source *s, const char *suffix, float low, float high, float fallback,
                           const char *expected, float *out) {
-  rq_key_name key = rq_model_key(suffix);
+  rq_key_name key = key_of(s, suffix);
   float value = fallback;
   int32_t code = rq_gguf_read_f32(s->error, s->index, s->file, key.text, fallback == 0.0f, &value);
   if (code < 0) return code;
@@ -65,7 +68,7 @@ static int32_t read_float(const source *s, const char *suffix, float low, float 
 
 static int32_t inconsistent(const source *s, const char *suffix, const char *expected, int32_t actual,
                             int32_t of) {
-  rq_fail(s->error, RQ_E_HYPERPARAMETER, "%s", rq_model_key(suffix).text);
+  rq_fail(s->error, RQ_E_HYPERPARAMETER, "%s", key_of(s, suffix).text);
   rq_expected(s->error, "%s", expected);
   rq_actual(s->error, "%d and %d", actual, of);
   rq_hint(s->error, "convert the model again from its source");
@@ -73,7 +76,7 @@ static int32_t inconsistent(const source *s, const char *suffix, const char *exp
 }
 
 static int32_t unsupported(const source *s, const char *suffix, const char *expected, const char *hint) {
-  rq_fail(s->error, RQ_E_HYPERPARAMETER, "%s", rq_model_key(suffix).text);
+  rq_fail(s->error, RQ_E_HYPERPARAMETER, "%s", key_of(s, suffix).text);
   rq_expected(s->error, "%s", expected);
   rq_actual(s->error, "something else");
   rq_hint(s->error, "%s", hint);
@@ -84,15 +87,26 @@ static bool same_text(const char *text, uint32_t bytes, const char *wanted) {
   return bytes == rq_length(wanted) && rq_equal(text, wanted, bytes);
 }
 
-static int32_t check_architecture(const source *s) {
+static int32_t read_architecture(source *s, rq_hyper *h) {
   const char *name = NULL;
   uint32_t bytes = 0;
   int32_t code =
       rq_gguf_read_string(s->error, s->index, s->file, "general.architecture", false, &name, &bytes);
   if (code < 0) return code;
-  if (name && same_text(name, bytes, ARCHITECTURE)) return RQ_OK;
+  s->architecture = h->architecture = name ? rq_architecture_named(name, bytes) : NULL;
+  if (s->architecture) return RQ_OK;
+  char names[160] = "one of:";
+  size_t used = rq_length(names);
+  const char *known;
+  for (int32_t a = 0; (known = rq_architecture_name(a)) != NULL && used + rq_length(known) + 2 < sizeof names;
+       a++) {
+    names[used++] = ' ';
+    rq_copy(names + used, known, rq_length(known));
+    used += rq_length(known);
+  }
+  names[used] = 0;
   rq_fail(s->error, RQ_E_ARCHITECTURE, "general.architecture");
-  rq_expected(s->error, "one of: " ARCHITECTURE);
+  rq_expected(s->error, "%s", names);
   if (name)
     rq_actual(s->error, "%.*s", (int)(bytes > 64 ? 64 : bytes), name);
   else
@@ -133,16 +147,20 @@ static int32_t read_sizes(const source *s, rq_hyper *h) {
 static int32_t read_rope_scaling(const source *s, rq_hyper *h) {
   const char *kind = NULL;
   uint32_t bytes = 0;
-  int32_t code = rq_gguf_read_string(s->error, s->index, s->file, rq_model_key("rope.scaling.type").text,
-                                     false, &kind, &bytes);
+  int32_t code = rq_gguf_read_string(s->error, s->index, s->file, key_of(s, "rope.scaling.type").text, false,
+                                     &kind, &bytes);
   if (code < 0) return code;
   float factor = 1.0f;
   if ((code = read_float(s, "rope.scale_linear", 0.0f, 1e6f, 1.0f, "a factor above 0", &factor)) < 0)
     return code;
   bool linear = kind && same_text(kind, bytes, "linear");
-  if (kind && !linear && !same_text(kind, bytes, "none"))
-    return unsupported(s, "rope.scaling.type", "none or linear",
-                       "models with frequency factors (Llama 3) bring them in rope_freqs.weight");
+  if (kind && !linear && !same_text(kind, bytes, "none")) {
+    rq_fail(s->error, RQ_E_HYPERPARAMETER, "%s", key_of(s, "rope.scaling.type").text);
+    rq_expected(s->error, "none or linear");
+    rq_actual(s->error, "%.*s", (int)(bytes > 64 ? 64 : bytes), kind);
+    rq_hint(s->error, "models with frequency factors (Llama 3) bring them in rope_freqs.weight");
+    return RQ_E_HYPERPARAMETER;
+  }
   if (linear) {
     code = read_float(s, "rope.scaling.factor", 0.0f, 1e6f, 0.0f, "a factor above 0", &factor);
     if (code < 0) return code;
@@ -167,7 +185,7 @@ static int32_t read_rope(const source *s, rq_hyper *h) {
     return inconsistent(s, "rope.dimension_count", "an even number", i->rope_width, h->key_width);
   code = read_float(s, "rope.freq_base", 0.0f, 1e12f, 10000.0f, "above 0, at most 1e12", &i->rope_base);
   if (code < 0) return code;
-  bool neox = false; /* GGUF's llama tensors have interleaved pairs; ruvq's own key says otherwise */
+  bool neox = s->architecture->rope_neox; /* ruvq's own key may say otherwise */
   code = rq_gguf_read_bool(s->error, s->index, s->file, "ruvq.rope.neox", false, &neox);
   if (code < 0) return code;
   i->rope_neox = neox;
@@ -202,10 +220,10 @@ static int32_t apply_options(const source *s, const rq_model_options *options, r
 
 int32_t rq_hyper_read(rq_error *error, const rq_gguf *index, const uint8_t *file,
                       const rq_model_options *options, rq_hyper *out) {
-  source s = {error, index, file};
+  source s = {error, index, file, NULL};
   rq_zero(out, sizeof *out);
   int32_t code;
-  if ((code = check_architecture(&s)) < 0) return code;
+  if ((code = read_architecture(&s, out)) < 0) return code;
   if (present(&s, "expert_count"))
     return unsupported(&s, "expert_count", "a dense model, without this key",
                        "mixtures of experts are not supported by this version of ruvq");

@@ -20,8 +20,17 @@ enum {
 };
 enum { RQ_KEY_BLOCK = 64 }; /* keys whose weighted values are summed before they join the total */
 
+/* What an architecture differs in from the others. */
+typedef struct rq_architecture {
+  const char *name; /* general.architecture, and the beginning of its keys */
+  bool rope_neox;   /* rotary pairs half a head apart, where ruvq.rope.neox doesn't say otherwise */
+  bool head_norms;  /* every head of queries and keys goes through an RMS norm before RoPE */
+  bool qkv_biases;  /* query, key and value must have biases; otherwise every matrix of a layer may */
+} rq_architecture;
+
 typedef struct rq_hyper {
   rq_model_info info;
+  const rq_architecture *architecture;
   int32_t key_width, value_width; /* of one head */
   int32_t context_limit;          /* what context_tokens may be: trained length, or the sliding window */
   int32_t flags;                  /* RQ_MODEL_* */
@@ -38,6 +47,7 @@ typedef struct rq_matrix {
 
 typedef struct rq_layer {
   float *attention_norm, *ff_norm; /* (width) */
+  float *query_norm, *key_norm;    /* (key_width) of every head, or NULL */
   rq_matrix query, key, value,
       attention_out;        /* (heads * key_width, width) ... (width, heads * value_width) */
   rq_matrix gate, up, down; /* (ff, width), (ff, width), (width, ff) */
@@ -93,6 +103,10 @@ typedef struct rq_model {
   uint32_t *hashes_before; /* (layers + 2) as they were before the step, for a step that fails */
 } rq_model;
 
+/* architecture.c */
+const rq_architecture *rq_architecture_named(const char *name, uint32_t bytes); /* NULL: not supported */
+const char *rq_architecture_name(int32_t position);                             /* NULL behind the last */
+
 /* hyper.c: reads and validates everything but the tensors. */
 int32_t rq_hyper_read(rq_error *error, const rq_gguf *index, const uint8_t *file,
                       const rq_model_options *options, rq_hyper *out);
@@ -100,7 +114,7 @@ int32_t rq_hyper_read(rq_error *error, const rq_gguf *index, const uint8_t *file
 typedef struct rq_key_name {
   char text[96];
 } rq_key_name;
-rq_key_name rq_model_key(const char *suffix);
+rq_key_name rq_model_key(const rq_architecture *architecture, const char *suffix);
 
 /* weights.c: finds and checks every tensor, decodes the small ones into the arena. With a counting
  * arena everything is checked and measured, and `out->layers` stays NULL. */

@@ -60,28 +60,11 @@ static int32_t missing(binder *b, const char *name, int32_t rows, int32_t width)
   return RQ_E_TENSOR;
 }
 
-/* The names of the formats whose `quantized` is at most `quantized`, in `out`. */
-static void list_formats(char *out, int32_t size, bool vectors_only) {
-  int32_t n = 0;
-  for (int32_t f = 0; f < RQ_FORMAT_COUNT; f++) {
-    const rq_format *format = rq_format_get(f);
-    if (!format || (vectors_only && format->quantized)) continue;
-    const char *name = format->info.name;
-    int32_t length = (int32_t)rq_length(name);
-    if (n + length + 2 > size) break;
-    if (n > 0) out[n++] = ' ';
-    rq_copy(out + n, name, (size_t)length);
-    n += length;
-  }
-  out[n] = 0;
-}
-
 static int32_t wrong_type(binder *b, const char *name, const rq_gguf_tensor *tensor, bool vector) {
-  char names[160];
-  list_formats(names, (int32_t)sizeof names, vector);
   const rq_format *format = rq_format_get(tensor->format);
   rq_fail(b->error, RQ_E_TYPE, "%s", name);
-  rq_expected(b->error, "%s", names);
+  rq_expected(b->error,
+              vector ? "f32, f16 or bf16" : "f32, f16, bf16, a block format of ggml's or one of ruvq's own");
   if (format)
     rq_actual(b->error, "%s", format->info.name);
   else
@@ -130,8 +113,9 @@ static int32_t bind_vector(binder *b, tensor_name name, int32_t width, bool requ
   return RQ_E_DATA;
 }
 
+/* Inside the blocks with a bias, which must be there or may. */
 static int32_t bind_matrix(binder *b, int32_t layer, const char *part, int32_t rows, int32_t width,
-                           bool required, rq_matrix *out) {
+                           bool required, bool bias_required, rq_matrix *out) {
   rq_zero(out, sizeof *out);
   tensor_name name = name_of(layer, part, ".weight");
   const rq_gguf_tensor *tensor = find(b, name.text);
@@ -144,35 +128,44 @@ static int32_t bind_matrix(binder *b, int32_t layer, const char *part, int32_t r
   out->rows = rows;
   out->width = width;
   out->row_bytes = out->format->row_bytes(width);
-  return layer < 0 ? RQ_OK : bind_vector(b, name_of(layer, part, ".bias"), rows, false, &out->bias);
+  return layer < 0 ? RQ_OK : bind_vector(b, name_of(layer, part, ".bias"), rows, bias_required, &out->bias);
 }
 
 /* ---- the model ---- */
 
 static int32_t bind_layer(binder *b, int32_t n, rq_layer *out) {
   const rq_model_info *i = &b->hyper->info;
+  const rq_architecture *kind = b->hyper->architecture;
   int32_t width = i->width, ff = i->ff_width;
   int32_t keys = b->hyper->key_width, values = b->hyper->value_width;
   struct {
     const char *part;
     rq_matrix *matrix;
     int32_t rows, width;
+    bool biased;
   } matrices[] = {
-      {"attn_q", &out->query, i->heads * keys, width},
-      {"attn_k", &out->key, i->kv_heads * keys, width},
-      {"attn_v", &out->value, i->kv_heads * values, width},
-      {"attn_output", &out->attention_out, width, i->heads * values},
-      {"ffn_gate", &out->gate, ff, width},
-      {"ffn_up", &out->up, ff, width},
-      {"ffn_down", &out->down, width, ff},
+      {"attn_q", &out->query, i->heads * keys, width, kind->qkv_biases},
+      {"attn_k", &out->key, i->kv_heads * keys, width, kind->qkv_biases},
+      {"attn_v", &out->value, i->kv_heads * values, width, kind->qkv_biases},
+      {"attn_output", &out->attention_out, width, i->heads * values, false},
+      {"ffn_gate", &out->gate, ff, width, false},
+      {"ffn_up", &out->up, ff, width, false},
+      {"ffn_down", &out->down, width, ff, false},
   };
   for (int32_t m = 0; m < RQ_COUNT(matrices); m++) {
-    int32_t code =
-        bind_matrix(b, n, matrices[m].part, matrices[m].rows, matrices[m].width, true, matrices[m].matrix);
+    int32_t code = bind_matrix(b, n, matrices[m].part, matrices[m].rows, matrices[m].width, true,
+                               matrices[m].biased, matrices[m].matrix);
     if (code < 0) return code;
   }
+  out->query_norm = out->key_norm = NULL;
   int32_t code = bind_vector(b, name_of(n, "attn_norm", ".weight"), width, true, &out->attention_norm);
   if (code < 0) return code;
+  if (kind->head_norms) {
+    code = bind_vector(b, name_of(n, "attn_q_norm", ".weight"), keys, true, &out->query_norm);
+    if (code < 0) return code;
+    code = bind_vector(b, name_of(n, "attn_k_norm", ".weight"), keys, true, &out->key_norm);
+    if (code < 0) return code;
+  }
   return bind_vector(b, name_of(n, "ffn_norm", ".weight"), width, true, &out->ff_norm);
 }
 
@@ -182,7 +175,7 @@ static int32_t read_vocab_size(binder *b) {
   if (!tensor) return missing(b, "token_embd.weight", 1, b->hyper->info.width);
   uint32_t told =
       (uint32_t)rq_min_i32(INT32_MAX, tensor->rows > INT32_MAX ? INT32_MAX : (int32_t)tensor->rows);
-  rq_key_name key = rq_model_key("vocab_size");
+  rq_key_name key = rq_model_key(b->hyper->architecture, "vocab_size");
   int32_t code = rq_gguf_read_u32(b->error, b->index, b->file, key.text, false, &told);
   if (code < 0) return code;
   uint64_t listed = told;
@@ -230,7 +223,7 @@ static int32_t check_all_used(binder *b) {
     if (b->used[t]) continue;
     rq_fail(b->error, RQ_E_TENSOR, "%.*s", (int)tensors[t].name_bytes,
             (const char *)b->file + tensors[t].name_offset);
-    rq_expected(b->error, "only tensors of a llama model");
+    rq_expected(b->error, "only tensors of the architecture %s", b->hyper->architecture->name);
     rq_actual(b->error, "a tensor that this version of ruvq doesn't use");
     rq_hint(b->error, "the model is of another kind than its metadata says, or needs a newer ruvq");
     return RQ_E_TENSOR;
@@ -247,9 +240,10 @@ int32_t rq_weights_bind(rq_error *error, const rq_gguf *index, const uint8_t *fi
   b.used = rq_arena_take(arena, index->tensor_count);
   int32_t code = read_vocab_size(&b);
   if (code < 0) return code;
-  code = bind_matrix(&b, -1, "token_embd", i->vocab_size, i->width, true, &out->embedding);
+  code = bind_matrix(&b, -1, "token_embd", i->vocab_size, i->width, true, false, &out->embedding);
   if (code < 0) return code;
-  if ((code = bind_matrix(&b, -1, "output", i->vocab_size, i->width, false, &out->output)) < 0) return code;
+  code = bind_matrix(&b, -1, "output", i->vocab_size, i->width, false, false, &out->output);
+  if (code < 0) return code;
   i->tied_output = out->output.data == NULL;
   if (i->tied_output) out->output = out->embedding;
   code = bind_vector(&b, name_of(-1, "output_norm", ".weight"), i->width, true, &out->output_norm);

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 from .. import errors
@@ -19,7 +20,7 @@ from .abi import CONSTANTS, ERRORS, FUNCTIONS
 __all__ = ["CONSTANTS", "Allocation", "Core", "get", "structs"]
 
 
-class Allocation:
+class Allocation(ABC):
     """A piece of the core's memory. Freed by `free()`, by leaving a `with`, or with the object."""
 
     address: int
@@ -30,9 +31,9 @@ class Allocation:
         """The address after the last byte."""
         return self.address + self.nbytes
 
+    @abstractmethod
     def free(self) -> None:
         """Gives the memory back; the address must not be used afterwards. May be called twice."""
-        raise NotImplementedError(type(self).__name__)
 
     def __enter__(self) -> Allocation:
         return self

@@ -14,7 +14,7 @@ from .. import core
 from ..core import CONSTANTS, structs
 from ..errors import UsageError
 
-__all__ = ["ALIASES", "Format", "all_formats", "by_id", "get", "names"]
+__all__ = ["ALIASES", "Format", "all_formats", "by_id", "get", "get_writable", "names", "writable_names"]
 
 # as people type them: the format that is meant
 ALIASES = {
@@ -34,7 +34,8 @@ class Format:
 
     `name` as in files and on the command line, `id` the core's RQ_FORMAT_* number, `ggml_type` the type id in
     the container (I8 for ruvq's own formats, which the metadata describes), `own` whether it is one of those,
-    `any_width` whether rows of every width fit (else whole blocks of `block_weights` only).
+    `any_width` whether rows of every width fit (else whole blocks of `block_weights` only), `writable`
+    whether weights can be quantized to it (else it is read and computed with only).
     """
 
     name: str
@@ -44,6 +45,7 @@ class Format:
     any_width: bool
     block_weights: int
     block_bytes: int
+    writable: bool
 
     @property
     def nominal_bits(self) -> float:
@@ -87,6 +89,7 @@ def all_formats() -> tuple[Format, ...]:
                     any_width=bool(info["any_width"]),
                     block_weights=info["block_weights"],
                     block_bytes=info["block_bytes"],
+                    writable=bool(info["writable"]),
                 )
             )
     return tuple(out)
@@ -95,6 +98,25 @@ def all_formats() -> tuple[Format, ...]:
 def names() -> list[str]:
     """The names of all formats."""
     return [f.name for f in all_formats()]
+
+
+def writable_names() -> list[str]:
+    """The names of the formats that weights can be quantized to."""
+    return [f.name for f in all_formats() if f.writable]
+
+
+def get_writable(name: str) -> Format:
+    """As `get`, for a format that is to be written. UsageError when it can only be read."""
+    found = get(name)
+    if not found.writable:
+        raise UsageError(
+            f"{found.name} is read and computed with, but not written",
+            subject="format",
+            expected="one of " + ", ".join(writable_names()),
+            actual=repr(name),
+            hint="choose a format that can be written",
+        )
+    return found
 
 
 def by_id(number: int) -> Format:

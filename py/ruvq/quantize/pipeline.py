@@ -182,7 +182,7 @@ def quantize_model(
         *(n for n in (embeddings, output_tensor) if n != "same"),
         *([fallback] if fallback else []),
     ):
-        formats.get(name)  # a mistyped name is the first thing to hear of
+        formats.get_writable(name)  # a mistyped name is the first thing to hear of
     threads = thread_count(threads)
     _check_target(target, Path(input), overwrite)
     with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as source:  # type: ignore[arg-type]

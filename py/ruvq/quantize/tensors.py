@@ -146,7 +146,7 @@ def quantize(
     UsageError for arguments that can't be used; DataError, naming row and column, for NaN and infinity and
     for weights beyond what the format holds.
     """
-    entry = formats.get(format)
+    entry = formats.get_writable(format)
     floats = as_floats(weights, "weights", shape)
     width, row_bytes = floats.width, entry.row_bytes(floats.width)
     used_k, options = _options(entry, k, scale, effort)

@@ -80,8 +80,6 @@ class Source:
     `notes`: what a user should know about the conversion.
     """
 
-    architecture = "llama"
-
     def __init__(
         self,
         *,
@@ -106,6 +104,11 @@ class Source:
         self.notes = notes or []
         self.files = files or [path]  # that hold the weights
         self._close = close
+
+    @property
+    def architecture(self) -> str:
+        """For general.architecture."""
+        return self.parameters.architecture
 
     @property
     def weights(self) -> int:

@@ -11,6 +11,7 @@ from ..core import CONSTANTS
 from ..errors import ModelError, UsageError
 from ..gguf.reader import GGUFFile
 from ..gguf.reader import TensorInfo as StoredTensor
+from .architectures import ARCHITECTURES
 from .base import Source, TensorInfo
 from .llama import LlamaParameters, RopeScaling, check_shapes
 
@@ -43,13 +44,13 @@ class CopiedTokenizer:
 
 
 def _parameters(file: GGUFFile) -> LlamaParameters:
-    metadata = file.metadata
+    metadata, prefix = file.metadata, f"{file.architecture}."
 
     def get(key: str, default: Any = None) -> Any:
-        value = metadata.get(f"llama.{key}", default)
+        value = metadata.get(prefix + key, default)
         if value is None:
             raise ModelError(
-                "a hyper-parameter is missing", subject=f"llama.{key}", expected="a number", actual="none"
+                "a hyper-parameter is missing", subject=prefix + key, expected="a number", actual="none"
             )
         return value
 
@@ -58,7 +59,7 @@ def _parameters(file: GGUFFile) -> LlamaParameters:
         raise ModelError(
             "the file holds no model",
             subject=file.subject,
-            expected="token_embd.weight and the layers of a llama model",
+            expected="token_embd.weight and the layers of a model",
             actual=f"{len(names)} tensors",
             hint="a vocabulary alone can't be quantized",
         )
@@ -66,7 +67,7 @@ def _parameters(file: GGUFFile) -> LlamaParameters:
     kv_heads = get("attention.head_count_kv", heads)
     if not isinstance(heads, int) or not isinstance(width, int) or heads < 1:
         raise ModelError(
-            "a hyper-parameter is unusable", subject="llama.attention.head_count", actual=repr(heads)[:40]
+            "a hyper-parameter is unusable", subject=f"{prefix}attention.head_count", actual=repr(heads)[:40]
         )
     scaling = None
     kind = get("rope.scaling.type", "none")
@@ -76,12 +77,17 @@ def _parameters(file: GGUFFile) -> LlamaParameters:
         factor = get("rope.scaling.factor")
         if not isinstance(factor, (int, float)):
             raise ModelError(
-                "a hyper-parameter is unusable", subject="llama.rope.scaling.factor", actual=repr(factor)[:40]
+                "a hyper-parameter is unusable",
+                subject=f"{prefix}rope.scaling.factor",
+                actual=repr(factor)[:40],
             )
         scaling = RopeScaling("linear", float(factor))
     elif kind != "none":
         raise ModelError(
-            "this kind of rope scaling isn't supported", subject="llama.rope.scaling.type", actual=str(kind)
+            "this kind of rope scaling isn't supported",
+            subject=f"{prefix}rope.scaling.type",
+            expected="none or linear",
+            actual=str(kind),
         )
     return LlamaParameters(
         vocab_size=names["token_embd.weight"].shape[0],
@@ -97,6 +103,7 @@ def _parameters(file: GGUFFile) -> LlamaParameters:
         rope_scaling=scaling,
         tied="output.weight" not in names,
         attention_bias="blk.0.attn_q.bias" in names,
+        architecture=file.architecture,
     )
 
 
@@ -165,16 +172,16 @@ def _transform(file: GGUFFile) -> tuple[set[str], int]:
 
 
 def open_gguf(path: Path, tokenizer: str | Path | None, *, allow_requantize: bool = False) -> Source:
-    """A llama model of a GGUF file; its vocabulary is copied unless `tokenizer` names another."""
+    """A model of a GGUF file; its vocabulary is copied unless `tokenizer` names another."""
     file = GGUFFile.open(path)
     try:
-        if file.architecture != "llama":
+        if file.architecture not in ARCHITECTURES:
             raise ModelError(
                 "the architecture isn't supported",
                 subject=str(path),
-                expected="llama",
+                expected=", ".join(ARCHITECTURES),
                 actual=file.architecture or "none",
-                hint="ruvq converts models of the llama family so far",
+                hint="ruvq converts models of the architectures listed",
             )
         parameters = _parameters(file)
         check_shapes(parameters, {t.name: t.shape for t in file.tensors})

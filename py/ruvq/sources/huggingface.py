@@ -1,4 +1,4 @@
-"""Hugging Face checkpoints of the llama family: config.json, safetensors (one file or shards), tokenizer."""
+"""Hugging Face checkpoints: config.json, safetensors (one file or shards), tokenizer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError, ModelError, StorageError
+from .architectures import BY_MODEL_TYPE, Architecture
 from .base import Source, TensorInfo
 from .files import read_json
 from .llama import LlamaParameters, RopeScaling, check_shapes, llama3_frequency_factors, rotary_rows
 from .safetensors_file import SafetensorsFile
 
-SUPPORTED = ("llama", "mistral")  # what GGUF calls llama
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 _LAYER = {
@@ -25,6 +25,8 @@ _LAYER = {
     "self_attn.k_proj.bias": "attn_k.bias",
     "self_attn.v_proj.bias": "attn_v.bias",
     "self_attn.o_proj.bias": "attn_output.bias",
+    "self_attn.q_norm.weight": "attn_q_norm.weight",
+    "self_attn.k_norm.weight": "attn_k_norm.weight",
     "post_attention_layernorm.weight": "ffn_norm.weight",
     "mlp.gate_proj.weight": "ffn_gate.weight",
     "mlp.up_proj.weight": "ffn_up.weight",
@@ -99,17 +101,32 @@ def _rope(config: dict[str, Any]) -> tuple[float, RopeScaling | None]:
     raise _refuse("rope scaling", "default, linear or llama3", repr(kind)[:40])
 
 
+def _window(config: dict[str, Any], architecture: Architecture) -> int | None:
+    """The sliding window, where any layer has one. The engine slides no windows: it stays within."""
+    window: int | None = _get(config, "sliding_window", int, None)
+    if not architecture.own_window_switch or window is None:
+        return window
+    kinds = _get(config, "layer_types", list, None)
+    if kinds is not None:
+        return window if any(kind != "full_attention" for kind in kinds) else None
+    if not _get(config, "use_sliding_window", bool, False):
+        return None
+    layers = _get(config, "num_hidden_layers", int)
+    return window if _get(config, "max_window_layers", int, layers) < layers else None
+
+
 def parameters_from_config(config: dict[str, Any]) -> LlamaParameters:
     """Hyper-parameters from a config.json; ModelError says what isn't supported."""
     model_type = config.get(
         "model_type", "llama" if "LlamaForCausalLM" in str(config.get("architectures")) else None
     )
-    if model_type not in SUPPORTED:
+    architecture = BY_MODEL_TYPE.get(model_type) if isinstance(model_type, str) else None
+    if architecture is None:
         raise _refuse(
             "architecture",
-            f"model_type {' or '.join(SUPPORTED)}",
-            f"model_type {model_type!r}",
-            "ruvq converts models of the llama family so far",
+            f"model_type {', '.join(BY_MODEL_TYPE)}",
+            f"model_type {model_type!r:.60}",
+            "ruvq converts models of the kinds listed",
         )
     if config.get("quantization_config"):
         method = config["quantization_config"]
@@ -122,27 +139,32 @@ def parameters_from_config(config: dict[str, Any]) -> LlamaParameters:
         raise _refuse("activation", "silu", repr(activation))
     if _get(config, "mlp_bias", bool, False):
         raise _refuse("feed-forward bias", "mlp_bias false", "true")
+    for key in ("dual_chunk_attention_config", "partial_rotary_factor"):
+        if config.get(key) not in (None, 1, 1.0):
+            raise _refuse("attention", f"no {key}", repr(config[key])[:60])
     base, scaling = _rope(config)
     heads = _get(config, "num_attention_heads", int)
     width = _get(config, "hidden_size", int)
-    if heads < 1 or ("head_dim" not in config and width % heads):
+    head_width = _get(config, "head_dim", int, architecture.head_width)
+    if heads < 1 or (head_width is None and width % heads):
         raise _refuse("attention", f"a number of heads that divides {width}", str(heads))
     context = _get(config, "max_position_embeddings", int, 2048)
-    window = _get(config, "sliding_window", int, context)
+    window = _window(config, architecture)
     return LlamaParameters(
         vocab_size=_get(config, "vocab_size", int),
         width=width,
         layers=_get(config, "num_hidden_layers", int),
         heads=heads,
         kv_heads=_get(config, "num_key_value_heads", int, heads),
-        head_width=_get(config, "head_dim", int, width // heads),
+        head_width=width // heads if head_width is None else head_width,
         ff_width=_get(config, "intermediate_size", int),
-        context=min(context, window),
+        context=context if window is None else min(context, window),
         rms_epsilon=_number(config, "rms_norm_eps", 1e-6),
         rope_base=base,
         rope_scaling=scaling,
         tied=_get(config, "tie_word_embeddings", bool, False),
         attention_bias=_get(config, "attention_bias", bool, False),
+        architecture=architecture.name,
     )
 
 
@@ -211,10 +233,10 @@ def weight_files(folder: Path) -> list[Path]:
 def _reader(
     file: SafetensorsFile, name: str, target: str, parameters: LlamaParameters
 ) -> Callable[[int, int], Any]:
-    """Rows of one tensor in GGUF's order: q and k permuted head by head."""
+    """Rows of one tensor in GGUF's order: q and k permuted head by head where GGUF pairs neighbours."""
     kind = target.split(".")[-2]
     heads = {"attn_q": parameters.heads, "attn_k": parameters.kv_heads}.get(kind)
-    if heads is None:
+    if heads is None or parameters.kind.rope_neox:
         return lambda first, last: file.rows(name, first, last)
     order, head = rotary_rows(heads, parameters.head_width), parameters.head_width
     if target.endswith(".bias"):
@@ -273,9 +295,8 @@ def open_huggingface(
         close()
         raise
     notes = []
-    window = config.get("sliding_window")
-    if isinstance(window, int) and window < config.get("max_position_embeddings", 2048):
-        notes.append(f"the context is cut to the sliding window of {window} tokens")
+    if parameters.context < _get(config, "max_position_embeddings", int, 2048):
+        notes.append(f"the context is cut to the sliding window of {parameters.context} tokens")
     return Source(
         path=path,
         kind=kind,

@@ -1,4 +1,4 @@
-"""Hyper-parameters of a llama model, the tensors they ask for, and their GGUF metadata."""
+"""Hyper-parameters of llama and its relatives, the tensors they ask for, and their GGUF metadata."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
+from .architectures import ARCHITECTURES, Architecture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +50,7 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class LlamaParameters:
-    """Hyper-parameters, checked on construction (ModelError)."""
+    """Hyper-parameters, checked on construction (ModelError). `architecture`: a name of ARCHITECTURES."""
 
     vocab_size: int
     width: int
@@ -64,6 +65,7 @@ class LlamaParameters:
     rope_scaling: RopeScaling | None = None
     tied: bool = False
     attention_bias: bool = False
+    architecture: str = "llama"
 
     def __post_init__(self) -> None:
         for name, limit in LIMITS.items():
@@ -78,6 +80,11 @@ class LlamaParameters:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
                 raise _bad(name, "a positive number", repr(value))
+
+    @property
+    def kind(self) -> Architecture:
+        """What the architecture differs in."""
+        return ARCHITECTURES[self.architecture]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """GGUF name -> shape of every tensor the model consists of, in file order."""
@@ -98,8 +105,10 @@ class LlamaParameters:
                 "ffn_up.weight": (self.ff_width, self.width),
                 "ffn_down.weight": (self.width, self.ff_width),
             }
-            if self.attention_bias:
-                block |= {f"{name}.bias": (rows,) for name, rows in biases.items()}
+            if self.kind.head_norms:
+                block |= {f"{name}.weight": (self.head_width,) for name in ("attn_q_norm", "attn_k_norm")}
+            if self.attention_bias or self.kind.always_biased:
+                block |= {f"{name}.bias": (biases[name],) for name in self.kind.biases}
             out |= {f"blk.{layer}.{name}": shape for name, shape in block.items()}
         out["output_norm.weight"] = (self.width,)
         if not self.tied:
@@ -108,22 +117,26 @@ class LlamaParameters:
 
     def metadata(self) -> Iterator[tuple[str, str, Any]]:
         """(key, GGUF value type, value) as llama.cpp's converters name them."""
-        yield "llama.vocab_size", "u32", self.vocab_size
-        yield "llama.context_length", "u32", self.context
-        yield "llama.embedding_length", "u32", self.width
-        yield "llama.block_count", "u32", self.layers
-        yield "llama.feed_forward_length", "u32", self.ff_width
-        yield "llama.attention.head_count", "u32", self.heads
-        yield "llama.attention.head_count_kv", "u32", self.kv_heads
-        yield "llama.attention.layer_norm_rms_epsilon", "f32", self.rms_epsilon
-        yield "llama.rope.dimension_count", "u32", self.head_width
-        yield "llama.rope.freq_base", "f32", self.rope_base
-        if self.head_width * self.heads != self.width:
-            yield "llama.attention.key_length", "u32", self.head_width
-            yield "llama.attention.value_length", "u32", self.head_width
+        for key, kind, value in self._keys():
+            yield f"{self.architecture}.{key}", kind, value
+
+    def _keys(self) -> Iterator[tuple[str, str, Any]]:
+        yield "vocab_size", "u32", self.vocab_size
+        yield "context_length", "u32", self.context
+        yield "embedding_length", "u32", self.width
+        yield "block_count", "u32", self.layers
+        yield "feed_forward_length", "u32", self.ff_width
+        yield "attention.head_count", "u32", self.heads
+        yield "attention.head_count_kv", "u32", self.kv_heads
+        yield "attention.layer_norm_rms_epsilon", "f32", self.rms_epsilon
+        yield "rope.dimension_count", "u32", self.head_width
+        yield "rope.freq_base", "f32", self.rope_base
+        if self.kind.writes_head_width or self.head_width * self.heads != self.width:
+            yield "attention.key_length", "u32", self.head_width
+            yield "attention.value_length", "u32", self.head_width
         if self.rope_scaling is not None and self.rope_scaling.kind == "linear":
-            yield "llama.rope.scaling.type", "string", "linear"
-            yield "llama.rope.scaling.factor", "f32", self.rope_scaling.factor
+            yield "rope.scaling.type", "string", "linear"
+            yield "rope.scaling.factor", "f32", self.rope_scaling.factor
 
 
 def _bad(name: str, expected: str, actual: str) -> ModelError:
@@ -132,7 +145,7 @@ def _bad(name: str, expected: str, actual: str) -> ModelError:
         subject=name,
         expected=expected,
         actual=actual,
-        hint="the configuration doesn't belong to a llama model, or is damaged",
+        hint="the configuration doesn't belong to a model that ruvq converts, or is damaged",
     )
 
 
@@ -202,9 +215,9 @@ def check_shapes(
     extra = sorted(set(found) - set(wanted))
     if extra:
         raise ModelError(
-            "the weights hold tensors that a llama model hasn't got",
+            f"the weights hold tensors that a {parameters.architecture} model hasn't got",
             subject=shown(extra[0]),
-            expected="only tensors of the llama architecture",
+            expected=f"only tensors of the architecture {parameters.architecture}",
             actual=", ".join(shown(n) for n in extra[:5]) + (" ..." if len(extra) > 5 else ""),
             hint="this is a variant of the architecture that ruvq doesn't support yet",
         )
