@@ -1,15 +1,12 @@
 // bench-peers.js: other engines on the benchmark's page, each through its own documented interface and with
 // settings that suit it: wllama on whole models, onnxruntime-web on single products. Driven by build/bench/.
 
-/** Text of exactly `count` tokens: wllama takes no ids, and in the models made here a letter is a token ("ab" too). */
-const letters = (count, first) =>
-  Array.from({ length: count }, (_, i) => String.fromCharCode(99 + (first + i) % 20)).join("");
-
 /**
  * One model in wllama: opened from memory, warmed up, one prompt, greedy decoding after it. Its own timings.
- * WebGPU is off (headless machines have none), one sequence, no reuse of an earlier prompt.
+ * It takes text, not token ids: `letter` is one token, and so is each of several. WebGPU is off (headless
+ * machines have none), one sequence, no reuse of an earlier prompt.
  */
-export async function wllama({ base, url, threads, promptTokens, decodeTokens }) {
+export async function wllama({ base, url, threads, promptTokens, decodeTokens, letter }) {
   const { Wllama, LoggerWithoutDebug } = await import(new URL(`${base}/index.js`, import.meta.url));
   const config = { suppressNativeLog: true, logger: LoggerWithoutDebug };
   const engine = new Wllama({ default: String(new URL(`${base}/wasm/wllama.wasm`, import.meta.url)) }, config);
@@ -26,9 +23,9 @@ export async function wllama({ base, url, threads, promptTokens, decodeTokens })
     const context = promptTokens + decodeTokens + 64;
     await engine.loadModel([blob], { n_threads: threads, n_ctx: context, n_gpu_layers: 0, n_parallel: 1 });
     const opened = performance.now();
-    await complete(letters(8, 7), 4);
+    await complete(letter.repeat(8), 4);
     // one token more than is timed: the first comes with the prompt
-    const { timings } = await complete(letters(promptTokens, 0), decodeTokens + 1);
+    const { timings } = await complete(letter.repeat(promptTokens), decodeTokens + 1);
     if (timings.prompt_n !== promptTokens || timings.predicted_n !== decodeTokens + 1) {
       throw new Error(`wllama computed ${timings.prompt_n} and ${timings.predicted_n} tokens instead of ` +
         `${promptTokens} and ${decodeTokens + 1}`);

@@ -97,10 +97,19 @@ async function model({ url, promptTokens, decodeTokens, threads }) {
   };
 }
 
+/** The Hadamard transform of one vector. @returns {Promise<Record<string, number[]>>} seconds by round */
+async function hadamard({ width, rounds }) {
+  const engine = await loadEngine(1);
+  const x = engine.alloc(4 * width);
+  engine.write(x, new Uint8Array(Float32Array.from({ length: width }, (_, i) => Math.sin(i)).buffer));
+  return interleaved({ hadamard: () => engine.call("rq_hadamard", x, 1, width, 1, 0, 0, C.RQ_SIMD) }, rounds);
+}
+
 const fromFile = (file, task) => async (spec) => (await import(file))[task](spec);
 const TASKS = {
   kernels,
   model,
+  hadamard,
   products: fromFile("./bench-peers.js", "products"),
   profile: fromFile("./bench-profile.js", "profile"),
   contexts: fromFile("./bench-profile.js", "contexts"),

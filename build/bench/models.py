@@ -13,7 +13,7 @@ from typing import Any
 
 import native
 from page import in_browser
-from peers import Peers, call_llama, file_facts, own_file, peer_files
+from peers import Peers, call_llama, file_facts, own_file, peer_files, wllama_letter
 from timing import summary
 
 Run = Callable[[], dict[str, float]]
@@ -51,7 +51,9 @@ def hosts_of(page: Any, peers: Peers, tokens: tuple[int, int], threads: int) -> 
         "chromium": lambda path: on_page("model", path),
     }
     if peers.wllama:
-        hosts["wllama"] = lambda path: on_page("wllama", path, base="./peers/wllama")
+        hosts["wllama"] = lambda path: on_page(
+            "wllama", path, base="./peers/wllama", letter=wllama_letter(path)
+        )
     if peers.llama:
         arguments = ("--threads", threads, "--prompt", prompt, "--decode", decode)
         hosts["llama_cpp"] = lambda path: call_llama("run", path, *arguments)

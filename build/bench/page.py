@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ruvq.cli.server import make_server  # noqa: E402
 
 
 @contextmanager
-def browser_page(folder: Path) -> Iterator[tuple[Any, str]]:
+def browser_page(folder: Path, flags: Sequence[str] = ()) -> Iterator[tuple[Any, str]]:
     """Serves the folder above `folder`, scripts copied to it; gives the page and the browser's version."""
     from playwright.sync_api import sync_playwright
 
@@ -29,7 +29,9 @@ def browser_page(folder: Path) -> Iterator[tuple[Any, str]]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
+            browser = playwright.chromium.launch(
+                executable_path=chromium_path(), args=[*CHROMIUM_FLAGS, *flags]
+            )
             page = browser.new_page()
             page.goto(f"http://127.0.0.1:{server.server_address[1]}/bench.html")
             page.wait_for_function("window.runTask !== undefined")

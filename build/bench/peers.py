@@ -120,6 +120,13 @@ def peer_files(folder: Path, shape: str, names: tuple[str, ...], peers: Peers) -
     return files
 
 
+def wllama_letter(path: Path) -> str:
+    """A letter that joins with none of its kind, for wllama, which takes text: n of it are n tokens."""
+    with GGUFFile.open(path) as file:
+        tokens = set(file.metadata["tokenizer.ggml.tokens"])
+    return next(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter * 2 not in tokens)
+
+
 def file_facts(path: Path) -> dict[str, Any]:
     """Bytes, actual bits per weight over all tensors, the types inside, whether ruvq computes with them."""
     with GGUFFile.open(path) as file:

@@ -175,8 +175,8 @@ def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> No
 
 
 def _vocabulary(size: int) -> tuple[list[str], list[str]]:
-    """Tokens and merges of a byte-level vocabulary as large as a trained one's: the 256 bytes, then tokens each
-    joined from two earlier ones, of at most 12 characters."""
+    """Tokens and merges of a byte-level vocabulary as large as a trained one's: the 256 bytes, then tokens
+    each joined from two earlier ones, of at most 12 characters."""
     rng = np.random.default_rng(size)
     tokens = _byte_characters()
     known, merges = set(tokens), []

@@ -31,6 +31,7 @@ import numpy as np  # noqa: E402
 
 import native  # noqa: E402
 import tables  # noqa: E402
+from extras import measure_extras  # noqa: E402
 from models import log, measure_shape  # noqa: E402
 from page import browser_page, in_browser  # noqa: E402
 from peers import PEER_FORMATS, Peers, find_peers  # noqa: E402
@@ -140,6 +141,7 @@ def measure(options: argparse.Namespace, peers: Peers, folder: Path) -> dict[str
         tables.print_peers(peers)
         if not options.no_kernels:
             report["kernels"] = measure_kernels(page, folder, names, kernel_shapes, rounds)
+            report["extras"] = measure_extras(page, rounds)
         report["products"] = measure_products(page, folder, peers, rounds)
         report["models"] = {}
         for shape in shapes:
@@ -174,7 +176,7 @@ def main() -> int:
     report = measure(options, peers, folder)
     tables.print_kernels(report.get("kernels", {}))
     tables.print_products(report["products"])
-    tables.print_models(report["models"])
+    tables.print_models(report["models"], peers)
     tables.print_summary(report["summary"])
     tables.print_targets(report["targets"])
     for name, why in peers.missing.items():

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from models import log
 from peers import Peers
 from summary import DECODE, PROMPT
 
-WLLAMA_NOTE = (
-    "`python build/bench/simd_census.py` counts the SIMD instructions of the functions in which wllama "
-    "spends its time; the native figures beside it are the second yardstick"
-)
+CENSUS = Path(__file__).resolve().parents[2] / "docs" / "bench" / "wllama-simd.json"
+
+
+def wllama_note(version: str) -> str:
+    """What was counted in this version's hottest functions, or how to count it."""
+    how = "python build/bench/simd_census.py --write docs/bench/wllama-simd.json"
+    found = json.loads(CENSUS.read_text()) if CENSUS.exists() else {}
+    if found.get("wllama") != version:
+        return f"whether its build uses SIMD was not counted for this version: {how}"
+    parts = []
+    for name, (hottest, *_) in found["formats"].items():
+        counts = f"{hottest['vector_instructions']} of {hottest['instructions']} instructions are vector ones"
+        parts.append(f"{name}: {100 * hottest['share']:.0f} % of its time in one function where {counts}")
+    return "; ".join(parts) + f" ({how})"
 
 
 def print_peers(peers: Peers) -> None:
@@ -45,7 +57,7 @@ def _spread(figure: dict[str, float]) -> str:
     return f"{figure['median']:8.1f} ({figure['minimum']:.1f}-{figure['maximum']:.1f})"
 
 
-def print_models(models: dict[str, Any]) -> None:
+def print_models(models: dict[str, Any], peers: Peers) -> None:
     for shape, entry in models.items():
         for host, entries in entry.items():
             if host in ("files", "failed"):
@@ -58,8 +70,8 @@ def print_models(models: dict[str, Any]) -> None:
             for name, e in entries.items():
                 sizes = f"{e['file_bytes'] / 1e6:6.0f} {e['bits_per_weight']:5.2f}"
                 log(f"  {name:10} {sizes}  {_spread(e[PROMPT]):26}  {_spread(e[DECODE])}")
-            if host.startswith("wllama"):
-                log(f"  ({WLLAMA_NOTE})")
+            if host == "wllama" and peers.wllama:
+                log(f"  {wllama_note(peers.wllama['version'])}")
         for name, why in entry.get("failed", {}).items():
             log(f"  no figure: {name}: {why}")
 
