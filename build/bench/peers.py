@@ -100,7 +100,7 @@ def own_file(folder: Path, shape: str, name: str) -> Path:
     path = folder / f"random-{shape}-{name}.gguf"
     if not path.exists():
         part = path.with_name(path.name + ".part")
-        write_model(part, SHAPES[shape], name)
+        write_model(part, SHAPES[shape], name, ascii_only=True)  # wllama fails on text that is no UTF-8
         part.replace(path)
     return path
 

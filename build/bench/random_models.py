@@ -141,8 +141,11 @@ def _own_block(format_name: str, rows: int, n: int, rng: np.random.Generator) ->
     return out
 
 
-def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> None:
-    """A GGUF file of random weights in one format, embeddings included, tied output, norms in F32."""
+def write_model(
+    path: Path, shape: Shape, format_name: str, seed: int = 1, *, ascii_only: bool = False
+) -> None:
+    """A GGUF file of random weights in one format, embeddings included, tied output, norms in F32.
+    `ascii_only`: whatever the model says is text; bytes beyond ASCII are control tokens."""
     rng = np.random.default_rng(seed)
     tensors: list[tuple[TensorSpec, Callable[[], np.ndarray]]] = []
     for name, rows, width in shape.matrices():
@@ -152,7 +155,7 @@ def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> No
         fill = np.zeros if name.endswith(".bias") else np.ones
         tensors.append((TensorSpec(name, "f32", (width,)), partial(fill, width, np.float32)))
     at = shape.architecture
-    tokens, merges = _vocabulary(shape.vocab)
+    tokens, merges = _vocabulary(shape.vocab, ascii_only)
     metadata = {
         "general.name": f"random weights in the shape {shape.name}",
         f"{at}.block_count": shape.layers,
@@ -168,22 +171,24 @@ def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> No
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": shape.pre_tokenizer,
         "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": [1] * shape.vocab,
+        "tokenizer.ggml.token_type": [3 if ascii_only and not t.isascii() else 1 for t in tokens],
         "tokenizer.ggml.merges": merges,
     }
     write_gguf(path, shape.architecture, metadata, tensors)
 
 
-def _vocabulary(size: int) -> tuple[list[str], list[str]]:
+def _vocabulary(size: int, ascii_only: bool) -> tuple[list[str], list[str]]:
     """Tokens and merges of a byte-level vocabulary as large as a trained one's: the 256 bytes, then tokens
-    each joined from two earlier ones, of at most 12 characters."""
+    each joined from two earlier ones, of at most 12 characters (and of printable ASCII, if asked for)."""
     rng = np.random.default_rng(size)
     tokens = _byte_characters()
     known, merges = set(tokens), []
     while len(tokens) < size:
         for left, right in rng.integers(0, [[len(tokens)], [256]], (2, 4096)).T.tolist():
             token = tokens[left] + tokens[right]
-            if len(token) <= 12 and token not in known and len(tokens) < size:
+            if len(token) > 12 or (ascii_only and not token.isascii()):
+                continue
+            if token not in known and len(tokens) < size:
                 known.add(token)
                 tokens.append(token)
                 merges.append(f"{tokens[left]} {tokens[right]}")
