@@ -6,9 +6,11 @@
 Q := $(if $(V),,@)
 CORE_SOURCES := $(sort $(wildcard wasm_kernels/*/*.c))
 CORE_HEADERS := $(wildcard wasm_kernels/*/*.h)
+# codebooks of ggml's lattice formats, out of the gguf package
+CODEBOOKS := out/generated/codebooks.h
 CORE_WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 # contraction would fuse multiply and add and change the last bit from machine to machine
-CORE_FLAGS := -std=c11 -O3 -ffreestanding -ffp-contract=off -fvisibility=hidden -fno-math-errno $(CORE_WARNINGS)
+CORE_FLAGS := -std=c11 -O3 -ffreestanding -ffp-contract=off -fvisibility=hidden -fno-math-errno -Iout/generated $(CORE_WARNINGS)
 
 # clang-19 unless the caller says otherwise; make's built-in `cc` doesn't count as saying so
 ifeq ($(origin CC),default)
@@ -20,7 +22,12 @@ NATIVE_FLAGS := -fPIC $(if $(filter x86_64,$(MACHINE)),-msse4.1)
 NATIVE_LIBRARY := py/ruvq/core/_native/libruvq.so
 NATIVE_OBJECTS := $(CORE_SOURCES:wasm_kernels/%.c=out/native/%.o)
 
-out/native/%.o: wasm_kernels/%.c $(CORE_HEADERS) build/core.mk
+$(CODEBOOKS): build/generate_codebooks.py
+	@echo "  CODEBOOKS  $@"
+	$(Q)python=.venv/bin/python; [ -x $$python ] || python=python3; \
+	  "$${BUILD_PYTHON:-$$python}" $< $@
+
+out/native/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
 	@mkdir -p $(@D)
 	@echo "  CC native  $<"
 	$(Q)$(NATIVE_CC) $(CORE_FLAGS) $(NATIVE_FLAGS) -c $< -o $@
@@ -49,7 +56,7 @@ WASM_COMPILE := $(CC) --target=wasm32 $(WASM_FLAGS)
 endif
 WASM_OBJECTS := $(CORE_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/%.o)
 
-$(WASM_DIR)/%.o: wasm_kernels/%.c $(CORE_HEADERS) build/core.mk
+$(WASM_DIR)/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
 	@mkdir -p $(@D)
 	@echo "  CC wasm    $<"
 	$(Q)$(WASM_COMPILE) -c $< -o $@

@@ -53,7 +53,7 @@ export async function wllamaVersion({ base }) {
  */
 export async function products({ base, graphs, ours, width, rows, rounds }) {
   const ort = await import(new URL(`${base}/ort.wasm.min.mjs`, import.meta.url));
-  const { Engine } = await import("./engine.js");
+  const { benchEngine } = await import("./bench-engine.js");
   const { CONSTANTS } = await import("./abi.js");
   ort.env.wasm.wasmPaths = String(new URL(`${base}/`, import.meta.url));
   ort.env.wasm.numThreads = 1;
@@ -64,7 +64,7 @@ export async function products({ base, graphs, ours, width, rows, rounds }) {
     const x = new ort.Tensor("float32", vector, [1, width]);
     tasks[name] = () => session.run({ x });
   }
-  const engine = await Engine.load(new URL("ruvq.wasm", import.meta.url));
+  const engine = await benchEngine();
   const x = engine.alloc(4 * width);
   const y = engine.alloc(4 * rows);
   engine.write(x, new Uint8Array(vector.buffer));

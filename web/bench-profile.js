@@ -2,7 +2,7 @@
 // build/bench/token_profile.py measures natively: whole tokens after a short and a long text, every matrix's
 // product over its own weights in the file's order and again from the cache, sampling, reading of memory.
 import { CONSTANTS as C } from "./abi.js";
-import { Engine } from "./engine.js";
+import { benchEngine, threadsOf } from "./bench-engine.js";
 import { LocalModel } from "./local_model.js";
 
 const now = () => performance.now() / 1000;
@@ -85,7 +85,7 @@ async function readSpeed(url, bytes, rounds) {
 
 /** Tokens a second decoded after growing texts. @returns {Promise<{by_context: object, threads: number}>} */
 export async function contexts({ url, lengths, tokens, threads }) {
-  const engine = await Engine.load(new URL("ruvq.wasm", import.meta.url), { threads });
+  const engine = await benchEngine(threads);
   const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
   const local = LocalModel.fromBytes(engine, bytes, { context: Math.max(...lengths) + tokens + 1 });
   local.startSampler({ seed: 0n, temperature: 0, topP: 1, minP: 0, topK: 0 });
@@ -96,12 +96,12 @@ export async function contexts({ url, lengths, tokens, threads }) {
     result[length] = 1 / tokenSeconds(local, length, tokens, have).token_s;
     have = length;
   }
-  return { by_context: result, threads: engine.threads ?? 1 };
+  return { by_context: result, threads: threadsOf(engine) };
 }
 
 /** All of it. `tensors`: {kind, format, offset, rows, width} in the order in which a token meets them. */
 export async function profile({ url, tensors, lengths, tokens, rounds, readUrl, readBytes }) {
-  const engine = await Engine.load(new URL("ruvq.wasm", import.meta.url));
+  const engine = await benchEngine();
   const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
   const local = LocalModel.fromBytes(engine, bytes, { context: Math.max(...lengths) + tokens + 1 });
   local.startSampler({ seed: 0n, temperature: 0, topP: 1, minP: 0, topK: 0 });

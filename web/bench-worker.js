@@ -1,7 +1,7 @@
 // bench-worker.js: the browser's side of the benchmark, in a worker as pages use the engine. The same tasks as
 // build/bench/native.py, one message each: what to measure comes in, seconds go out.
 import { CONSTANTS as C } from "./abi.js";
-import { Engine } from "./engine.js";
+import { benchEngine, threadsOf } from "./bench-engine.js";
 import { LocalModel } from "./local_model.js";
 
 const VARIANTS = { simd: C.RQ_SIMD, scalar: C.RQ_SCALAR };
@@ -36,7 +36,7 @@ function interleaved(tasks, rounds) {
 
 /** @returns {Promise<Record<string, number[]>>} task → seconds, by round */
 async function kernels({ formats, rows, width, rounds }) {
-  const engine = await loadEngine(1);
+  const engine = await benchEngine(1);
   const out = engine.alloc(rows * width * 4);
   const source = engine.alloc(rows * width * 4);
   const x = engine.alloc(width * 4);
@@ -60,7 +60,6 @@ async function kernels({ formats, rows, width, rounds }) {
 }
 
 const greedy = { seed: 0n, temperature: 0, topP: 1, minP: 0, topK: 0 };
-const loadEngine = (threads) => Engine.load(new URL("ruvq.wasm", import.meta.url), { threads });
 
 function decode(local, tokens) {
   for (let i = 0; i < tokens; i += 1) {
@@ -71,7 +70,7 @@ function decode(local, tokens) {
 
 /** Opens a file, warms up, computes a prompt, decodes greedily after it. */
 async function model({ url, promptTokens, decodeTokens, threads }) {
-  const engine = await loadEngine(threads);
+  const engine = await benchEngine(threads);
   const bytes = await bytesAt(url);
   const start = now();
   const local = LocalModel.fromBytes(engine, bytes, { context: promptTokens + decodeTokens + 1 });
@@ -93,13 +92,13 @@ async function model({ url, promptTokens, decodeTokens, threads }) {
     prompt_tokens_per_s: promptTokens / (prompted - begun),
     decode_tokens_per_s: decodeTokens / (decoded - prompted),
     memory_bytes: engine.memoryBytes,
-    threads: engine.threads ?? 1, // an engine without threads runs in this one
+    threads: threadsOf(engine),
   };
 }
 
 /** The Hadamard transform of one vector. @returns {Promise<Record<string, number[]>>} seconds by round */
 async function hadamard({ width, rounds }) {
-  const engine = await loadEngine(1);
+  const engine = await benchEngine(1);
   const x = engine.alloc(4 * width);
   engine.write(x, new Uint8Array(Float32Array.from({ length: width }, (_, i) => Math.sin(i)).buffer));
   return interleaved({ hadamard: () => engine.call("rq_hadamard", x, 1, width, 1, 0, 0, C.RQ_SIMD) }, rounds);

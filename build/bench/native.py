@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -69,21 +68,12 @@ def kernel_report(formats: list[str], times: dict[str, float], nbytes: dict[str,
     return report
 
 
-def takes_threads() -> bool:
-    """Whether the engine has threads at all."""
-    return "threads" in signature(Engine).parameters
-
-
 def model_run(path: Path, prompt_tokens: int, decode_tokens: int, threads: int = 1) -> dict[str, Any]:
     """Seconds to open a file; tokens per second of a prompt and of greedy decoding after it, and the threads
     that were used."""
-    used = threads if takes_threads() else 1
-    options: dict[str, Any] = {"threads": used} if takes_threads() else {}
-    if used != threads:
-        return {"threads": used}
     start = time.perf_counter()
     context = prompt_tokens + decode_tokens + 1
-    with GGUFFile.open(path) as file, Engine(file, context=context, **options) as engine:
+    with GGUFFile.open(path) as file, Engine(file, context=context, threads=threads) as engine:
         opened = time.perf_counter()
         engine.start_sampling(Sampling(temperature=0.0, top_p=1.0, seed=0))
         warm_up(engine)
@@ -96,6 +86,7 @@ def model_run(path: Path, prompt_tokens: int, decode_tokens: int, threads: int =
             engine.feed([engine.sample()])
             engine.step()
         decoded = time.perf_counter()
+        used = engine.threads
     return {
         "open_s": opened - start,
         "prompt_tokens_per_s": prompt_tokens / (prompted - begun),
@@ -135,16 +126,16 @@ def token_seconds(engine: Engine, context: int, tokens: int, have: int = 0) -> d
 
 def context_run(path: Path, lengths: list[int], tokens: int, threads: int = 1) -> dict[str, Any]:
     """Tokens a second decoded after growing texts, and the threads used."""
-    used = threads if takes_threads() else 1
-    if used != threads:
-        return {"threads": used}
-    options: dict[str, Any] = {"threads": used} if takes_threads() else {}
     result: dict[str, float] = {}
     have = 0
-    with GGUFFile.open(path) as file, Engine(file, context=max(lengths) + tokens + 1, **options) as engine:
+    with (
+        GGUFFile.open(path) as file,
+        Engine(file, context=max(lengths) + tokens + 1, threads=threads) as engine,
+    ):
         engine.start_sampling(Sampling(temperature=0.0, top_p=1.0, seed=0))
         warm_up(engine)
         for length in lengths:
             result[str(length)] = 1 / token_seconds(engine, length, tokens, have)["token_s"]
             have = length
+        used = engine.threads
     return {"by_context": result, "threads": used}

@@ -13,6 +13,7 @@ import torch
 
 from evaluate import evaluate
 from export_hf import load_folder
+from train import TrainConfig
 
 CARD = """\
 # A story model for ruvq
@@ -56,24 +57,33 @@ Perplexity per token depends on the tokenizer; bits per byte compare with other 
 before they were rounded to F16 give a loss of {float_loss:.4f} (printed by `build/model/make.py` at the
 end).
 
+On the first 40,000 bytes of the training stories the loss is {train_loss:.4f}: they are few, and partly
+learnt by heart. The sampled stories are more alike than real ones (many are about Lily), and so is what the
+model writes.
+
+    python build/model/evaluate.py --model web/model --text ../shared/data/text/tiny_stories_train.txt \\
+        --max-bytes 40000
+
 ## Quality when quantized
 Per format, with int8 activations as in the engine; embeddings and output are quantized by the same plan:
 
     .venv/bin/ruvq quantize --input web/model --format pi-t3 --output out/model-pi-t3.gguf
     .venv/bin/ruvq eval out/model-pi-t3.gguf --text ../shared/data/text/tiny_stories_test.txt --json
 
-In the last two fifths of the training the weights had Gaussian noise of up to a quarter of a row's root
-mean square in every forward pass, which stands for the error of 2 to 3 bits. It costs a little of the float
-loss, and much less is lost by quantizing.
+In the last {noise_share:.0%} of the training the weights had Gaussian noise in every forward pass, of a size
+drawn between 0 and {noise:g} of a row's root mean square. It stands for the error of 2 to 3 bits, so that the
+model meets that error before it is quantized.
 
 ## Training
     python build/model/make.py --data ../shared/data --out web/model {options}
 
 {steps:,} steps, {trained_tokens:.1f} million tokens, {minutes:.0f} minutes on {hardware}; the same number
 of steps again with `--steps {steps}`. Muon for the matrices, AdamW for the embedding and the norms,
-bfloat16 arithmetic with float32 weights; the exported weights are an exponential average. (Steps, tokens
-and minutes are printed by `build/model/make.py`.)
+bfloat16 arithmetic with float32 weights; the exported weights are an exponential average. (Steps, tokens,
+minutes, parameters and bytes are printed by `build/model/make.py`.) {note}
 """
+
+TRAIN_SAMPLE_BYTES = 40_000
 
 
 def hardware(device: str) -> str:
@@ -90,20 +100,24 @@ def hardware(device: str) -> str:
     return f"{threads} CPU thread{'s' if threads > 1 else ''} ({model}), shared with other work"
 
 
-def write_card(model: torch.nn.Module, args: argparse.Namespace, facts: dict[str, float]) -> None:
+def write_card(
+    model: torch.nn.Module, training: TrainConfig, args: argparse.Namespace, facts: dict[str, float]
+) -> None:
     """Measure the exported folder on the test text and write its README.md."""
     text = (args.data / "text" / "tiny_stories_test.txt").read_text()
     exported, tokenizer, bos = load_folder(args.out)
     result = evaluate(exported, text, tokenizer, bos)
     float_loss = evaluate(model, text, tokenizer, bos)["loss"]
+    train_text = (args.data / "text" / "tiny_stories_train.txt").read_bytes()[:TRAIN_SAMPLE_BYTES]
     config = exported.config
     options = f"--steps {args.steps}" if args.steps else f"--minutes {args.minutes:g}"
     values = {
         **facts,
         **result,
         "float_loss": float_loss,
+        "train_loss": evaluate(exported, train_text.decode(errors="ignore"), tokenizer, bos)["loss"],
+        "note": args.note,
         "trained_tokens": facts["tokens"] / 1e6,
-        "parameters": sum(p.numel() for p in exported.parameters()),
         "layers": config.num_hidden_layers,
         "hidden": config.hidden_size,
         "ffn": config.intermediate_size,
@@ -113,11 +127,12 @@ def write_card(model: torch.nn.Module, args: argparse.Namespace, facts: dict[str
         "theta": config.rope_theta,
         "context": config.max_position_embeddings,
         "vocab": config.vocab_size,
-        "file_bytes": (args.out / "model.safetensors").stat().st_size,
         "options": options + (f" --threads {args.threads}" if args.threads else ""),
         "hardware": hardware(args.device),
+        "noise": training.noise,
+        "noise_share": 1.0 - training.noise_from,
     }
     part = args.out / "README.md.part"
-    part.write_text(CARD.format(**values))
+    part.write_text(CARD.format(**values).rstrip() + "\n")
     os.replace(part, args.out / "README.md")
     print(f"result: loss {result['loss']:.4f} in F16, {float_loss:.4f} before rounding; {facts}", flush=True)

@@ -72,7 +72,12 @@ def main() -> None:
     args = parser.parse_args()
     model, tokenizer, bos = load_folder(args.model)
     text = args.text.read_text()
-    result = evaluate(model, text[: args.max_bytes] if args.max_bytes else text, tokenizer, bos)
+    result = evaluate(
+        model,
+        text.encode()[: args.max_bytes].decode(errors="ignore") if args.max_bytes else text,
+        tokenizer,
+        bos,
+    )
     print(json.dumps({k: round(v, 4) for k, v in result.items()}))
 
 

@@ -52,6 +52,7 @@ def export(model: Llama, tokenizer: Tokenizer, folder: Path) -> None:
             raise ValueError(f"export: {name} has values that F16 cannot hold")
     part = folder / "model.safetensors.part"
     save_file(tensors, part, metadata={"format": "pt"})
+    part.chmod(0o644)  # save_file keeps it to its owner
     os.replace(part, folder / "model.safetensors")
     config = model.config
     write_json(folder / "config.json", hf_config(config))

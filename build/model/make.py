@@ -61,6 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's choice)")
     parser.add_argument("--export-only", action="store_true", help="export the checkpoint as it is now")
+    parser.add_argument("--note", default="", help="a remark on this run, for the card's training section")
     args = parser.parse_args()
     args.work = args.work or Path(".data/model")
     return args
@@ -113,8 +114,8 @@ def main() -> None:
     real_stream, sampled_stream = make_stream(real, tokenizer), make_stream(sampled, tokenizer)
     print(f"data: {len(real)} real stories, {len(real_stream.tokens)} tokens; ", end="")
     print(f"{len(sampled)} sampled stories, {len(sampled_stream.tokens)} tokens", flush=True)
+    train_config = TrainConfig(minutes=args.minutes, steps=args.steps)
     if not args.export_only:
-        train_config = TrainConfig(minutes=args.minutes, steps=args.steps)
         Trainer(config, train_config, real_stream, sampled_stream, args.device).run(checkpoint)
     model, counters = averaged_model(checkpoint)
     export(model, tokenizer, args.out)
@@ -124,8 +125,10 @@ def main() -> None:
         "sampled_stories": len(sampled),
         "sampled_tokens": len(sampled_stream.tokens),
         **counters,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "file_bytes": (args.out / "model.safetensors").stat().st_size,
     }
-    write_card(model, args, facts)
+    write_card(model, train_config, args, facts)
 
 
 if __name__ == "__main__":

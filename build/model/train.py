@@ -36,7 +36,9 @@ class TrainConfig:
     decay_from: float = 0.35
     noise_from: float = 0.6
     noise: float = 0.25  # of a row's root mean square, at most; drawn anew in every step
-    real_share: tuple[float, float] = (0.12, 0.4)  # of the windows, before and after decay_from
+    # share of the windows that are real stories, from that part of the training on; many in the middle, few
+    # towards the end, since the real stories are few and would be learnt by heart
+    real_share: tuple[tuple[float, float], ...] = ((0.0, 0.12), (0.33, 0.4), (0.67, 0.1))
     ema: float = 0.98
     save_every_seconds: float = 60.0
 
@@ -96,7 +98,7 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = lr * factor
         length = 256 if self.step % c.long_every else self.model.config.max_position_embeddings
-        share = c.real_share[done >= c.decay_from]
+        share = [value for start, value in c.real_share if done >= start][-1]
         windows = batch(
             self.real, self.sampled, share, c.tokens_per_step // length, length, c.seed, self.step
         )

@@ -26,6 +26,7 @@ MIXES = {
     "q3_k": ["q5_k", "q3_k", "q3_k", "q2_k", "q3_k", "q3_k", "q3_k", "q5_k"],
     "iq4": ["q5_0", "iq4_xs", "iq4_nl", "q5_1", "iq4_xs", "iq4_nl", "mxfp4", "iq4_xs"],
     "few bits": ["tq2_0", "tq2_0", "tq1_0", "nvfp4", "tq2_0", "tq1_0", "tq2_0", "nvfp4"],
+    "codebooks": ["iq3_s", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq1_s", "iq1_m", "iq3_s"],
     "others": ["q8_k", "q8_k", "q8_k", "q1_0", "q8_k", "q8_k", "q8_k", "q1_0"],
 }
 
@@ -35,7 +36,7 @@ def small_rows(name: str, rows: int, width: int, rng: np.random.Generator) -> np
     data = kernels.random_rows(name, rows, width, rng)
     blocks = np.frombuffer(data, np.uint8).reshape(-1, oracle_ggml.LAYOUTS[name].bytes).copy()
     for at in oracle_ggml.LAYOUTS[name].exponents:
-        if name not in ("mxfp4", "q8_k"):
+        if name not in ("mxfp4", "q8_k", "iq1_m"):
             blocks[:, at] = rng.choice([0x0C, 0x8C, 0x10, 0x90], len(blocks))
     if name == "mxfp4":
         blocks[:, 0] = rng.integers(118, 122, len(blocks))

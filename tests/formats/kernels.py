@@ -111,6 +111,8 @@ def _set_scales(name: str, block: np.ndarray, rng: np.random.Generator, extreme:
         elif name == "q8_k":
             scale = rng.choice([0, 2.0**-149, 2.0**-126, -1e30]) if extreme else rng.normal() / 100
             block[at - 3 : at + 1] = np.array([scale], "<f4").view(np.uint8)
+        elif name == "iq1_m":  # sign and upper exponent bits share a byte with a scale
+            block[at] = block[at] & 15 | int(rng.choice([0, 1, 2, 3, 8, 9, 10, 11])) << 4
         else:
             block[at - 1 : at + 1] = _scale(name, rng, extreme)
 

@@ -1,4 +1,4 @@
-"""Blocks of the formats that ggml defines, in NumPy, from docs/formats.md alone; held to the gguf package.
+"""Blocks of the formats that ggml defines, in NumPy; tests hold it to the gguf package where that has them.
 
 A block is integers, scales and, in some formats, offsets: weight i is value[i] · scale[p] + offset[p] with
 p = i // part.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+
+import gguf
 
 f32 = np.float32
 
@@ -44,6 +46,13 @@ LAYOUTS = {
     "nvfp4": Layout(64, 36, 16, False, ()),
     "q1_0": Layout(128, 18, 128, False, (1,)),
     "q2_0": Layout(64, 18, 64, False, (1,)),
+    "iq1_s": Layout(256, 50, 32, False, (1,)),
+    "iq1_m": Layout(256, 56, 16, False, (55,)),
+    "iq2_xxs": Layout(256, 66, 32, False, (1,)),
+    "iq2_xs": Layout(256, 74, 16, False, (1,)),
+    "iq2_s": Layout(256, 82, 16, False, (1,)),
+    "iq3_xxs": Layout(256, 98, 32, False, (1,)),
+    "iq3_s": Layout(256, 110, 32, False, (1,)),
 }
 IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
 FP4 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12])
@@ -84,6 +93,61 @@ def e4m3(x: int) -> np.float32:
         return f32(0)
     exponent, fraction = x >> 3 & 15, x & 7
     return f32(fraction * 2.0**-10 if exponent == 0 else (1 + fraction / 8) * 2.0 ** (exponent - 8))
+
+
+def even_signs(words: np.ndarray) -> np.ndarray:
+    """±1 from words of seven bits: (words, 8), an even number of them negative in each."""
+    negative = (words[:, None] >> np.arange(7)) & 1
+    return 1 - 2 * np.concatenate([negative, negative.sum(1, keepdims=True) & 1], axis=1)
+
+
+def points(source: str, codes: np.ndarray) -> np.ndarray:
+    """(codes, coordinates) of a codebook of the gguf package."""
+    book = getattr(gguf.quants, source.upper())
+    book.init_grid()
+    return book.grid.reshape(book.grid_shape)[codes].astype(np.int64)
+
+
+def read_lattice(name: str, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Integers and scales of IQ1, IQ2 and IQ3."""
+    eight = np.arange(4) * 7
+    if name in ("iq2_xxs", "iq3_xxs"):
+        if name == "iq2_xxs":
+            groups = b[2:].reshape(8, 8)
+            codes, rest = groups[:, :4].ravel(), groups[:, 4:].copy().view("<u4").ravel()
+        else:
+            codes, rest = b[2:66], b[66:].copy().view("<u4")
+        signs = even_signs((rest[:, None].astype(np.int64) >> eight & 127).ravel())
+        scales = half(b, 0) * ((rest >> 28).astype(f32) + f32(0.5)) * f32(0.25 if "2" in name else 0.5)
+        return points(name, codes).ravel() * signs.ravel(), scales
+    if name == "iq2_xs":
+        words = b[2:66].copy().view("<u2").astype(np.int64)
+        scales = half(b, 0) * (bits(b[66:], 4).T.ravel().astype(f32) + f32(0.5)) * f32(0.25)
+        return (points(name, words & 511) * even_signs(words >> 9)).ravel(), scales
+    if name == "iq2_s":
+        codes = b[2:34] | bits(b[66:74], 2).T.ravel() << 8
+        signs = 1 - 2 * bits(b[34:66], 1).T.ravel()
+        scales = half(b, 0) * (bits(b[74:], 4).T.ravel().astype(f32) + f32(0.5)) * f32(0.25)
+        return points(name, codes).ravel() * signs, scales
+    if name == "iq3_s":
+        codes = b[2:66] | bits(b[66:74], 1).T.ravel() << 8
+        signs = 1 - 2 * bits(b[74:106], 1).T.ravel()
+        return points(name, codes).ravel() * signs, half(b, 0) * (2 * bits(b[106:], 4).T.ravel() + 1).astype(
+            f32
+        )
+    if name == "iq1_s":
+        words = b[34:].copy().view("<u2").astype(np.int64)
+        codes = b[2:34] | (words[:, None] >> np.arange(4) * 3 & 7).ravel() << 8
+        eighth = np.repeat(1 - 2 * (words >> 15), 32)
+        return 8 * points("iq1_s", codes).ravel() + eighth, half(b, 0) * (2 * (words >> 12 & 7) + 1).astype(
+            f32
+        ) / f32(8)
+    assert name == "iq1_m"
+    words, high = b[48:].copy().view("<u2").astype(np.int64), bits(b[32:48], 4).T.ravel()
+    d = f32(np.array([(words >> 12 << np.arange(4) * 4).sum()], "<u2").view("<f2")[0])
+    scales = d * (2 * (words[:, None] >> np.arange(4) * 3 & 7).ravel() + 1).astype(f32) / f32(8)
+    eighth = np.repeat(1 - 2 * (high >> 3), 8)
+    return 8 * points("iq1_s", b[:32] | (high & 7) << 8).ravel() + eighth, scales
 
 
 def read(name: str, block: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -136,5 +200,6 @@ def read(name: str, block: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray | 
         return FP4[rows(b[4:], 8, 4)], np.array([e4m3(int(x)) for x in b[:4]]), None
     if name == "q1_0":
         return 2 * bits(b[2:], 1).T.ravel() - 1, np.array([half(b, 0)]), None
-    assert name == "q2_0"
-    return bits(b[2:], 2).T.ravel() - 1, np.array([half(b, 0)]), None
+    if name == "q2_0":
+        return bits(b[2:], 2).T.ravel() - 1, np.array([half(b, 0)]), None
+    return (*read_lattice(name, b), None)

@@ -55,7 +55,7 @@ def test_nan_and_infinity_are_refused(name, bits):
 
 
 @pytest.mark.parametrize("bits", [0x7C00, 0xFC00, 0x7E00, 0x7C01])
-@pytest.mark.parametrize("name", [n for n in oracle.GGML if n not in ("mxfp4", "nvfp4")])
+@pytest.mark.parametrize("name", [n for n in oracle.GGML if n not in ("mxfp4", "nvfp4", "iq1_m")])
 def test_scales_of_ggml_formats_that_are_not_finite_are_refused(name, bits):
     layout, width = oracle_ggml.LAYOUTS[name], 512
     for at in layout.exponents:
@@ -68,6 +68,16 @@ def test_scales_of_ggml_formats_that_are_not_finite_are_refused(name, bits):
         with pytest.raises(errors.RuvqError, match="row 1") as caught:
             kernels.check(name, bytes(data), 2, width)
         assert "block 1" in caught.value.subject
+
+
+def test_a_scale_in_four_parts_that_is_not_finite_is_refused():
+    data = rows("iq1_m", 256)
+    data[-1] |= 0x70
+    data[-3] |= 0xC0
+    with pytest.raises(errors.RuvqError, match="row 1"):
+        kernels.check("iq1_m", bytes(data), 2, 256)
+    data[-3] &= 0xBF
+    kernels.check("iq1_m", bytes(data), 2, 256)
 
 
 @pytest.mark.parametrize("exponent", [252, 253, 254, 255])

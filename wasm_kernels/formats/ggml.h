@@ -32,6 +32,8 @@ extern const rq_ggml rq_ggml_q4_0, rq_ggml_q4_1, rq_ggml_q5_0, rq_ggml_q5_1, rq_
 extern const rq_ggml rq_ggml_q2_k, rq_ggml_q3_k, rq_ggml_q4_k, rq_ggml_q5_k, rq_ggml_q6_k; /* ggml_k.c */
 extern const rq_ggml rq_ggml_q8_k, rq_ggml_iq4_xs, rq_ggml_tq1_0, rq_ggml_tq2_0, rq_ggml_nvfp4, rq_ggml_q1_0,
     rq_ggml_q2_0; /* ggml_more.c */
+extern const rq_ggml rq_ggml_iq1_s, rq_ggml_iq1_m, rq_ggml_iq2_xxs, rq_ggml_iq2_xs, rq_ggml_iq2_s,
+    rq_ggml_iq3_xxs, rq_ggml_iq3_s; /* ggml_lattice.c */
 
 /* The registry's entries of these formats, from RQ_FORMAT_Q4_0 on (ggml_entries.c). */
 enum { RQ_GGML_FIRST = RQ_FORMAT_Q4_0, RQ_GGML_FORMATS = RQ_FORMAT_COUNT - RQ_GGML_FIRST };
@@ -44,6 +46,8 @@ extern const int8_t rq_values_iq4[16], rq_values_fp4[16];
 
 void rq_ggml_decode_scalar(const rq_ggml *format, const uint8_t *row, int32_t width, float *out);
 float rq_ggml_dot_scalar(const rq_ggml *format, const uint8_t *row, const rq_activations *a);
+/* The same with vectors for what the reader gives (simd_ggml.c), where the build has them. */
+float rq_ggml_dot_simd(const rq_ggml *format, const uint8_t *row, const rq_activations *a);
 int32_t rq_ggml_check(rq_error *error, const rq_ggml *format, const uint8_t *row, int32_t width);
 
 static inline float rq_read_f16(const uint8_t *bytes) { return rq_f16_to_f32(rq_read_u16(bytes)); }

@@ -26,7 +26,7 @@
   static int32_t name##_check(rq_error *error, const uint8_t *row, int32_t width) { \
     return rq_ggml_check(error, &rq_ggml_##name, row, width);                       \
   }
-/* With kernels of their own, or with the plain ones only. */
+/* With kernels of their own, or with a product only that multiplies what the reader gives. */
 #define DEFINE(name)                                                                                        \
   DEFINE_COMMON(name)                                                                                       \
   static void name##_decode(const uint8_t *row, int32_t width, float *out, int32_t variant) {               \
@@ -43,8 +43,8 @@
     rq_ggml_decode_scalar(&rq_ggml_##name, row, width, out);                                  \
   }                                                                                           \
   static float name##_dot(const uint8_t *row, const rq_activations *a, int32_t variant) {     \
-    (void)variant;                                                                            \
-    return rq_ggml_dot_scalar(&rq_ggml_##name, row, a);                                       \
+    PICK(variant, return rq_ggml_dot_simd(&rq_ggml_##name, row, a),                           \
+         return rq_ggml_dot_scalar(&rq_ggml_##name, row, a));                                 \
   }
 DEFINE(q4_0)
 DEFINE(q4_1)
@@ -65,6 +65,13 @@ DEFINE(mxfp4)
 DEFINE_PLAIN(nvfp4)
 DEFINE_PLAIN(q1_0)
 DEFINE_PLAIN(q2_0)
+DEFINE_PLAIN(iq1_s)
+DEFINE_PLAIN(iq1_m)
+DEFINE_PLAIN(iq2_xxs)
+DEFINE_PLAIN(iq2_xs)
+DEFINE_PLAIN(iq2_s)
+DEFINE_PLAIN(iq3_xxs)
+DEFINE_PLAIN(iq3_s)
 
 #define ENTRY(id, ggml_type, name, weights, bytes, pair)                   \
   [id - RQ_GGML_FIRST] = {{id, ggml_type, 0, weights, bytes, 0, 0, #name}, \
@@ -94,6 +101,13 @@ const rq_format rq_ggml_entries[RQ_GGML_FORMATS] = {
     ENTRY(RQ_FORMAT_NVFP4, 40, nvfp4, 64, 36, NULL),
     ENTRY(RQ_FORMAT_Q1_0, 41, q1_0, 128, 18, NULL),
     ENTRY(RQ_FORMAT_Q2_0, 42, q2_0, 64, 18, NULL),
+    ENTRY(RQ_FORMAT_IQ1_S, 19, iq1_s, 256, 50, NULL),
+    ENTRY(RQ_FORMAT_IQ1_M, 29, iq1_m, 256, 56, NULL),
+    ENTRY(RQ_FORMAT_IQ2_XXS, 16, iq2_xxs, 256, 66, NULL),
+    ENTRY(RQ_FORMAT_IQ2_XS, 17, iq2_xs, 256, 74, NULL),
+    ENTRY(RQ_FORMAT_IQ2_S, 22, iq2_s, 256, 82, NULL),
+    ENTRY(RQ_FORMAT_IQ3_XXS, 18, iq3_xxs, 256, 98, NULL),
+    ENTRY(RQ_FORMAT_IQ3_S, 21, iq3_s, 256, 110, NULL),
 };
 
 const rq_ggml *rq_ggml_of(int32_t format) {
@@ -117,6 +131,13 @@ const rq_ggml *rq_ggml_of(int32_t format) {
       [RQ_FORMAT_NVFP4 - RQ_GGML_FIRST] = &rq_ggml_nvfp4,
       [RQ_FORMAT_Q1_0 - RQ_GGML_FIRST] = &rq_ggml_q1_0,
       [RQ_FORMAT_Q2_0 - RQ_GGML_FIRST] = &rq_ggml_q2_0,
+      [RQ_FORMAT_IQ1_S - RQ_GGML_FIRST] = &rq_ggml_iq1_s,
+      [RQ_FORMAT_IQ1_M - RQ_GGML_FIRST] = &rq_ggml_iq1_m,
+      [RQ_FORMAT_IQ2_XXS - RQ_GGML_FIRST] = &rq_ggml_iq2_xxs,
+      [RQ_FORMAT_IQ2_XS - RQ_GGML_FIRST] = &rq_ggml_iq2_xs,
+      [RQ_FORMAT_IQ2_S - RQ_GGML_FIRST] = &rq_ggml_iq2_s,
+      [RQ_FORMAT_IQ3_XXS - RQ_GGML_FIRST] = &rq_ggml_iq3_xxs,
+      [RQ_FORMAT_IQ3_S - RQ_GGML_FIRST] = &rq_ggml_iq3_s,
   };
   return format >= RQ_GGML_FIRST && format < RQ_FORMAT_COUNT ? known[format - RQ_GGML_FIRST] : NULL;
 }

@@ -43,6 +43,13 @@ static const golden goldens[RQ_FORMAT_COUNT][2] = {
     {{256, 0xedf13f98u, 0x476ad28au}, {512, 0x33fcb98bu, 0x4751c322u}}, /* nvfp4 */
     {{256, 0x92c72c45u, 0xc36b6122u}, {512, 0x60fa7545u, 0xc493414fu}}, /* q1_0 */
     {{256, 0xfcddc1d7u, 0xc30eb418u}, {512, 0xe5aff490u, 0xc20d9becu}}, /* q2_0 */
+    {{256, 0x4ddd09b8u, 0xc4a3c539u}, {512, 0x54b008bdu, 0xc49a21f1u}}, /* iq1_s */
+    {{256, 0x35a98228u, 0xc493d39au}, {512, 0x455b03fau, 0xc4b63c5cu}}, /* iq1_m */
+    {{256, 0x1f734450u, 0xc71e1bc4u}, {512, 0x4d14bb11u, 0xc7838493u}}, /* iq2_xxs */
+    {{256, 0xa11fed3eu, 0x46d3e1b0u}, {512, 0xf0edb0e6u, 0xc5ed4b9du}}, /* iq2_xs */
+    {{256, 0x003e1887u, 0x4747d594u}, {512, 0x05d9e9f4u, 0x4707653au}}, /* iq2_s */
+    {{256, 0x263a49e7u, 0x47a3d7a6u}, {512, 0xe0f1ccbfu, 0x473028c4u}}, /* iq3_xxs */
+    {{256, 0x00c5106bu, 0x4727c62eu}, {512, 0x71b85936u, 0x47f6b4f6u}}, /* iq3_s */
 };
 static const uint32_t golden_hadamard = 0xc5f360a7u;
 

@@ -102,6 +102,34 @@ RV_INLINE float row_dot(ggml_kind kind, const uint8_t *row, const rq_activations
   return rf_sum4(acc);
 }
 
+/* ---- any format, by its reader ---- */
+
+static int32_t sum_of_4(rq_vi v) {
+  int32_t sums[4];
+  rv_store(sums, v);
+  return sums[0] + sums[1] + sums[2] + sums[3];
+}
+
+/* Formats without offsets only. */
+float rq_ggml_dot_simd(const rq_ggml *format, const uint8_t *row, const rq_activations *a) {
+  float acc[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  int32_t part = format->part, count = 0;
+  const int8_t *step = a->steps;
+  for (int32_t start = 0; start < a->width; start += format->weights, row += format->bytes) {
+    rq_ggml_block block;
+    format->read(row, &block);
+    float dx = a->scale[start / RQ_BLOCK];
+    for (int32_t p = 0; p < format->weights / part; p++, count++) {
+      rq_vi sum = rv_zero();
+      for (int32_t i = 0; i < part; i += 16, step += RQ_STEP_BYTES)
+        sum =
+            add_vector(KIND_IQ4_NL, sum, rv_load(block.value + part * p + i), step); /* signed, as that is */
+      acc[count % 4] = acc[count % 4] + (float)sum_of_4(sum) * (block.scale[p] * dx);
+    }
+  }
+  return rq_sum4(acc);
+}
+
 /* ---- two rows times several vectors ---- */
 
 enum { ROWS = 2 };

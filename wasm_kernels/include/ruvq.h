@@ -118,7 +118,14 @@ enum {
   RQ_FORMAT_NVFP4 = 28,
   RQ_FORMAT_Q1_0 = 29,
   RQ_FORMAT_Q2_0 = 30,
-  RQ_FORMAT_COUNT = 31,
+  RQ_FORMAT_IQ1_S = 31,
+  RQ_FORMAT_IQ1_M = 32,
+  RQ_FORMAT_IQ2_XXS = 33,
+  RQ_FORMAT_IQ2_XS = 34,
+  RQ_FORMAT_IQ2_S = 35,
+  RQ_FORMAT_IQ3_XXS = 36,
+  RQ_FORMAT_IQ3_S = 37,
+  RQ_FORMAT_COUNT = 38,
   RQ_FORMAT_NONE = -1, /* a type that is stored and listed but not computed with */
 };
 
