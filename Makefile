@@ -22,7 +22,7 @@ out/.setup-%: build/setup.sh pyproject.toml package.json package-lock.json
 
 native: $(NATIVE_LIBRARY) ## the C core as a native library
 
-wasm: $(WASM_MODULE) ## the C core as a WebAssembly module (CC=emcc: with Emscripten)
+wasm: $(WASM_MODULES) ## the C core as WebAssembly modules (CC=emcc: with Emscripten)
 
 wheel: out/.setup-demo native wasm ## the pure wheel for Pyodide and the wheel for this desktop, into out/wheels
 	$(PYTHON) build/wheel.py
@@ -58,4 +58,4 @@ data: ## fetch the public test data into RUVQ_DATA, checked by SHA-256 (needs a 
 	python3 build/data.py --to $(RUVQ_DATA)
 
 clean: ## remove everything that was built (not .venv and node_modules)
-	rm -rf out py/ruvq/core/_native py/ruvq/core/_wasm web/ruvq.wasm
+	rm -rf out py/ruvq/core/_native py/ruvq/core/_wasm web/*.wasm

@@ -1,7 +1,8 @@
 # core.mk: builds the C core for its two link targets. Included by the Makefile.
 #   native  py/ruvq/core/_native/libruvq.so  for cffi
 #   wasm    web/ruvq.wasm                     for JavaScript and Pyodide
-# V=1 shows the commands. `make wasm CC=emcc` builds the same module with Emscripten, into out/wasm-emcc/ruvq.wasm.
+#           web/ruvq-threads.wasm             the same with shared memory, for pages that may have threads
+# V=1 shows the commands. `make wasm CC=emcc` builds the same modules with Emscripten, into out/wasm-emcc.
 
 Q := $(if $(V),,@)
 CORE_SOURCES := $(sort $(wildcard wasm_kernels/*/*.c))
@@ -35,7 +36,7 @@ out/native/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
 $(NATIVE_LIBRARY): $(NATIVE_OBJECTS)
 	@mkdir -p $(@D)
 	@echo "  LD native  $@"
-	$(Q)$(NATIVE_CC) -shared -nostdlib -Wl,-z,defs,-z,noexecstack -o $@.part $^ -lc
+	$(Q)$(NATIVE_CC) -shared -nostdlib -Wl,-z,defs,-z,noexecstack -o $@.part $^ -lpthread -lc
 	$(Q)mv $@.part $@
 
 # ---- WebAssembly ----
@@ -45,24 +46,32 @@ WASM_LINK := --no-entry --export-dynamic --gc-sections --strip-all -z stack-size
 WASM_FLAGS := $(CORE_FLAGS) -msimd128 -mbulk-memory
 ifeq ($(notdir $(CC)),emcc)
 WASM_DIR := out/wasm-emcc
-WASM_MODULE := $(WASM_DIR)/ruvq.wasm
+WASM_TARGET := $(WASM_DIR)
 # use clang-19 behind Debian's emcc where it is there (emsdk's brings its own)
 EMCC_ENV := $(if $(wildcard /usr/lib/llvm-19/bin/clang),EM_LLVM_ROOT=/usr/lib/llvm-19/bin EM_CLANG_ADD_VERSION= EM_LLVM_ADD_VERSION=)
 WASM_COMPILE := $(EMCC_ENV) emcc $(WASM_FLAGS)
 else
 WASM_DIR := out/wasm
-WASM_MODULE := web/ruvq.wasm
+WASM_TARGET := web
 WASM_COMPILE := $(CC) --target=wasm32 $(WASM_FLAGS)
 endif
-WASM_OBJECTS := $(CORE_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/%.o)
 
-$(WASM_DIR)/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
-	@mkdir -p $(@D)
-	@echo "  CC wasm    $<"
-	$(Q)$(WASM_COMPILE) -c $< -o $@
+# one module a variant: $(call wasm_variant,name,compiler flags,linker flags)
+define wasm_variant
+$(WASM_DIR)/$(1)/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
+	@mkdir -p $$(@D)
+	@echo "  CC wasm    $$< ($(1))"
+	$(Q)$(WASM_COMPILE) $(2) -c $$< -o $$@
 
-$(WASM_MODULE): $(WASM_OBJECTS)
-	@mkdir -p $(@D)
-	@echo "  LD wasm    $@"
-	$(Q)$(WASM_LD) $(WASM_LINK) -o $@.part $^
-	$(Q)mv $@.part $@
+$(WASM_TARGET)/$(1).wasm: $(CORE_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/$(1)/%.o)
+	@mkdir -p $$(@D)
+	@echo "  LD wasm    $$@"
+	$(Q)$(WASM_LD) $(WASM_LINK) $(3) -o $$@.part $$^
+	$(Q)mv $$@.part $$@
+endef
+
+# workers share the memory, which the host makes with at least 32 pages; each sets its own stack
+THREADS_LINK := --shared-memory --import-memory --initial-memory=2097152 --max-memory=4294967296 --export=__stack_pointer
+$(eval $(call wasm_variant,ruvq,,))
+$(eval $(call wasm_variant,ruvq-threads,-matomics -mmutable-globals,$(THREADS_LINK)))
+WASM_MODULES := $(WASM_TARGET)/ruvq.wasm $(WASM_TARGET)/ruvq-threads.wasm

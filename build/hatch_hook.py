@@ -16,9 +16,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 def web_runtime(web: Path) -> list[Path]:
-    """The WebAssembly module and the runtime's JavaScript; the demo's and the benchmark's stay out."""
-    scripts = [p for p in sorted(web.glob("*.js")) if not p.stem.startswith(("demo", "bench"))]
-    return [web / "ruvq.wasm", *scripts]
+    """The WebAssembly modules and the runtime's JavaScript; what only pages need stays out."""
+    scripts = [p for p in sorted(web.glob("*.js")) if not p.stem.startswith(("demo", "bench", "coi-"))]
+    return [web / "ruvq.wasm", web / "ruvq-threads.wasm", *scripts]
 
 
 def files_of(kind: str, root: Path) -> dict[str, str]:

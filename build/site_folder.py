@@ -39,8 +39,9 @@ def copy_if_changed(source: Path, target: Path) -> None:
 def copy_page(site: Path) -> None:
     """The scripts, the page and the engine; files that are gone from web/ go from the site."""
     sources = [p for p in (ROOT / "web").iterdir() if p.is_file() and p.suffix in PAGE_SUFFIXES]
-    if not any(p.name == "ruvq.wasm" for p in sources):
-        raise SystemExit("web/ruvq.wasm is not there: run `make wasm`")
+    for name in ("ruvq.wasm", "ruvq-threads.wasm"):
+        if not any(p.name == name for p in sources):
+            raise SystemExit(f"web/{name} is not there: run `make wasm`")
     for source in sources:
         copy_if_changed(source, site / source.name)
     for old in site.iterdir():

@@ -110,7 +110,11 @@ export const CONSTANTS = {
  "RQ_MODEL_HASHES": 4,
  "RQ_MODEL_SCALAR": 8,
  "RQ_DEFAULT_CONTEXT": 4096,
- "RQ_DEFAULT_BATCH": 16
+ "RQ_DEFAULT_BATCH": 16,
+ "RQ_MAX_THREADS": 64,
+ "RQ_THREAD_STACK": 262144,
+ "RQ_POOL_SPIN": 1,
+ "RQ_POOL_SMALL_JOBS": 2
 };
 
 // error code: [name, meaning]
@@ -682,7 +686,7 @@ export const STRUCTS = {
     "i4",
     1
    ],
-   "reserved": [
+   "threads": [
     12,
     "i4",
     1
@@ -1009,6 +1013,38 @@ export const FUNCTIONS = {
  ],
  "rq_model_hashes": [
   "p",
+  "p"
+ ],
+ "rq_pool_bytes": [
+  "i",
+  ""
+ ],
+ "rq_pool_init": [
+  "i",
+  "eppii"
+ ],
+ "rq_pool_work": [
+  "i",
+  "p"
+ ],
+ "rq_pool_workers": [
+  "i",
+  "p"
+ ],
+ "rq_pool_close": [
+  "i",
+  "p"
+ ],
+ "rq_model_use_pool": [
+  "i",
+  "epp"
+ ],
+ "rq_threads_start": [
+  "i",
+  "ep"
+ ],
+ "rq_threads_stop": [
+  "i",
   "p"
  ],
  "rq_sampler_init": [

@@ -115,6 +115,7 @@ async function load() {
     if (loading !== mine) return;
     showFacts(info);
     showProgress({ phase: "ready" });
+    showStatus(`${PHASES.ready}, on ${info.threads === 1 ? "one thread" : `${info.threads} threads`}`);
     setState("ready");
   } catch (error) {
     if (loading !== mine) return; // another load has begun since

@@ -1,5 +1,6 @@
 // diagnose.js: what this host offers to ruvq, and what to do where something is missing.
 import { FEATURES } from "./features.js";
+import { defaultThreads } from "./threads.js";
 
 const ISOLATION_HEADERS = {
   "Cross-Origin-Opener-Policy": ["same-origin"],
@@ -11,7 +12,8 @@ const ISOLATION_HEADERS = {
  * @property {boolean} usable ruvq runs here
  * @property {boolean} simd 128-bit WebAssembly SIMD (needed)
  * @property {boolean} relaxedSimd relaxed SIMD
- * @property {boolean} threads SharedArrayBuffer can be shared with workers
+ * @property {boolean} threads memory can be shared with workers
+ * @property {number} defaultThreads how many a model takes when nobody says
  * @property {boolean} crossOriginIsolated
  * @property {string[]} missingHeaders what the server would have to send for threads, as "Name: value"
  * @property {number} cores
@@ -28,7 +30,8 @@ export async function diagnose() {
     usable: FEATURES.wasm() && FEATURES.simd(),
     simd: FEATURES.wasm() && FEATURES.simd(),
     relaxedSimd: FEATURES.wasm() && FEATURES.relaxedSimd(),
-    threads: FEATURES.sharedMemory() && (isolated || !inPage),
+    threads: FEATURES.threads(),
+    defaultThreads: FEATURES.threads() ? defaultThreads() : 1,
     crossOriginIsolated: isolated,
     missingHeaders: inPage && !isolated ? await missingHeaders() : [],
     cores: globalThis.navigator?.hardwareConcurrency ?? 1,
@@ -56,7 +59,8 @@ function advise(report) {
   if (!report.simd) advice.push("This browser has no WebAssembly SIMD, which ruvq needs: use one from 2023 or later.");
   if (report.missingHeaders.length > 0) {
     advice.push(`Threads are off because the server does not send ${report.missingHeaders.join(" and ")}. `
-      + "ruvq runs on one thread without them; `ruvq serve` sends them.");
+      + "ruvq runs on one thread without them; `ruvq serve` sends them, and coi-serviceworker.js adds them where "
+      + "the server can't.");
   } else if (!report.threads && !globalThis.isSecureContext) {
     advice.push("Threads are off because this page was not loaded over https or from localhost.");
   } else if (!report.threads) {

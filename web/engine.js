@@ -26,19 +26,24 @@ const WRITE = {
   f4: (view, at, value) => view.setFloat32(at, value, true),
 };
 
-/** One instance of ruvq.wasm with its own memory. Belongs to one thread. */
+// A shared memory is reserved whole when it is made; a device that can't reserve 4 GiB may still have less.
+const SHARED_PAGES = [65536, 32768, 16384, 8192, 4096];
+const INITIAL_PAGES = 32; // as build/core.mk links it
+const PAGE = 65536;
+
+/** One instance of ruvq.wasm with its own memory. Belongs to one thread; see threads.js for helpers. */
 export class Engine {
   /**
    * Loads the module and runs its self-test.
    * @param {string | URL | BufferSource | WebAssembly.Module} source where the module is, its bytes, or the
    *   compiled module
-   * @param {{signal?: AbortSignal}} [options]
+   * @param {{signal?: AbortSignal, shared?: boolean}} [options] `shared`: `source` is ruvq-threads.wasm
    * @returns {Promise<Engine>}
    * @throws {UnsupportedError} without WebAssembly SIMD
    * @throws {DownloadError} `source` is not a WebAssembly module
    * @throws {VersionError} the module is of another release
    */
-  static async load(source, { signal } = {}) {
+  static async load(source, { signal, shared = false } = {}) {
     if (!FEATURES.simd()) {
       throw new UnsupportedError("this host can't run ruvq", {
         subject: "WebAssembly SIMD",
@@ -47,20 +52,30 @@ export class Engine {
         hint: "use a browser from 2023 or later, or Node 18 or later",
       });
     }
-    return Engine.fromModule(source instanceof WebAssembly.Module ? source : await compile(source, signal));
+    const module = source instanceof WebAssembly.Module ? source : await compile(source, signal);
+    return Engine.fromModule(module, shared ? sharedMemory() : null);
   }
 
-  /** The synchronous part of `load`, for a host that has compiled the module. @param {WebAssembly.Module} module */
-  static fromModule(module) {
-    const engine = new Engine(new WebAssembly.Instance(module, {}));
+  /**
+   * The synchronous part of `load`, for a host that has compiled the module.
+   * @param {WebAssembly.Module} module @param {{memory: WebAssembly.Memory, limit: number} | null} [shared]
+   */
+  static fromModule(module, shared = null) {
+    const engine = new Engine(module, shared);
     engine.call("rq_self_test");
     return engine;
   }
 
-  /** @param {WebAssembly.Instance} instance */
-  constructor(instance) {
-    this.exports = instance.exports;
-    /** @type {WebAssembly.Memory} */ this.memory = this.exports.memory;
+  constructor(module, shared) {
+    this.module = module;
+    this.exports = new WebAssembly.Instance(module, shared ? { env: { memory: shared.memory } } : {}).exports;
+    /** @type {WebAssembly.Memory} */ this.memory = shared ? shared.memory : this.exports.memory;
+    /** How large the memory can grow, in bytes. */
+    this.limitBytes = shared ? shared.limit : SHARED_PAGES[0] * PAGE;
+    /** @type {import("./threads.js").Pool | null} threads that help */
+    this.pool = null;
+    /** Why there are none, or "". */
+    this.threadsNote = "";
     const version = this.exports.rq_abi_version?.();
     if (version !== CONSTANTS.RQ_ABI_VERSION) {
       throw new VersionError("the engine module does not belong to these scripts", {
@@ -87,6 +102,11 @@ export class Engine {
     return this._view;
   }
 
+  /** Threads that compute, this one included. */
+  get threads() {
+    return this.pool?.count ?? 1;
+  }
+
   /** Bytes that this instance holds from the host; WebAssembly memory never shrinks. */
   get memoryBytes() {
     return this.memory.buffer.byteLength;
@@ -104,7 +124,8 @@ export class Engine {
       throw new MemoryLimitError(`not enough memory for ${purpose}`, {
         subject: purpose,
         expected: `room for ${megabytes(bytes)}`,
-        actual: `an engine that holds ${megabytes(this.memoryBytes)} and can't grow so far; its limit is 4096 MB`,
+        actual: `an engine that holds ${megabytes(this.memoryBytes)} and can't grow so far; its limit is ${
+          megabytes(this.limitBytes)}`,
         hint: "use a smaller model, fewer bits per weight or a shorter context, or close other tabs",
       });
     }
@@ -207,6 +228,22 @@ export function cString(bytes) {
 }
 
 // ---- loading the module ----
+
+/** As much as this device lets a page reserve. */
+function sharedMemory() {
+  for (const maximum of SHARED_PAGES) {
+    try {
+      const memory = new WebAssembly.Memory({ initial: INITIAL_PAGES, maximum, shared: true });
+      return { memory, limit: maximum * PAGE };
+    } catch {
+      // not so much: try less
+    }
+  }
+  throw new MemoryLimitError("no memory that threads can share", {
+    expected: `${megabytes(SHARED_PAGES.at(-1) * PAGE)} of address space`,
+    hint: "close other tabs",
+  });
+}
 
 async function compile(source, signal) {
   const remote = typeof source === "string" || source instanceof URL;

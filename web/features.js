@@ -24,4 +24,16 @@ export const FEATURES = {
   simd: () => validates(moduleWith([...V128_ZERO, ...V128_ZERO, ...SIMD_ADD, DROP])),
   relaxedSimd: () => validates(moduleWith([...V128_ZERO, ...V128_ZERO, ...RELAXED_DOT, DROP])),
   sharedMemory: () => typeof SharedArrayBuffer !== "undefined",
+  /** Memory that workers can share: in browsers, where the page is cross-origin isolated. */
+  threads: () => FEATURES.sharedMemory() && globalThis.crossOriginIsolated !== false && sharesMemory(),
+  /** Whether this thread may sleep: a page's main thread may not. */
+  mayBlock: () => typeof globalThis.document === "undefined",
 };
+
+function sharesMemory() {
+  try {
+    return new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer instanceof SharedArrayBuffer;
+  } catch {
+    return false;
+  }
+}

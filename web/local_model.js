@@ -29,7 +29,7 @@ export class ModelLoader {
   /** @param {import("./engine.js").Engine} engine @param {ModelOptions} [options] */
   constructor(engine, options = {}) {
     this.engine = engine;
-    this.options = encodeOptions(options);
+    this.options = { ...encodeOptions(options), threads: engine.pool?.threads ?? 1 };
     this.verify = options.verify ?? false;
     this._nextAttempt = 0;
     this._pieces = [];
@@ -139,6 +139,7 @@ export class LocalModel {
     try {
       withOptions(engine, options, (address) =>
         engine.call("rq_model_open", file.index, file.address, address, memory, memory + memoryBytes));
+      if (engine.pool) engine.call("rq_model_use_pool", memory, engine.pool.address);
       this._memory = memory;
       this.shape = engine.withMemory(STRUCTS.rq_model_info.size, (info) => {
         engine.call("rq_model_describe", memory, info);
@@ -151,7 +152,9 @@ export class LocalModel {
       throw error;
     }
     this._hashing = (options.flags & C.RQ_MODEL_HASHES) !== 0;
-    this.info = describe(file, this.shape, this.tokenizer);
+    this.info = {
+      ...describe(file, this.shape, this.tokenizer), threads: engine.pool?.count ?? 1, threadsNote: engine.threadsNote,
+    };
     /** What the last `generate` did; see generate.js. */
     this.stats = null;
   }
@@ -280,7 +283,7 @@ function encodeOptions({ context = 0, kv = "f16", batch = 0, hashes = false, sca
     }
   }
   const flags = KV_FLAGS[kv] | (hashes ? C.RQ_MODEL_HASHES : 0) | (scalar ? C.RQ_MODEL_SCALAR : 0);
-  return { context_tokens: context, batch_tokens: batch, flags, reserved: 0 };
+  return { context_tokens: context, batch_tokens: batch, flags };
 }
 
 /** What a user wants to know of a model. */

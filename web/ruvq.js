@@ -7,6 +7,7 @@
 //   model.dispose();
 import { checkUrl, isLocalSource } from "./download.js";
 import { AbortError, UnsupportedError, UsageError, errorFromPlain } from "./errors.js";
+import { checkThreads } from "./threads.js";
 
 export * from "./errors.js";
 export { diagnose } from "./diagnose.js";
@@ -17,7 +18,12 @@ export { diagnose } from "./diagnose.js";
  *   total: number | null}) => void} [onProgress] bytes; `total` is null when the server doesn't say
  * @property {AbortSignal} [signal] stops loading, which then rejects with an AbortError
  * @property {string | URL} [workerURL] where worker.js is, when not beside this file; of the page's own origin
+ * @property {number} [threads] that compute, the result is the same; default: the device's cores, at most 8. One
+ *   is used where the page may not have more: `model.info.threads`, and `threadsNote` says why
  * @property {string | URL} [wasmURL] where ruvq.wasm is, when not beside this file
+ * @property {string | URL} [wasmThreadsURL] the same of ruvq-threads.wasm, and
+ * @property {string | URL} [poolWorkerURL] of pool-worker.js; both are needed for threads where wasmURL is given
+ * @property {boolean} [splitAll] share out even work that is too small to gain by it, for tests
  */
 /** @typedef {import("./local_model.js").ModelOptions & LoadExtras} LoadOptions */
 /** @typedef {import("./generate.js").GenerateOptions & {signal?: AbortSignal}} GenerateOptions */
@@ -54,11 +60,12 @@ export class Model {
     return Model._load({ source }, options);
   }
 
-  static async _load(from, { onProgress, signal, workerURL, wasmURL, ...options }) {
+  static async _load(from, { onProgress, signal, workerURL, threads, splitAll, ...rest }) {
     if (signal?.aborted) throw new AbortError();
+    const { wasmURL, wasmThreadsURL, poolWorkerURL, ...options } = rest;
+    const urls = engineURLs({ wasmURL, wasmThreadsURL, poolWorkerURL });
+    const args = { ...from, urls, threads: checkThreads(threads), splitAll, options };
     const model = new Model(new WorkerLink(workerURL ?? new URL("./worker.js", import.meta.url)));
-    const wasm = wasmURL ? new URL(wasmURL, globalThis.location?.href) : new URL("./ruvq.wasm", import.meta.url);
-    const args = { ...from, wasmURL: wasm.href, options };
     try {
       const onEvent = (event) => onProgress?.({ phase: event.phase, loaded: event.loaded, total: event.total });
       const loaded = await model._link.request("load", args, { signal, onEvent });
@@ -258,6 +265,17 @@ class WorkerLink {
     this._worker = null;
     this._fail(new AbortError("the model was disposed of, and its work"));
   }
+}
+
+/** Addresses of the modules and of the helpers' script, which lie beside this file unless they are given. */
+function engineURLs({ wasmURL, wasmThreadsURL, poolWorkerURL }) {
+  const given = (url) => (url ? new URL(url, globalThis.location?.href).href : undefined);
+  const beside = (name) => (wasmURL ? undefined : new URL(name, import.meta.url).href);
+  return {
+    wasmURL: given(wasmURL) ?? beside("./ruvq.wasm"),
+    wasmThreadsURL: given(wasmThreadsURL) ?? beside("./ruvq-threads.wasm"),
+    poolWorkerURL: given(poolWorkerURL) ?? beside("./pool-worker.js"),
+  };
 }
 
 function workerError(url, message) {

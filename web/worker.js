@@ -7,39 +7,41 @@
 //                  {id, value}               the answer
 //                  {id, error}               errorToPlain() of what went wrong
 import { download, readLocal } from "./download.js";
-import { Engine } from "./engine.js";
-import { AbortError, UsageError, errorToPlain } from "./errors.js";
+import { AbortError, MemoryLimitError, UsageError, errorToPlain } from "./errors.js";
 import { ModelLoader } from "./local_model.js";
+import { loadEngine } from "./threads.js";
 
 /** Requests that run now: id → AbortController. */
 const running = new Map();
-/** @type {Engine} */ let engine;
+/** @type {import("./engine.js").Engine} */ let engine;
 /** @type {import("./local_model.js").LocalModel} */ let model;
 
 const CALLS = {
-  /** Loads engine and model. args: {wasmURL, url | source, options} */
-  async load({ wasmURL, url, source, options }, { signal, emit }) {
+  /** Loads engine and model. args: {urls, threads, splitAll, url | source, options} */
+  async load({ urls, threads, splitAll, ...from }, { signal, emit }) {
     if (model) throw new UsageError("this worker holds a model already");
     const onProgress = atMostEvery(PROGRESS_MS, (progress) => emit("progress", progress));
     onProgress({ phase: "engine", loaded: 0, total: null });
     const started = performance.now();
-    engine ??= await Engine.load(wasmURL, { signal });
-    const loader = new ModelLoader(engine, options);
-    const begun = performance.now();
-    let arrived;
+    engine = await loadEngine(urls, threads, { signal, splitAll });
+    let times;
     try {
-      if (url !== undefined) await download(url, loader, { signal, onProgress });
-      else await readLocal(source, loader, { signal, onProgress });
-      arrived = performance.now();
-      model = await inSteps(loader.end(), signal, ([loaded, total]) => onProgress({ phase: "verify", loaded, total }));
-      if (!model) throw new AbortError();
+      times = await loadModel(from, signal, onProgress);
     } catch (error) {
-      loader.abandon();
-      throw error;
+      if (!(error instanceof MemoryLimitError) || !engine.pool || engine.limitBytes >= 2 ** 32) throw error;
+      engine.pool.close();
+      const note = `the device gives threads ${engine.limitBytes / 2 ** 20} MB of memory, too little for this model`;
+      engine = await loadEngine(urls, 1, { signal, note });
+      times = await loadModel(from, signal, onProgress);
+    }
+    if (engine.pool) {
+      await engine.pool.started;
+      Object.assign(model.info, { threads: engine.pool.count, threadsNote: engine.pool.note });
     }
     onProgress.flush();
     emit("progress", { phase: "ready", loaded: model.info.fileBytes, total: model.info.fileBytes });
     const ready = performance.now();
+    const { begun, arrived } = times;
     const seconds = { engine: begun - started, transfer: arrived - begun, open: ready - arrived, all: ready - started };
     for (const phase of Object.keys(seconds)) seconds[phase] /= 1000;
     return { info: model.info, loadSeconds: seconds, engineBytes: engine.memoryBytes };
@@ -62,6 +64,23 @@ const CALLS = {
 };
 
 const PROGRESS_MS = 50;
+
+/** Sets `model` to the one at `url`, or in `source`; when its bytes began to come, and were all there. */
+async function loadModel({ url, source, options }, signal, onProgress) {
+  const loader = new ModelLoader(engine, options);
+  const begun = performance.now();
+  try {
+    if (url !== undefined) await download(url, loader, { signal, onProgress });
+    else await readLocal(source, loader, { signal, onProgress });
+    const arrived = performance.now();
+    model = await inSteps(loader.end(), signal, ([loaded, total]) => onProgress({ phase: "verify", loaded, total }));
+    if (!model) throw new AbortError();
+    return { begun, arrived };
+  } catch (error) {
+    loader.abandon();
+    throw error;
+  }
+}
 
 /**
  * Drives a generator one step a task. An abort closes it between two steps and gives undefined.

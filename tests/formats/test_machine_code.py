@@ -36,7 +36,8 @@ def test_the_search_finds_one_where_there_is_one(tmp_path):
     assert FUSED.search(disassemble(output, "--no-show-raw-insn"))
 
 
-def test_no_fused_multiply_add_in_the_webassembly_module(repository):
-    module = repository / "web" / "ruvq.wasm"
+@pytest.mark.parametrize("name", ["ruvq.wasm", "ruvq-threads.wasm"])
+def test_no_fused_multiply_add_in_the_webassembly_modules(repository, name):
+    module = repository / "web" / name
     assert "relaxed_madd" not in disassemble(module)
     assert "f32x4.mul" in disassemble(module)

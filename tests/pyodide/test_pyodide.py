@@ -65,6 +65,18 @@ for name in formats:
 json.dumps(out)
 """
 
+THREADS = """
+import json
+import ruvq
+out = []
+for threads in (1, 2, 5):
+    model = await ruvq.Model.fetch(f"{base}/models/pi-t3.gguf", hashes=True, threads=threads)
+    text = "".join([piece async for piece in model.stream(prompt, max_tokens=40, temperature=0)])
+    out.append([model.info["threads"], model.info["threadsNote"], text, await model.hashes()])
+    model.close()
+json.dumps(out)
+"""
+
 FAILURES = """
 import array, asyncio, json
 import ruvq
@@ -153,6 +165,19 @@ def test_every_format_gives_natives_tokens_and_hashes(
             text = "".join(model.generate(prompt, max_tokens=40, temperature=0))
             hashes = list(model.hashes())
         assert found[name] == [text, hashes, text, hashes], name
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_fetch_has_threads_that_change_nothing(
+    run_python: RunPython, pyodide_site: str, stories_models: dict[str, Path], place: str
+) -> None:
+    prompt = "Once upon a time, Lily and Tom went to the park. They saw a big dog and a small cat."
+    found = run_python(place, VERSIONS[0], with_values(THREADS, base=pyodide_site, prompt=prompt))
+    assert [(threads, note) for threads, note, _, _ in found] == [(1, ""), (2, ""), (5, "")]
+    with ruvq.Model.open(stories_models["pi-t3"], hashes=True) as model:
+        text = "".join(model.generate(prompt, max_tokens=40, temperature=0))
+        expected = [text, list(model.hashes())]
+    assert [rest for _, _, *rest in found] == [expected] * 3
 
 
 def test_failures_are_typed_errors_with_details(run_python: RunPython, pyodide_site: str) -> None:

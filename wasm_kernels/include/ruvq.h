@@ -354,7 +354,7 @@ typedef struct rq_model_options {
   int32_t context_tokens; /* 0: what the file says, at most RQ_DEFAULT_CONTEXT */
   int32_t batch_tokens;   /* most tokens of one step; 0: the default */
   int32_t flags;          /* RQ_MODEL_* */
-  int32_t reserved;
+  int32_t threads;        /* most that will compute (rq_model_use_pool); 0: one */
 } rq_model_options;
 enum { RQ_DEFAULT_CONTEXT = 4096, RQ_DEFAULT_BATCH = 16 };
 
@@ -391,6 +391,36 @@ int32_t rq_model_position(const void *model);
 int32_t rq_model_truncate(rq_error *error, void *model, int32_t position);
 /* (layers + 2): after the embedding, after each layer, of the logits; over all tokens so far. */
 const uint32_t *rq_model_hashes(const void *model);
+
+/* ---- threads ----------------------------------------------------------------
+ * The host brings the threads: each calls rq_pool_work on its own stack, which returns when the pool is
+ * closed. The thread that steps the model is the first of `threads` and waits for no worker that hasn't
+ * begun: any number, including none, computes the same bits. One model steps with a pool at a time. */
+
+enum {
+  RQ_MAX_THREADS = 64,
+  RQ_THREAD_STACK = 262144, /* bytes of stack that a worker needs */
+};
+enum {
+  RQ_POOL_SPIN = 1,       /* the owner may not sleep: a page's main thread */
+  RQ_POOL_SMALL_JOBS = 2, /* split even what is too small to gain by it: for tests */
+};
+int32_t rq_pool_bytes(void);
+/* `pool` is 64-byte aligned and stays where it is until all workers are back. */
+int32_t rq_pool_init(rq_error *error, void *pool, void *pool_end, int32_t threads, int32_t flags);
+/* A worker's whole life; RQ_E_ARGUMENT when the pool has all its threads. */
+int32_t rq_pool_work(void *pool);
+/* How many workers are there now. */
+int32_t rq_pool_workers(const void *pool);
+/* Sends the workers home. No model may use the pool any more. */
+int32_t rq_pool_close(void *pool);
+/* The pool's threads compute the steps that follow; NULL: the caller alone. The model must have been opened
+ * for that many. */
+int32_t rq_model_use_pool(rq_error *error, void *model, void *pool);
+/* Present in the native library only. Starts threads - 1 workers, or as many as the system gives; their
+ * number. rq_threads_stop closes the pool and waits until they have ended. */
+int32_t rq_threads_start(rq_error *error, void *pool);
+int32_t rq_threads_stop(void *pool);
 
 /* ---- sampler --------------------------------------------------------------- */
 

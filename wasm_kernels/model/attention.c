@@ -34,19 +34,19 @@ static void rotate(float *head, const float *cosine, const float *sine, int32_t 
   }
 }
 
-static void rotate_all(rq_model *model, int32_t tokens) {
+/* One kv head's keys and the queries that read it, for every token of the step. */
+static void rotate_head(rq_model *model, int32_t head, int32_t tokens) {
   const rq_model_info *i = &model->hyper.info;
-  int32_t pairs = i->rope_width / 2, width = model->hyper.key_width;
+  int32_t pairs = i->rope_width / 2, width = model->hyper.key_width, group = i->heads / i->kv_heads;
   bool neox = i->rope_neox != 0;
   for (int32_t t = 0; t < tokens; t++) {
     size_t at = (size_t)(model->position + t) * (size_t)pairs;
     const float *cosine = model->rope_cos + at, *sine = model->rope_sin + at;
-    for (int32_t h = 0; h < i->heads; h++)
+    for (int32_t h = head * group; h < (head + 1) * group; h++)
       rotate(model->query + ((size_t)t * (size_t)i->heads + (size_t)h) * (size_t)width, cosine, sine, pairs,
              neox);
-    for (int32_t h = 0; h < i->kv_heads; h++)
-      rotate(model->key + ((size_t)t * (size_t)i->kv_heads + (size_t)h) * (size_t)width, cosine, sine, pairs,
-             neox);
+    rotate(model->key + ((size_t)t * (size_t)i->kv_heads + (size_t)head) * (size_t)width, cosine, sine, pairs,
+           neox);
   }
 }
 
@@ -107,25 +107,19 @@ static const float *load(const cache_view *view, int32_t first, int32_t last, fl
   return buffer;
 }
 
-static int32_t store_all(rq_error *error, rq_model *model, int32_t layer, int32_t tokens) {
+/* Stores a kv head's keys and values of the step; false when one doesn't fit. */
+static bool store_head(rq_model *model, int32_t layer, int32_t head, int32_t tokens) {
   const rq_model_info *i = &model->hyper.info;
   int32_t kw = model->hyper.key_width, vw = model->hyper.value_width;
+  cache_view keys = view_of(model, model->keys, kw, layer, head);
+  cache_view values = view_of(model, model->values, vw, layer, head);
   bool fits = true;
-  for (int32_t h = 0; h < i->kv_heads; h++) {
-    cache_view keys = view_of(model, model->keys, kw, layer, h);
-    cache_view values = view_of(model, model->values, vw, layer, h);
-    for (int32_t t = 0; t < tokens; t++) {
-      size_t at = (size_t)t * (size_t)i->kv_heads + (size_t)h;
-      fits &= store(&keys, model->position + t, model->key + at * (size_t)kw);
-      fits &= store(&values, model->position + t, model->value + at * (size_t)vw);
-    }
+  for (int32_t t = 0; t < tokens; t++) {
+    size_t at = (size_t)t * (size_t)i->kv_heads + (size_t)head;
+    fits &= store(&keys, model->position + t, model->key + at * (size_t)kw);
+    fits &= store(&values, model->position + t, model->value + at * (size_t)vw);
   }
-  if (fits) return RQ_OK;
-  rq_fail(error, RQ_E_NONFINITE, "layer %d, attention", layer);
-  rq_expected(error, "keys and values within the range of f16");
-  rq_actual(error, "a magnitude above 65504");
-  rq_hint(error, "open the model with an f32 KV cache, and verify the file");
-  return RQ_E_NONFINITE;
+  return fits;
 }
 
 /* ---- attention ---- */
@@ -177,61 +171,136 @@ static float soften(float *scores, int32_t keys) {
   return 1.0f / rq_sum_f32(scores, keys);
 }
 
-/* The attention of one kv head and the query heads that share it, for every token of the step. */
-static void attend_head(rq_model *model, int32_t layer, int32_t head, int32_t tokens) {
+/* What a thread needs for itself. */
+typedef struct attention_scratch {
+  float *scores;   /* (queries of a kv head, context) */
+  float *inverses; /* (queries of a kv head) */
+  float *block;    /* (RQ_KEY_BLOCK, max(key_width, value_width)) */
+} attention_scratch;
+
+/* Queries [from, to) of those that read one kv head: query n belongs to token n / group and to head
+ * head * group + n % group. Threads share out queries; nothing within one is split. */
+static void attend_queries(rq_model *model, int32_t layer, int32_t head, int32_t from, int32_t to,
+                           const attention_scratch *scratch) {
   const rq_model_info *i = &model->hyper.info;
   int32_t kw = model->hyper.key_width, vw = model->hyper.value_width;
-  int32_t group = i->heads / i->kv_heads, queries = tokens * group, all = model->position + tokens;
+  int32_t group = i->heads / i->kv_heads, all = model->position + (to - 1) / group + 1;
   size_t context = (size_t)i->context_tokens;
   float scale = 1.0f / rq_sqrtf((float)kw);
   cache_view keys = view_of(model, model->keys, kw, layer, head);
   cache_view values = view_of(model, model->values, vw, layer, head);
 
-  /* query n belongs to token n / group and to head head * group + n % group */
   for (int32_t first = 0; first < all; first += RQ_KEY_BLOCK) {
     int32_t last = rq_min_i32(all, first + RQ_KEY_BLOCK);
-    const float *rows = load(&keys, first, last, model->key_block);
-    for (int32_t n = 0; n < queries; n++) {
+    const float *rows = load(&keys, first, last, scratch->block);
+    for (int32_t n = from; n < to; n++) {
       int32_t t = n / group, h = head * group + n % group;
       int32_t visible = rq_min_i32(last, model->position + t + 1);
       const float *query = model->query + ((size_t)t * (size_t)i->heads + (size_t)h) * (size_t)kw;
-      float *scores = model->scores + (size_t)n * context;
+      float *scores = scratch->scores + (size_t)n * context;
       for (int32_t j = first; j < visible; j++)
         scores[j] = rq_dot_f32(query, rows + (size_t)(j - first) * (size_t)kw, kw, model->variant) * scale;
     }
   }
-  for (int32_t n = 0; n < queries; n++) {
+  for (int32_t n = from; n < to; n++) {
     int32_t t = n / group, h = head * group + n % group;
     float *out = model->attended + ((size_t)t * (size_t)i->heads + (size_t)h) * (size_t)vw;
-    model->inverses[n] = soften(model->scores + (size_t)n * context, model->position + t + 1);
+    scratch->inverses[n] = soften(scratch->scores + (size_t)n * context, model->position + t + 1);
     rq_zero(out, (size_t)vw * sizeof(float));
   }
   for (int32_t first = 0; first < all; first += RQ_KEY_BLOCK) {
     int32_t last = rq_min_i32(all, first + RQ_KEY_BLOCK);
-    const float *rows = load(&values, first, last, model->key_block);
-    for (int32_t n = 0; n < queries; n++) {
+    const float *rows = load(&values, first, last, scratch->block);
+    for (int32_t n = from; n < to; n++) {
       int32_t t = n / group, h = head * group + n % group;
       int32_t visible = rq_min_i32(last, model->position + t + 1) - first;
       if (visible <= 0) continue;
       float *out = model->attended + ((size_t)t * (size_t)i->heads + (size_t)h) * (size_t)vw;
-      const float *p = model->scores + (size_t)n * context + first;
+      const float *p = scratch->scores + (size_t)n * context + first;
       if (model->variant == RQ_SCALAR)
         add_values_scalar(out, rows, p, visible, vw);
       else
         add_values_simd(out, rows, p, visible, vw);
     }
   }
-  for (int32_t n = 0; n < queries; n++) {
+  for (int32_t n = from; n < to; n++) {
     int32_t t = n / group, h = head * group + n % group;
     float *out = model->attended + ((size_t)t * (size_t)i->heads + (size_t)h) * (size_t)vw;
-    for (int32_t d = 0; d < vw; d++) out[d] = out[d] * model->inverses[n];
+    for (int32_t d = 0; d < vw; d++) out[d] = out[d] * scratch->inverses[n];
   }
 }
 
+/* ---- as jobs ---- */
+
+typedef struct attention_job {
+  rq_model *model;
+  int32_t layer, tokens;
+  int32_t parts;             /* that the queries of a kv head are cut into */
+  _Atomic uint32_t overflow; /* a key or value was beyond f16 */
+} attention_job;
+
+static void prepare_heads(void *data, int32_t first, int32_t last, int32_t thread) {
+  attention_job *job = data;
+  (void)thread;
+  for (int32_t head = first; head < last; head++) {
+    rotate_head(job->model, head, job->tokens);
+    if (!store_head(job->model, job->layer, head, job->tokens))
+      atomic_store_explicit(&job->overflow, 1, memory_order_relaxed);
+  }
+}
+
+/* With more threads than kv heads the scratch memory of scores is a head's, otherwise a thread's. */
+static attention_scratch scratch_of(rq_model *model, int32_t head, int32_t thread) {
+  const rq_hyper *h = &model->hyper;
+  const rq_model_info *i = &h->info;
+  size_t queries = (size_t)i->batch_tokens * (size_t)(i->heads / i->kv_heads);
+  size_t slot = (size_t)(h->threads < i->kv_heads ? thread : head);
+  size_t block = RQ_KEY_BLOCK * (size_t)rq_max_i32(h->key_width, h->value_width);
+  attention_scratch scratch = {model->scores + slot * queries * (size_t)i->context_tokens,
+                               model->inverses + slot * queries, model->key_block + (size_t)thread * block};
+  return scratch;
+}
+
+static void attend_parts(void *data, int32_t first, int32_t last, int32_t thread) {
+  const attention_job *job = data;
+  const rq_model_info *i = &job->model->hyper.info;
+  int32_t queries = job->tokens * (i->heads / i->kv_heads);
+  for (int32_t unit = first; unit < last; unit++) {
+    int32_t head = unit / job->parts, part = unit % job->parts;
+    attention_scratch scratch = scratch_of(job->model, head, thread);
+    int32_t from = (int32_t)((int64_t)queries * part / job->parts);
+    int32_t to = (int32_t)((int64_t)queries * (part + 1) / job->parts);
+    attend_queries(job->model, job->layer, head, from, to, &scratch);
+  }
+}
+
+static int32_t too_large(rq_error *error, int32_t layer) {
+  rq_fail(error, RQ_E_NONFINITE, "layer %d, attention", layer);
+  rq_expected(error, "keys and values within the range of f16");
+  rq_actual(error, "a magnitude above 65504");
+  rq_hint(error, "open the model with an f32 KV cache, and verify the file");
+  return RQ_E_NONFINITE;
+}
+
+/* One number rotated and stored, or read by a query, in multiplications of a product. */
+enum { PREPARE_WORK = 32, ATTENTION_WORK = 4 };
+
 int32_t rq_attend(rq_error *error, rq_model *model, int32_t layer, int32_t tokens) {
-  rotate_all(model, tokens);
-  int32_t code = store_all(error, model, layer, tokens);
-  if (code < 0) return code;
-  for (int32_t h = 0; h < model->hyper.info.kv_heads; h++) attend_head(model, layer, h, tokens);
+  const rq_model_info *i = &model->hyper.info;
+  rq_pool *pool = model->pool;
+  int32_t group = i->heads / i->kv_heads, width = model->hyper.key_width + model->hyper.value_width;
+  attention_job job = {model, layer, tokens, 1, 0};
+  uint64_t numbers = (uint64_t)tokens * (uint64_t)width * (uint64_t)(group + 1) / 2;
+  rq_pool_run(pool, prepare_heads, &job, i->kv_heads,
+              rq_pool_grain(pool, i->kv_heads, numbers * PREPARE_WORK));
+  if (atomic_load_explicit(&job.overflow, memory_order_relaxed)) return too_large(error, layer);
+
+  /* two units for each thread, where there are as many queries */
+  int32_t wanted = (2 * rq_pool_threads(pool) + i->kv_heads - 1) / i->kv_heads;
+  job.parts = pool ? rq_min_i32(wanted, tokens * group) : 1;
+  int32_t units = i->kv_heads * job.parts;
+  uint64_t numbers_read = (uint64_t)(model->position + tokens) * (uint64_t)width;
+  uint64_t work = numbers_read * (uint64_t)(tokens * group / job.parts + 1) * ATTENTION_WORK;
+  rq_pool_run(pool, attend_parts, &job, units, rq_pool_grain(pool, units, work));
   return RQ_OK;
 }

@@ -52,11 +52,11 @@ static int32_t attention(rq_error *error, rq_model *model, int32_t n, int32_t to
   rq_needs_add(&needs, &layer->query);
   rq_needs_add(&needs, &layer->key);
   rq_needs_add(&needs, &layer->value);
-  if (rq_inputs_set(NULL, model, model->normed, tokens, i->width, needs) < 0)
+  if (rq_inputs_set(model, model->normed, tokens, i->width, needs) < 0)
     return fail_in_layer(error, n, "attention input");
-  rq_multiply(model, &layer->query, tokens, model->query);
-  rq_multiply(model, &layer->key, tokens, model->key);
-  rq_multiply(model, &layer->value, tokens, model->value);
+  const rq_product products[] = {
+      {&layer->query, model->query}, {&layer->key, model->key}, {&layer->value, model->value}};
+  rq_multiply(model, products, RQ_COUNT(products), tokens);
   int32_t kw = model->hyper.key_width;
   if (layer->query_norm)
     rms_norm(model, layer->query_norm, model->query, tokens * i->heads, kw, model->query);
@@ -65,10 +65,39 @@ static int32_t attention(rq_error *error, rq_model *model, int32_t n, int32_t to
   if (code < 0) return code;
   rq_needs out = {false, false, false, false};
   rq_needs_add(&out, &layer->attention_out);
-  if (rq_inputs_set(NULL, model, model->attended, tokens, layer->attention_out.width, out) < 0)
+  if (rq_inputs_set(model, model->attended, tokens, layer->attention_out.width, out) < 0)
     return fail_in_layer(error, n, "attention");
-  rq_multiply(model, &layer->attention_out, tokens, model->branch);
+  const rq_product product = {&layer->attention_out, model->branch};
+  rq_multiply(model, &product, 1, tokens);
   return RQ_OK;
+}
+
+typedef struct gated_job {
+  rq_model *model;
+  rq_product gate, up;
+  int32_t tokens;
+} gated_job;
+
+/* Both products and the gate for units of rows. */
+static void multiply_gated_units(void *data, int32_t first, int32_t last, int32_t thread) {
+  const gated_job *job = data;
+  int32_t rows = job->gate.matrix->rows, from = first * RQ_UNIT_ROWS;
+  int32_t to = rq_min_i32(last * RQ_UNIT_ROWS, rows);
+  (void)thread;
+  rq_multiply_rows(job->model, &job->gate, job->tokens, from, to);
+  rq_multiply_rows(job->model, &job->up, job->tokens, from, to);
+  for (int32_t t = 0; t < job->tokens; t++) {
+    size_t at = (size_t)t * (size_t)rows + (size_t)from;
+    swiglu(job->gate.y + at, job->up.y + at, (size_t)(to - from));
+  }
+}
+
+/* gate <- silu(gate x) * (up x) */
+static void multiply_gated(rq_model *model, const rq_layer *layer, int32_t tokens) {
+  gated_job job = {model, {&layer->gate, model->gate}, {&layer->up, model->up}, tokens};
+  int32_t units = (layer->gate.rows + RQ_UNIT_ROWS - 1) / RQ_UNIT_ROWS;
+  uint64_t work = 2 * (uint64_t)tokens * RQ_UNIT_ROWS * (uint64_t)layer->gate.width;
+  rq_pool_run(model->pool, multiply_gated_units, &job, units, rq_pool_grain(model->pool, units, work));
 }
 
 static int32_t feed_forward(rq_error *error, rq_model *model, int32_t n, int32_t tokens) {
@@ -78,16 +107,15 @@ static int32_t feed_forward(rq_error *error, rq_model *model, int32_t n, int32_t
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &layer->gate);
   rq_needs_add(&needs, &layer->up);
-  if (rq_inputs_set(NULL, model, model->normed, tokens, i->width, needs) < 0)
+  if (rq_inputs_set(model, model->normed, tokens, i->width, needs) < 0)
     return fail_in_layer(error, n, "feed-forward input");
-  rq_multiply(model, &layer->gate, tokens, model->gate);
-  rq_multiply(model, &layer->up, tokens, model->up);
-  swiglu(model->gate, model->up, (size_t)tokens * (size_t)i->ff_width);
+  multiply_gated(model, layer, tokens);
   rq_needs out = {false, false, false, false};
   rq_needs_add(&out, &layer->down);
-  if (rq_inputs_set(NULL, model, model->gate, tokens, i->ff_width, out) < 0)
+  if (rq_inputs_set(model, model->gate, tokens, i->ff_width, out) < 0)
     return fail_in_layer(error, n, "feed-forward");
-  rq_multiply(model, &layer->down, tokens, model->branch);
+  const rq_product product = {&layer->down, model->branch};
+  rq_multiply(model, &product, 1, tokens);
   return RQ_OK;
 }
 
@@ -103,9 +131,10 @@ static int32_t compute_logits(rq_error *error, rq_model *model, int32_t first, i
   rms_norm(model, model->weights.output_norm, x, tokens, i->width, model->normed);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &model->weights.output);
-  if (rq_inputs_set(NULL, model, model->normed, tokens, i->width, needs) < 0)
+  if (rq_inputs_set(model, model->normed, tokens, i->width, needs) < 0)
     return fail_in_layer(error, i->layers, "output norm");
-  rq_multiply(model, &model->weights.output, tokens, model->logits);
+  const rq_product product = {&model->weights.output, model->logits};
+  rq_multiply(model, &product, 1, tokens);
   for (int32_t t = 0; t < tokens; t++)
     if (!rq_all_finite(model->logits + (size_t)t * (size_t)i->vocab_size, i->vocab_size))
       return fail_in_layer(error, i->layers, "logits");

@@ -215,6 +215,9 @@ static int32_t apply_options(const source *s, const rq_model_options *options, r
   i->context_tokens = context > 0 ? context : rq_min_i32(h->context_limit, RQ_DEFAULT_CONTEXT);
   i->batch_tokens = rq_min_i32(batch > 0 ? batch : RQ_DEFAULT_BATCH, i->context_tokens);
   h->flags = options->flags;
+  if (options->threads < 0 || options->threads > RQ_MAX_THREADS)
+    return bad_option(s, "threads", 1, RQ_MAX_THREADS, options->threads, "ask for fewer threads");
+  h->threads = rq_max_i32(1, options->threads);
   return RQ_OK;
 }
 

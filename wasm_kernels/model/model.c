@@ -49,9 +49,10 @@ static void lay_out_buffers(rq_arena *arena, rq_model *m) {
   m->attended = take_floats(arena, batch, i->heads * h->value_width);
   m->gate = take_floats(arena, batch, i->ff_width);
   m->up = take_floats(arena, batch, i->ff_width);
-  m->scores = take_floats(arena, batch * group, i->context_tokens);
-  m->inverses = take_floats(arena, batch, group);
-  m->key_block = take_floats(arena, RQ_KEY_BLOCK, rq_max_i32(h->key_width, h->value_width));
+  int32_t parallel = rq_min_i32(h->threads, i->kv_heads); /* heads that may be computed at once */
+  m->scores = take_floats(arena, parallel * batch * group, i->context_tokens);
+  m->inverses = take_floats(arena, parallel * batch, group);
+  m->key_block = take_floats(arena, h->threads * RQ_KEY_BLOCK, rq_max_i32(h->key_width, h->value_width));
   m->logits = take_floats(arena, h->flags & RQ_MODEL_ALL_LOGITS ? batch : 1, i->vocab_size);
   if (h->flags & RQ_MODEL_HASHES) {
     m->hashes = rq_arena_take(arena, ((uint64_t)i->layers + 2) * sizeof(uint32_t));
@@ -237,5 +238,23 @@ int32_t RQ_EXPORT rq_model_truncate(rq_error *error, void *model, int32_t positi
   m->position = rq_min_i32(m->position, position);
   m->logits_rows = 0;
   if (position == 0 && m->hashes) rq_zero(m->hashes, ((size_t)m->hyper.info.layers + 2) * sizeof(uint32_t));
+  return RQ_OK;
+}
+
+int32_t RQ_EXPORT rq_model_use_pool(rq_error *error, void *model, void *pool) {
+  rq_model *m = model;
+  rq_pool *p = pool;
+  if (m->magic != RQ_MODEL_MAGIC) return not_open(error);
+  if (p && (p->magic != RQ_POOL_MAGIC || p->threads > m->hyper.threads)) {
+    rq_fail(error, RQ_E_ARGUMENT, "pool");
+    rq_expected(error, "a pool of at most %d threads, as the model was opened for", m->hyper.threads);
+    if (p->magic == RQ_POOL_MAGIC)
+      rq_actual(error, "one of %d", p->threads);
+    else
+      rq_actual(error, "memory that is no pool, or a closed one");
+    rq_hint(error, "open the model with the pool's number of threads");
+    return RQ_E_ARGUMENT;
+  }
+  m->pool = p;
   return RQ_OK;
 }

@@ -6,6 +6,7 @@
 #include "../base/base.h"
 #include "../container/container.h"
 #include "../formats/formats.h"
+#include "../threads/pool.h"
 
 /* Limits of what a model may ask for; a file above one of them is refused. */
 enum {
@@ -34,6 +35,7 @@ typedef struct rq_hyper {
   int32_t key_width, value_width; /* of one head */
   int32_t context_limit;          /* what context_tokens may be: trained length, or the sliding window */
   int32_t flags;                  /* RQ_MODEL_* */
+  int32_t threads;                /* that there is scratch memory for, at least 1 */
 } rq_hyper;
 
 /* One weight matrix, where it lies in the file: y = W x + bias. */
@@ -74,6 +76,7 @@ enum { RQ_MODEL_MAGIC = 0x4D515652 };
 typedef struct rq_model {
   uint32_t magic;
   int32_t variant; /* RQ_SIMD or RQ_SCALAR */
+  rq_pool *pool;   /* threads that help, or NULL */
   const rq_gguf *index;
   const uint8_t *file;
   rq_hyper hyper;
@@ -87,19 +90,19 @@ typedef struct rq_model {
   bool all_logits;            /* keep the logits of every token of a step */
   int32_t logits_rows;        /* rows of `logits` that are valid */
   rq_inputs inputs;
-  float *x;                /* (batch, width) the residual stream */
-  float *normed;           /* (batch, width) */
-  float *query;            /* (batch, heads * key_width) */
-  float *key;              /* (batch, kv_heads * key_width) */
-  float *value;            /* (batch, kv_heads * value_width) */
-  float *attended;         /* (batch, heads * value_width) */
-  float *gate, *up;        /* (batch, ff_width) */
-  float *branch;           /* (batch, width) what joins the residual stream */
-  float *scores;           /* (batch * heads / kv_heads, context) */
-  float *inverses;         /* (batch * heads / kv_heads) 1 / the sum of a query's weights */
-  float *key_block;        /* (RQ_KEY_BLOCK, max(key_width, value_width)) of the cache in f32 */
-  float *logits;           /* (batch or 1, vocab_size) */
-  uint32_t *hashes;        /* (layers + 2), NULL without RQ_MODEL_HASHES */
+  float *x;         /* (batch, width) the residual stream */
+  float *normed;    /* (batch, width) */
+  float *query;     /* (batch, heads * key_width) */
+  float *key;       /* (batch, kv_heads * key_width) */
+  float *value;     /* (batch, kv_heads * value_width) */
+  float *attended;  /* (batch, heads * value_width) */
+  float *gate, *up; /* (batch, ff_width) */
+  float *branch;    /* (batch, width) what joins the residual stream */
+  float *scores;    /* (min(threads, kv_heads), batch * heads / kv_heads, context) */
+  float *inverses;  /* (min(threads, kv_heads), batch * heads / kv_heads) 1 / a query's sum of weights */
+  float *key_block; /* (threads, RQ_KEY_BLOCK, max(key_width, value_width)) of the cache in f32 */
+  float *logits;    /* (batch or 1, vocab_size) */
+  uint32_t *hashes; /* (layers + 2), NULL without RQ_MODEL_HASHES */
   uint32_t *hashes_before; /* (layers + 2) as they were before the step, for a step that fails */
 } rq_model;
 
@@ -131,11 +134,19 @@ typedef struct rq_needs {
   bool plain, plain_quantized, turned, turned_quantized;
 } rq_needs;
 void rq_needs_add(rq_needs *needs, const rq_matrix *matrix);
-/* Makes x (tokens, width) ready in the forms needed. */
-int32_t rq_inputs_set(rq_error *error, rq_model *model, const float *x, int32_t tokens, int32_t width,
-                      rq_needs needs);
-/* y (tokens, rows) = inputs W^T + bias. */
-void rq_multiply(rq_model *model, const rq_matrix *matrix, int32_t tokens, float *y);
+/* Makes x (tokens, width) ready in the forms needed; RQ_E_NONFINITE on NaN or infinity. */
+int32_t rq_inputs_set(rq_model *model, const float *x, int32_t tokens, int32_t width, rq_needs needs);
+/* One product: y (tokens, rows) = inputs W^T + bias. */
+typedef struct rq_product {
+  const rq_matrix *matrix;
+  float *y;
+} rq_product;
+/* Products that share an input, together as one job. */
+void rq_multiply(rq_model *model, const rq_product *products, int32_t count, int32_t tokens);
+/* Rows [first, last) of one product. */
+void rq_multiply_rows(rq_model *model, const rq_product *product, int32_t tokens, int32_t first,
+                      int32_t last);
+enum { RQ_UNIT_ROWS = 16 }; /* rows of a unit of work: outputs of two threads lie in different cache lines */
 
 /* attention.c */
 void rq_rope_table(const rq_weights *weights, const rq_hyper *hyper, float *cosine, float *sine);

@@ -24,11 +24,10 @@ _runtime: Any = None  # ruvq.js as a module, with the URLs of its worker and its
 
 @dataclass(frozen=True)
 class Runtime:
-    """ruvq.js, loaded from the wheel."""
+    """ruvq.js, loaded from the wheel, and the URLs of what it starts: options of its Model.fetch."""
 
     module: Any
-    worker_url: str
-    wasm_url: str
+    urls: dict[str, str]
 
 
 async def runtime() -> Runtime:
@@ -47,9 +46,13 @@ async def runtime() -> Runtime:
             return publish(text, "text/javascript")
 
         urls = scripts.link("ruvq.js", read, publish_script)
-        worker = scripts.link("worker.js", read, publish_script)["worker.js"]
-        wasm = publish(to_js((folder / "ruvq.wasm").read_bytes()), "application/wasm")
-        _runtime = Runtime(await run_js(_IMPORT)(urls["ruvq.js"]), worker, wasm)
+        started = {
+            "workerURL": scripts.link("worker.js", read, publish_script)["worker.js"],
+            "poolWorkerURL": publish_script(read("pool-worker.js")),
+        }
+        for option, name in (("wasmURL", "ruvq.wasm"), ("wasmThreadsURL", "ruvq-threads.wasm")):
+            started[option] = publish(to_js((folder / name).read_bytes()), "application/wasm")
+        _runtime = Runtime(await run_js(_IMPORT)(urls["ruvq.js"]), started)
     return _runtime
 
 
@@ -96,6 +99,7 @@ async def fetch(
     kv: str = "f16",
     hashes: bool = False,
     verify: bool = False,
+    threads: int | None = None,
 ) -> WorkerModel:
     """See `ruvq.Model.fetch`."""
     import js
@@ -107,8 +111,15 @@ async def fetch(
     if progress is not None:
         call = progress  # a name of its own, so that the type is known inside
         report = create_proxy(lambda event: call(event.phase, event.loaded, event.total))
-    options = _options(context=context, kv=kv, hashes=hashes, verify=verify)
-    options.workerURL, options.wasmURL, options.signal = loaded.worker_url, loaded.wasm_url, abort.signal
+    options = _options(
+        context=context,
+        kv=kv,
+        hashes=hashes,
+        verify=verify,
+        threads=threads,
+        signal=abort.signal,
+        **loaded.urls,
+    )
     if report is not None:
         options.onProgress = report
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..core.abi import CONSTANTS
 from .console import whole
 from .files import check_memory, existing_gguf
 
@@ -25,6 +26,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context", type=whole(2, 1 << 24), help="tokens of context (default: the model's, 4096 at most)"
     )
+    parser.add_argument(
+        "--threads", type=whole(1, CONSTANTS["RQ_MAX_THREADS"]),
+        help="threads that compute; they don't change the result (default: the physical cores, 8 at most)",
+    )  # fmt: skip
 
 
 def choose_kv(file: GGUFFile, kv: str) -> str:
@@ -42,19 +47,23 @@ def open_model(args: argparse.Namespace, *, hashes: bool = False) -> tuple[Model
     path = existing_gguf(args.file)
     with GGUFFile.open(path) as file:
         kv = choose_kv(file, args.kv)
-        check_memory(path, _memory_of(file, args.context, kv))
-    return Model.open(path, context=args.context, kv=kv, hashes=hashes), kv
+        check_memory(path, _memory_of(file, args.context, kv, args.threads))
+    return Model.open(path, context=args.context, kv=kv, hashes=hashes, threads=args.threads), kv
 
 
-def _memory_of(file: GGUFFile, context: int | None, kv: str) -> int:
+def _memory_of(file: GGUFFile, context: int | None, kv: str, threads: int | None) -> int:
     """Bytes that the engine takes beside the file: KV cache, activations, tables."""
     from .. import core
-    from ..core import CONSTANTS, structs
+    from ..core import structs
+    from ..runtime.threads import choose
 
     backend = core.get()
     flags = CONSTANTS["RQ_MODEL_KV_F32"] if kv == "f32" else 0
     options = structs.pack(
-        "rq_model_options", context_tokens=context or 0, flags=flags | CONSTANTS["RQ_MODEL_ALL_LOGITS"]
+        "rq_model_options",
+        context_tokens=context or 0,
+        flags=flags | CONSTANTS["RQ_MODEL_ALL_LOGITS"],
+        threads=choose(threads, backend.host),
     )
     with backend.alloc(len(options)) as given, backend.alloc(8) as out:
         backend.write(given.address, options)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import core
 from ..core import CONSTANTS, Allocation, structs
 from ..errors import UsageError
+from .threads import Pool, choose
 
 if TYPE_CHECKING:
     from ..gguf import GGUFFile
@@ -90,8 +91,12 @@ class Engine:
         kv: str = "f16",
         hashes: bool = False,
         scalar: bool = False,
+        threads: int | None = 1,
+        split_all: bool = False,
     ) -> None:
-        """Raises ModelError, FileFormatError and UsageError as the model and the options deserve, and
+        """`threads` as in `ruvq.Model.open`; `split_all` shares out even small work, for tests.
+
+        Raises ModelError, FileFormatError and UsageError as the model and the options deserve, and
         MemoryLimitError when there is no memory for weights' companions and the KV cache."""
         if kv not in _KV_FLAGS:
             raise UsageError("unknown kind of KV cache", subject="kv", expected="f16 or f32", actual=str(kv))
@@ -105,7 +110,9 @@ class Engine:
             context_tokens=_checked("context", context),
             batch_tokens=_checked("batch", batch),
             flags=flags,
+            threads=choose(threads, self._core.host),
         )
+        self._pool: Pool | None = None
         self._memory = self._open(file, options)
         self.info = self._describe(file)
         self._small: list[Allocation] = []
@@ -114,6 +121,14 @@ class Engine:
         self._sampler = self._take(structs.size("rq_sampler"))
         self._number = self._take(4)
         self.keep_all_logits(False)
+        if (wanted := structs.unpack("rq_model_options", options)["threads"]) > 1:
+            self._pool = Pool(self._core, wanted, split_all=split_all)
+            self._core.call("rq_model_use_pool", self._memory.address, self._pool.address)
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute."""
+        return self._pool.threads if self._pool else 1
 
     def _take(self, nbytes: int) -> Allocation:
         allocation = self._core.alloc(nbytes)
@@ -218,7 +233,9 @@ class Engine:
         return memoryview(self._core.read(address, 4 * (self.info.layers + 2))).cast("I").tolist()
 
     def close(self) -> None:
-        """Gives all memory back. May be called twice."""
+        """Ends the threads and gives all memory back. May be called twice."""
+        if self._pool:
+            self._pool.close()
         for allocation in (*self._small, self._memory):
             allocation.free()
         self._small = []

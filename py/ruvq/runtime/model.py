@@ -82,13 +82,16 @@ class Model:
         verify: bool = False,
         batch: int | None = None,
         scalar: bool = False,
+        threads: int | None = None,
     ) -> Model:
         """Opens a path (mapped, not read, on the desktop), the bytes of a file, or a binary file object.
 
         `context`: most tokens of prompt and answer together; None: what the model was trained for, at
         most 4096. `kv`: the KV cache's numbers, "f16" or "f32". `hashes`: keep a hash of the activations
         after every layer. `verify`: check all weights and recorded digests first. `batch`: prompt tokens
-        of one step. `scalar`: the plain kernels (slow; the results are the same).
+        of one step. `scalar`: the plain kernels (slow; the results are the same). `threads`: how many compute
+        (the results are the same); None: the physical cores, at most 8. In Pyodide `open` has one thread,
+        `fetch` more where the page allows it.
         Raises StorageError, FileFormatError, VersionError, IntegrityError, DataError, ModelError, UsageError,
         MemoryLimitError.
         """
@@ -96,7 +99,9 @@ class Model:
         try:
             if verify:
                 file.verify().raise_first()
-            engine = Engine(file, context=context, kv=kv, hashes=hashes, batch=batch, scalar=scalar)
+            engine = Engine(
+                file, context=context, kv=kv, hashes=hashes, batch=batch, scalar=scalar, threads=threads
+            )
             return cls(file, engine)
         except BaseException:
             file.close()
@@ -107,8 +112,10 @@ class Model:
         """In Pyodide: downloads a model straight into the memory of an engine in a worker of the page.
 
         Options: `progress` (called with phase, bytes so far, and bytes in all or None), `context`, `kv`,
-        `hashes`, `verify` as in `open`. Cancelling the task stops the download. Gives a
-        `ruvq.browser.worker_model.WorkerModel`, whose `stream` is cancellable at every token.
+        `hashes`, `verify` as in `open`, `threads` (None: the device's cores, at most 8, where the page is
+        cross-origin isolated; else one, and `info["threadsNote"]` says why). Cancelling the task stops the
+        download. Gives a `ruvq.browser.worker_model.WorkerModel`, whose `stream` is cancellable at every
+        token.
         Raises DownloadError and what `open` raises; UsageError outside of a browser.
         """
         if sys.platform != "emscripten":

@@ -1,0 +1,19 @@
+// pool-worker.js: a thread that helps an engine. Runs the engine's module on the engine's shared memory, on a
+// stack of its own, and stays inside rq_pool_work until the pool is closed. Stands alone: it imports nothing.
+const inNode = typeof globalThis.postMessage !== "function";
+const port = inNode ? (await import("node:worker_threads")).parentPort : globalThis;
+
+function work({ module, memory, pool, stackTop }) {
+  try {
+    const { exports } = new WebAssembly.Instance(module, { env: { memory } });
+    exports.__stack_pointer.value = stackTop;
+    port.postMessage({ ready: true });
+    exports.rq_pool_work(pool);
+  } catch (error) {
+    port.postMessage({ error: String(error?.message ?? error) });
+  }
+  if (inNode) port.close(); // a browser's is terminated by whoever started it
+}
+
+if (inNode) port.once("message", work);
+else port.onmessage = ({ data }) => work(data);
