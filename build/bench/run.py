@@ -139,6 +139,7 @@ def measure(options: argparse.Namespace, peers: Peers, folder: Path) -> dict[str
             "missing": peers.missing,
         }
         tables.print_peers(peers)
+        tables.print_machine(report["machine"])
         if not options.no_kernels:
             report["kernels"] = measure_kernels(page, folder, names, kernel_shapes, rounds)
             report["extras"] = measure_extras(page, rounds)
@@ -179,6 +180,7 @@ def main() -> int:
     tables.print_models(report["models"], peers)
     tables.print_summary(report["summary"])
     tables.print_targets(report["targets"])
+    tables.print_machine(report["machine"])
     for name, why in peers.missing.items():
         log(f"\npeer {name} is missing from these figures: {why}")
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,16 @@ def print_peers(peers: Peers) -> None:
         log(f"peer {name} is missing: {why}")
 
 
+def print_machine(machine: dict[str, Any]) -> None:
+    """Warns where other programs ran: then the ratios lean on chance, those of several threads above all."""
+    load, cores = machine["load_average_at_start"], machine["cores"] or 1
+    log(f"machine: {machine['processor']}, {cores} cores")
+    if load is not None and load > cores / 2:
+        log(
+            f"BUSY MACHINE: load {load:.1f} on {cores} cores at the start; these figures are not to be quoted"
+        )
+
+
 def print_kernels(kernels: dict[str, Any]) -> None:
     for host, by_shape in kernels.items():
         for shape, entries in by_shape.items():
