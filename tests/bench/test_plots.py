@@ -1,4 +1,4 @@
-"""Plots draw what the JSON holds and nothing else; tables go between their markers; a profile's shares add up."""
+"""Plots draw what the JSON holds and nothing else; tables go between markers; a profile's shares add up."""
 
 from __future__ import annotations
 
