@@ -134,7 +134,8 @@ export class Model {
     return { ready: previous?.finished, release };
   }
 
-  /** Ends the worker: all of its memory goes back to the system. May be called twice. */
+  /** Ends the worker and its helpers: all of their memory goes back to the system, which takes a browser up to
+   * two seconds where helpers sleep. May be called twice. */
   dispose() {
     this._link.close();
   }

@@ -65,10 +65,13 @@ model writes.
         --max-bytes 40000
 
 ## Quality when quantized
-Per format, with int8 activations as in the engine; embeddings and output are quantized by the same plan:
+Per format, embeddings and output by the same plan, activations in int8 as in the engine; the text is
+stripped of white space around stories, as docs/formats.md has it, so floats stand here too:
 
-    .venv/bin/ruvq quantize --input web/model --format pi-t3 --output out/model-pi-t3.gguf
-    .venv/bin/ruvq eval out/model-pi-t3.gguf --text ../shared/data/text/tiny_stories_test.txt --json
+<!-- quantized: begin -->
+<!-- quantized: end -->
+
+    .venv/bin/python build/model/quantized_table.py --data ../shared/data
 
 In the last {noise_share:.0%} of the training the weights had Gaussian noise in every forward pass, of a size
 drawn between 0 and {noise:g} of a row's root mean square. It stands for the error of 2 to 3 bits, so that the

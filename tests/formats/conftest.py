@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-FLAGS = ["-std=c11", "-O0", "-ffreestanding", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared"]
+FLAGS = ["-std=c11", "-O1", "-ffreestanding", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared"]
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,8 @@ from build_gguf import (
     GGML_I8,
     GGML_Q8_0,
     I32,
+    QWEN2_TENSORS,
+    QWEN3_TENSORS,
     STRING,
     U8,
     U16,
@@ -409,6 +411,32 @@ def hyperparameters() -> Iterator[Case]:
     other = llama().replace(text("llama"), text("xlstm"), 1)
     yield Case("architecture-unknown", 14, other, "RQ_E_ARCHITECTURE", "xlstm", "model")
     yield Case("model-ok", 0, llama(), None, stage="model")
+
+
+@generator
+def architectures() -> Iterator[Case]:
+    """The architectures beside llama: complete, and with parts missing or of another shape."""
+    yield Case("model-ok-qwen2", 0, llama(architecture="qwen2", own=QWEN2_TENSORS), None, stage="model")
+    yield Case("model-ok-qwen3", 0, llama(architecture="qwen3", own=QWEN3_TENSORS), None, stage="model")
+    yield Case(
+        "model-ok-qwen3-biases",
+        0,
+        llama(architecture="qwen3", own=QWEN3_TENSORS | QWEN2_TENSORS),
+        None,
+        stage="model",
+    )
+    wide = dict.fromkeys(QWEN3_TENSORS, (9,))
+    bad: dict[str, tuple[str, dict[str, tuple[int, ...]], str]] = {
+        "qwen2-without-biases": ("qwen2", {}, "attn_q.bias"),
+        "qwen2-bias-of-another-width": ("qwen2", QWEN2_TENSORS | {"blk.0.attn_v.bias": (32,)}, "attn_v.bias"),
+        "qwen3-without-norms-of-heads": ("qwen3", {}, "attn_q_norm"),
+        "qwen3-norms-of-another-width": ("qwen3", wide, "attn_q_norm"),
+    }
+    for name, (architecture, own_tensors, says) in bad.items():
+        data = llama(architecture=architecture, own=own_tensors)
+        yield Case(name, 14, data, "RQ_E_TENSOR", says, "model")
+    other = llama(architecture="qwen3", own=QWEN3_TENSORS).replace(text("qwen3"), text("qwen2"), 1)
+    yield Case("qwen2-with-keys-of-qwen3", 14, other, "RQ_E_HYPERPARAMETER", "qwen2.", "model")
 
 
 # ---- 19: data ----

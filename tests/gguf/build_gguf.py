@@ -134,13 +134,26 @@ def llama_tensors(
     }
 
 
-def llama(change: dict[str, tuple[int, object] | None] | None = None, extra: Iterable[bytes] = ()) -> bytes:
-    """The small model; `change` replaces hyper-parameters, or leaves them out where the value is None."""
+# what the others have beside it, in every layer
+QWEN2_TENSORS = {"blk.0.attn_q.bias": (32,), "blk.0.attn_k.bias": (16,), "blk.0.attn_v.bias": (16,)}
+QWEN3_TENSORS = {"blk.0.attn_q_norm.weight": (8,), "blk.0.attn_k_norm.weight": (8,)}
+
+
+def llama(
+    change: dict[str, tuple[int, object] | None] | None = None,
+    extra: Iterable[bytes] = (),
+    architecture: str = "llama",
+    own: dict[str, tuple[int, ...]] | None = None,
+) -> bytes:
+    """The small model; `change` replaces hyper-parameters, or leaves them out where the value is None. Under
+    another architecture's name the keys have its prefix, and `own` tensors are added."""
     parameters = {**LLAMA, **(change or {})}
-    kvs = [kv("general.architecture", STRING, "llama")]
-    kvs += [kv(key, *typed) for key, typed in parameters.items() if typed is not None]
+    kvs = [kv("general.architecture", STRING, architecture)]
+    for key, typed in parameters.items():
+        if typed is not None:
+            kvs.append(kv(key.replace("llama.", f"{architecture}.", 1), *typed))
     infos, data = [], b""
-    for i, (name, dims) in enumerate(llama_tensors().items()):
+    for i, (name, dims) in enumerate((llama_tensors() | (own or {})).items()):
         count = dims[0] * (dims[1] if len(dims) > 1 else 1)
         floats = [((i * 7 + j * 13) % 29 - 14) / 64 for j in range(count)]  # nothing special, and never NaN
         infos.append(info(name, dims, GGML_F32, len(data)))

@@ -79,6 +79,7 @@ def test_under_sanitizers_the_corpus_and_mutations_of_it_are_clean(repository: P
         "-ffp-contract=off",
         "-fno-sanitize-recover=all",
         "-fsanitize=address,undefined",
+        f"-I{repository / 'out' / 'generated'}",  # by `make native`
     ]
     program = tmp_path / "fuzz"
     driver = [str(repository / "tests/gguf/fuzz_gguf.c"), "-DRQ_FUZZ_MAIN"]

@@ -36,7 +36,8 @@ def test_mutated_vocabularies_under_sanitizers(repository: Path, tmp_path: Path)
     sources = [str(p) for part in PARTS for p in (repository / "wasm_kernels" / part).glob("*.c")]
     program, driver = tmp_path / "fuzz", repository / "tests" / "gguf" / "fuzz_gguf.c"
     compiler = os.environ.get("RUVQ_SANITIZER_CC", "clang-19")
-    command = [compiler, *FLAGS, str(driver), "-DRQ_FUZZ_MAIN", *sources, "-o", str(program)]
+    generated = f"-I{repository / 'out' / 'generated'}"  # by `make native`
+    command = [compiler, *FLAGS, generated, str(driver), "-DRQ_FUZZ_MAIN", *sources, "-o", str(program)]
     build = subprocess.run(command, capture_output=True, check=False)
     assert build.returncode == 0, build.stderr.decode()
     for name, metadata in SEEDS.items():

@@ -100,7 +100,9 @@ static void quantize_one(rq_activations *out, int32_t block, const float *x, int
   sum_parts(q, out->part_sum + RQ_PART_SUMS * (size_t)block);
 #if RQ_HAVE_SIMD
   rq_lanes_simd(q, r, out->lanes + RQ_LANE_BLOCK_BYTES * (size_t)block);
-  if (RQ_LANES_WIDE) rq_steps_simd(q, out->steps + RQ_LANE_BLOCK_BYTES * (size_t)block);
+#if RQ_LANES_WIDE
+  rq_steps_simd(q, out->steps + RQ_LANE_BLOCK_BYTES * (size_t)block);
+#endif
 #endif
 }
 

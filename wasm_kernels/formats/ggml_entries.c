@@ -5,7 +5,7 @@
 #if RQ_HAVE_SIMD
 #define PAIR(kernel) kernel
 #define PICK(variant, simd, scalar) \
-  if ((variant) == RQ_SIMD)         \
+  if ((variant) != RQ_SCALAR)       \
     simd;                           \
   else                              \
     scalar

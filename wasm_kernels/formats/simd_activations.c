@@ -53,9 +53,15 @@ void rq_lanes_simd(const int8_t *q, int32_t r, int8_t *lanes) {
   for (int32_t j = 0; j < RQ_LANES; j++) store_step(lanes, j, rows[j]);
 }
 
+#if RQ_LANES_WIDE
 void rq_steps_simd(const int8_t *q, int8_t *steps) {
-  for (int32_t j = 0; j < RQ_LANES; j++) store_step(steps, j, rv_load(q + 16 * j));
+  for (int32_t j = 0; j < RQ_LANES; j++, steps += RQ_STEP_BYTES) {
+    rq_vi pairs = rv_load(q + 16 * j), high_byte = rv_shl16(pairs, 8);
+    rv_store(steps, rv_sar16(high_byte, 8));
+    rv_store(steps + 16, wasm_i16x8_sub(rv_sar16(pairs, 8), high_byte));
+  }
 }
+#endif
 
 /* ---- Walsh-Hadamard ---- */
 

@@ -114,16 +114,18 @@ static int32_t sum_of_4(rq_vi v) {
 float rq_ggml_dot_simd(const rq_ggml *format, const uint8_t *row, const rq_activations *a) {
   float acc[4] = {0.0f, 0.0f, 0.0f, 0.0f};
   int32_t part = format->part, count = 0;
-  const int8_t *step = a->steps;
+  const int8_t *q = a->q;
   for (int32_t start = 0; start < a->width; start += format->weights, row += format->bytes) {
     rq_ggml_block block;
     format->read(row, &block);
     float dx = a->scale[start / RQ_BLOCK];
     for (int32_t p = 0; p < format->weights / part; p++, count++) {
       rq_vi sum = rv_zero();
-      for (int32_t i = 0; i < part; i += 16, step += RQ_STEP_BYTES)
-        sum =
-            add_vector(KIND_IQ4_NL, sum, rv_load(block.value + part * p + i), step); /* signed, as that is */
+      for (int32_t i = 0; i < part; i += 16, q += 16) {
+        rq_vi w = rv_load(block.value + part * p + i), x = rv_load(q);
+        sum = rv_add32(sum, rv_dot16(rv_widen_low8(w), rv_widen_low8(x)));
+        sum = rv_add32(sum, rv_dot16(rv_widen_high8(w), rv_widen_high8(x)));
+      }
       acc[count % 4] = acc[count % 4] + (float)sum_of_4(sum) * (block.scale[p] * dx);
     }
   }

@@ -218,17 +218,22 @@ RV_INLINE void unit_scales(ggml_kind kind, const uint8_t *unit, int32_t number, 
 
 /* ---- integers ---- */
 
-/* 16 weights in the form that multiply takes. */
+/* 16 weights in the form that multiply takes. Where the target multiplies no bytes, activations come as e and
+ * o - 256 e, with e in the even and o in the odd places. A pair of weights (low, high) then needs no taking
+ * apart: (low + 256 high) e + high (o - 256 e) = low e + high o. Negative low ones cost a correction, because
+ * the byte says low + 256. */
 RV_INLINE void widen(ggml_kind kind, rq_vi w, rq_vi *out /* (RQ_STEP_VECTORS) */) {
+  out[0] = w;
 #if RQ_LANES_WIDE
+  out[1] = rv_shr16(w, 8);
   if (signed_values(kind)) {
-    out[0] = rv_sar16(rv_shl16(w, 8), 8);
+    rq_vi negative = rv_and(w, wasm_i16x8_const_splat(128));
+    out[0] = wasm_i16x8_sub(w, rv_shl16(negative, 1));
     out[1] = rv_sar16(w, 8);
-    return;
   }
-#endif
+#else
   (void)kind;
-  rv_widen_step(w, out);
+#endif
 }
 
 /* acc + products of one vector of `widen` with activations, in four sums of no particular order. */

@@ -68,8 +68,11 @@ RQ_DECLARE_GGML(tq2_0)
 void rq_quantize_block_simd(const float *x, int32_t r, float dx, int8_t *q);
 /* A block's q (256, zero padded), of which r are weights, to lanes. */
 void rq_lanes_simd(const int8_t *q, int32_t r, int8_t *lanes);
-/* The same (256) in their own order, where the target wants them wide. */
+#if RQ_LANES_WIDE
+/* A block's q (256) in its own order, for the kernels of ggml's formats: of each 16, the even ones e, then
+ * o - 256 e with the odd ones o. */
 void rq_steps_simd(const int8_t *q, int8_t *steps);
+#endif
 void rq_hadamard_piece_simd(float *x, const float *signs, int32_t size /* 8 or more */, float factor,
                             bool inverse);
 

@@ -105,20 +105,6 @@ def writable_names() -> list[str]:
     return [f.name for f in all_formats() if f.writable]
 
 
-def get_writable(name: str) -> Format:
-    """As `get`, for a format that is to be written. UsageError when it can only be read."""
-    found = get(name)
-    if not found.writable:
-        raise UsageError(
-            f"{found.name} is read and computed with, but not written",
-            subject="format",
-            expected="one of " + ", ".join(writable_names()),
-            actual=repr(name),
-            hint="choose a format that can be written",
-        )
-    return found
-
-
 def by_id(number: int) -> Format:
     """The format of an RQ_FORMAT_* number. UsageError when there is none."""
     formats = all_formats()
@@ -140,19 +126,39 @@ def _by_key() -> dict[str, Format]:
 
 def get(name: str) -> Format:
     """The format meant by a name or alias. UsageError, with all names and the nearest, when there is none."""
+    return _find(name, names())
+
+
+def get_writable(name: str) -> Format:
+    """As `get`, for a format that is to be written. UsageError, with the names, when it can only be read."""
+    found = _find(name, writable_names())
+    if not found.writable:
+        raise UsageError(
+            f"{found.name} is read and computed with, but not written",
+            subject="format",
+            expected="one of " + ", ".join(writable_names()),
+            actual=repr(name),
+            hint="choose a format that can be written",
+        )
+    return found
+
+
+def _find(name: str, choices: list[str]) -> Format:
+    """The format meant by a name; `choices` are those to tell of where there is none."""
     if not isinstance(name, str):
         raise UsageError(
-            "a format is named by a string", expected=", ".join(names()), actual=type(name).__name__
+            "a format is named by a string", expected=", ".join(choices), actual=type(name).__name__
         )
     found = _by_key()
     wanted = _key(name)
     if wanted in found:
         return found[wanted]
-    near = list(dict.fromkeys(found[key].name for key in difflib.get_close_matches(wanted, found, 3, 0.5)))
+    known = {key: f.name for key, f in found.items() if f.name in choices}
+    near = list(dict.fromkeys(known[key] for key in difflib.get_close_matches(wanted, known, 3, 0.5)))
     raise UsageError(
         "unknown format",
         subject="format",
-        expected="one of " + ", ".join(names()),
+        expected="one of " + ", ".join(choices),
         actual=repr(name),
         hint=f"did you mean {' or '.join(near)}?"
         if near
