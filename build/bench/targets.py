@@ -53,7 +53,7 @@ RATIOS: tuple[tuple[str, str, tuple[str, ...], dict[str, tuple[float, float]]], 
         {"M": (1.8, 1.95), "K": (1.8, 1.95)},
     ),
     (
-        "prompt of 128 tokens in Chromium, 1 thread, against wllama's best",
+        "prompt in Chromium, 1 thread, against wllama's best",
         "prompt_ratio_vs_best_peer_1_thread",
         ("pi-t2", "pi-t3", "ternary"),
         {"M": (6, 10), "K": (3, 5)},
