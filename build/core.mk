@@ -74,4 +74,9 @@ endef
 THREADS_LINK := --shared-memory --import-memory --initial-memory=2097152 --max-memory=4294967296 --export=__stack_pointer
 $(eval $(call wasm_variant,ruvq,,))
 $(eval $(call wasm_variant,ruvq-threads,-matomics -mmutable-globals,$(THREADS_LINK)))
-WASM_MODULES := $(WASM_TARGET)/ruvq.wasm $(WASM_TARGET)/ruvq-threads.wasm
+# the same two with relaxed SIMD: web/variants.js chooses
+$(eval $(call wasm_variant,ruvq-relaxed,-mrelaxed-simd,))
+$(eval $(call wasm_variant,ruvq-threads-relaxed,-mrelaxed-simd -matomics -mmutable-globals,$(THREADS_LINK)))
+# Debian's emcc knows no relaxed SIMD
+WASM_NAMES := ruvq ruvq-threads $(if $(filter emcc,$(notdir $(CC))),,ruvq-relaxed ruvq-threads-relaxed)
+WASM_MODULES := $(WASM_NAMES:%=$(WASM_TARGET)/%.wasm)

@@ -72,6 +72,10 @@ export const CONSTANTS = {
  "RQ_FORMAT_NONE": -1,
  "RQ_SIMD": 0,
  "RQ_SCALAR": 1,
+ "RQ_SIMD128": 2,
+ "RQ_AVX2": 3,
+ "RQ_AVX512": 4,
+ "RQ_VARIANT_COUNT": 5,
  "RQ_SCALE_DEFAULT": 0,
  "RQ_SCALE_GIVEN": 1,
  "RQ_SCALE_ABSMAX": 2,
@@ -109,6 +113,8 @@ export const CONSTANTS = {
  "RQ_MODEL_ALL_LOGITS": 2,
  "RQ_MODEL_HASHES": 4,
  "RQ_MODEL_SCALAR": 8,
+ "RQ_MODEL_SIMD128": 256,
+ "RQ_MODEL_AVX2": 512,
  "RQ_DEFAULT_CONTEXT": 4096,
  "RQ_DEFAULT_BATCH": 16,
  "RQ_MAX_THREADS": 64,
@@ -874,6 +880,10 @@ export const FUNCTIONS = {
  "rq_free": [
   "v",
   "p"
+ ],
+ "rq_variant": [
+  "i",
+  "i"
  ],
  "rq_format_describe": [
   "i",

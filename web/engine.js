@@ -5,6 +5,7 @@ import { CONSTANTS, FUNCTIONS, STRUCTS } from "./abi.js";
 import { AbortError, DownloadError, MemoryLimitError, UnsupportedError, UsageError, VersionError } from "./errors.js";
 import { describeStart, errorFromCode, megabytes } from "./errors.js";
 import { FEATURES } from "./features.js";
+import { loadFirst } from "./variants.js";
 
 const WASM_MAGIC = [0x00, 0x61, 0x73, 0x6d]; // "\0asm"
 const TO_UTF8 = new TextEncoder();
@@ -35,8 +36,8 @@ const PAGE = 65536;
 export class Engine {
   /**
    * Loads the module and runs its self-test.
-   * @param {string | URL | BufferSource | WebAssembly.Module} source where the module is, its bytes, or the
-   *   compiled module
+   * @param {string | URL | BufferSource | WebAssembly.Module | Record<string, string>} source where ruvq.wasm is
+   *   (its other builds are looked for beside it), its bytes, the compiled module, or addresses by variant
    * @param {{signal?: AbortSignal, shared?: boolean}} [options] `shared`: `source` is ruvq-threads.wasm
    * @returns {Promise<Engine>}
    * @throws {UnsupportedError} without WebAssembly SIMD
@@ -52,8 +53,12 @@ export class Engine {
         hint: "use a browser from 2023 or later, or Node 18 or later",
       });
     }
-    const module = source instanceof WebAssembly.Module ? source : await compile(source, signal);
-    return Engine.fromModule(module, shared ? sharedMemory() : null);
+    return loadFirst(source, async (from, name) => {
+      const module = from instanceof WebAssembly.Module ? from : await compile(from, signal);
+      const engine = Engine.fromModule(module, shared ? sharedMemory() : null);
+      engine.variant = name;
+      return engine;
+    }, signal);
   }
 
   /**
@@ -76,6 +81,8 @@ export class Engine {
     this.pool = null;
     /** Why there are none, or "". */
     this.threadsNote = "";
+    /** Which build runs: "relaxed-simd", "simd128", or "given" when the host chose. */
+    this.variant = "given";
     const version = this.exports.rq_abi_version?.();
     if (version !== CONSTANTS.RQ_ABI_VERSION) {
       throw new VersionError("the engine module does not belong to these scripts", {

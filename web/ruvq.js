@@ -20,7 +20,8 @@ export { diagnose } from "./diagnose.js";
  * @property {string | URL} [workerURL] where worker.js is, when not beside this file; of the page's own origin
  * @property {number} [threads] that compute, the result is the same; default: the device's cores, at most 8. One
  *   is used where the page may not have more: `model.info.threads`, and `threadsNote` says why
- * @property {string | URL} [wasmURL] where ruvq.wasm is, when not beside this file
+ * @property {string | URL | Record<string, string>} [wasmURL] where ruvq.wasm is, when not beside this file;
+ *   ruvq-relaxed.wasm is looked for beside it, or give both: {"relaxed-simd": ..., simd128: ...}
  * @property {string | URL} [wasmThreadsURL] the same of ruvq-threads.wasm, and
  * @property {string | URL} [poolWorkerURL] of pool-worker.js; both are needed for threads where wasmURL is given
  * @property {boolean} [splitAll] share out even work that is too small to gain by it, for tests
@@ -28,6 +29,12 @@ export { diagnose } from "./diagnose.js";
 /** @typedef {import("./local_model.js").ModelOptions & LoadExtras} LoadOptions */
 /** @typedef {import("./generate.js").GenerateOptions & {signal?: AbortSignal}} GenerateOptions */
 /** @typedef {import("./generate.js").GenerateStats & {engineBytes: number}} GenerateStats */
+
+/** Addresses that the worker understands too. */
+function absolute(wasmURL) {
+  if (wasmURL.constructor !== Object) return new URL(wasmURL, globalThis.location?.href).href;
+  return Object.fromEntries(Object.entries(wasmURL).map(([variant, address]) => [variant, absolute(address)]));
+}
 
 /** A model in a worker. Make one with `Model.fetch` or `Model.open`; give it back with `dispose`. */
 export class Model {
@@ -270,7 +277,7 @@ class WorkerLink {
 
 /** Addresses of the modules and of the helpers' script, which lie beside this file unless they are given. */
 function engineURLs({ wasmURL, wasmThreadsURL, poolWorkerURL }) {
-  const given = (url) => (url ? new URL(url, globalThis.location?.href).href : undefined);
+  const given = (url) => (url ? absolute(url) : undefined);
   const beside = (name) => (wasmURL ? undefined : new URL(name, import.meta.url).href);
   return {
     wasmURL: given(wasmURL) ?? beside("./ruvq.wasm"),

@@ -44,7 +44,8 @@ const CALLS = {
     const { begun, arrived } = times;
     const seconds = { engine: begun - started, transfer: arrived - begun, open: ready - arrived, all: ready - started };
     for (const phase of Object.keys(seconds)) seconds[phase] /= 1000;
-    return { info: model.info, loadSeconds: seconds, engineBytes: engine.memoryBytes };
+    const info = { ...model.info, engineVariant: engine.variant };
+    return { info, loadSeconds: seconds, engineBytes: engine.memoryBytes };
   },
 
   /** Generates; emits {event: "piece", text} and {event: "prompt", done, total}; answers with the stats. */

@@ -56,6 +56,16 @@ def test_norms_of_heads_and_biases_give_the_same_bits_in_both_kernels_and_any_ba
     assert compute(path, batch=16, scalar=True) == expected
 
 
+@pytest.mark.parametrize("kernels", ["simd128", "avx2"])
+@pytest.mark.parametrize("format", OWN_FORMATS + GGML_FORMATS)
+def test_narrower_kernels_give_the_same_bits(format: str, kernels: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", format)
+    file = GGUFFile.open(path)
+    with Model(file, Engine(file, hashes=True, kernels=kernels)) as model:
+        found = np.array(model.logits(TOKENS)).tobytes(), model.hashes()
+    assert found == compute(path)
+
+
 @pytest.mark.parametrize("batch", [3, 16, 75])
 @pytest.mark.parametrize("format", ["pi-t3", "F32", "Q8_0"])
 def test_batches_give_the_bits_of_one_token_at_a_time(format: str, batch: int, tmp_path: Path) -> None:

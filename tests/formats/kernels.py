@@ -7,7 +7,7 @@ import numpy as np
 from formats import oracle, oracle_ggml
 from ruvq import core
 
-SIMD, SCALAR = 0, 1
+SIMD, SCALAR, SIMD128, AVX2, AVX512 = VARIANTS = range(5)  # a machine without one runs the next below
 SEED = 20_261_120
 WIDTHS = [1, 2, 3, 8, 15, 16, 17, 31, 33, 43, 64, 65, 127, 128, 129, 172, 192, 255, 256, 257]
 WIDTHS += [300, 511, 512, 576, 896, 1023, 2048]

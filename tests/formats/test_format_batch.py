@@ -22,7 +22,7 @@ class Activations(ctypes.Structure):
     """rq_activations."""
 
     _fields_ = [
-        (name, ctypes.c_void_p) for name in ("x", "q", "lanes", "scale", "group_sum", "steps", "part_sum")
+        (name, ctypes.c_void_p) for name in ("x", "q", "lanes", "scale", "group_sum", "quads", "steps", "part_sum")
     ]
     _fields_ += [("width", ctypes.c_int32)]
 
@@ -38,10 +38,11 @@ def library(repository, compile_sources, tmp_path_factory):
     return lib
 
 
-@pytest.mark.parametrize("variant", [kernels.SIMD, kernels.SCALAR])
+@pytest.mark.parametrize("variant", kernels.VARIANTS)
 @pytest.mark.parametrize("name", oracle.FORMATS)
 def test_INV_8_a_batch_gives_the_bits_of_single_products(library, name, variant):
     rng = np.random.default_rng(kernels.SEED)
+    variant = library.rq_variant(variant)
     entry = ctypes.c_void_p(library.rq_format_get(kernels.number(name)))
     quantized = ctypes.c_bool(name not in oracle.FLOATS)
     for width in kernels.widths(name, [1, 17, 43, 192, 256, 300, 576, 768]):

@@ -8,7 +8,7 @@ import pytest
 from formats import kernels, oracle
 from ruvq import errors
 
-VARIANTS = [kernels.SIMD, kernels.SCALAR]
+VARIANTS = kernels.VARIANTS
 
 
 def activations(kind: str, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -70,12 +70,34 @@ def test_INV_8_simd_and_scalar_give_the_same_bits(name):
     for width in kernels.widths(name):
         for extreme in (False, True):
             data = kernels.random_rows(name, 3, width, rng, extreme)
-            simd, scalar = (kernels.decode(name, data, 3, width, v) for v in VARIANTS)
-            assert simd.tobytes() == scalar.tobytes()
+            decoded = {kernels.decode(name, data, 3, width, v).tobytes() for v in VARIANTS}
+            assert len(decoded) == 1
             for kind in KINDS:
                 x = activations(kind, width, rng)
-                simd, scalar = (kernels.matvec(name, data, 3, x, v) for v in VARIANTS)
-                assert bits(simd) == bits(scalar), (width, kind)
+                products = {tuple(bits(kernels.matvec(name, data, 3, x, v))) for v in VARIANTS}
+                assert len(products) == 1, (width, kind)
+
+
+@pytest.mark.parametrize("name", oracle.FORMATS)
+def test_INV_8_tails_of_every_length_give_the_same_bits(name):
+    """Widths of 1 to 256, for kernels that read tails in pieces of their own; five rows, as many as none takes."""
+    rng = np.random.default_rng(kernels.SEED + 2)
+    for width in kernels.widths(name, list(range(1, 257))):
+        data = kernels.random_rows(name, 5, width, rng)
+        x = activations("normal", width, rng)
+        products = {tuple(bits(kernels.matvec(name, data, 5, x, v))) for v in VARIANTS}
+        assert len(products) == 1, width
+
+
+def test_a_variant_that_the_machine_lacks_gives_way_to_one_below():
+    from ruvq import core
+
+    found = [core.get().call("rq_variant", v) for v in VARIANTS]
+    best = found[kernels.SIMD]
+    assert found[kernels.SCALAR] == kernels.SCALAR
+    assert [f for v, f in enumerate(found) if v > kernels.SCALAR] == [
+        min(v, best) for v in VARIANTS if v > kernels.SCALAR
+    ]
 
 
 @pytest.mark.parametrize("name", [n for n in oracle.FORMATS if n not in oracle.FLOATS])

@@ -12,7 +12,7 @@ from formats import golden, oracle
 from ruvq import core
 
 DAMAGE = {
-    "the table of the SIMD kernel": ("simd_blocks.h", "{73, 103,", "{74, 103,", "pi-t2, SIMD"),
+    "the table of the SIMD kernel": ("simd_blocks.h", "{73, 103,", "{74, 103,", "pi-t2, 128-bit"),
     "the table of the scalar kernel": ("own.c", "{-11, 26,", "{-11, 27,", "pi-t3, scalar"),
     "the offset of a scalar kernel": (
         "own.c",

@@ -80,16 +80,60 @@ double rq_exp(double x) {
   return series(r, coefficients, RQ_COUNT(coefficients)) * power_of_two(k / 2) * power_of_two(k - k / 2);
 }
 
+/* Up to r^9: the next term is below 2^-41 of the result. */
+static const double float_coefficients[] = {
+    1.0 / 362880.0, 1.0 / 40320.0, 1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0,
+    1.0 / 24.0,     1.0 / 6.0,     1.0 / 2.0,    1.0,         1.0};
+#define LARGEST_EXP 89.0f   /* above it the result is infinite */
+#define LEAST_EXP (-104.0f) /* below it the result is 0 */
+
 float rq_expf(float x) {
-  /* Up to r^9: the next term is below 2^-41 of the result. */
-  static const double coefficients[] = {1.0 / 362880.0, 1.0 / 40320.0, 1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0,
-                                        1.0 / 24.0,     1.0 / 6.0,     1.0 / 2.0,    1.0,         1.0};
   if (x != x) return x;
-  if (x > 89.0f) return (float)infinity();
-  if (x < -104.0f) return 0.0f;
+  if (x > LARGEST_EXP) return (float)infinity();
+  if (x < LEAST_EXP) return 0.0f;
   int32_t k;
   double r = reduce_exp((double)x, &k);
-  return (float)(series(r, coefficients, RQ_COUNT(coefficients)) * power_of_two(k));
+  return (float)(series(r, float_coefficients, RQ_COUNT(float_coefficients)) * power_of_two(k));
+}
+
+/* rq_expf of two numbers within its limits: the same operations side by side. */
+typedef double two_doubles __attribute__((vector_size(16)));
+typedef int64_t two_words __attribute__((vector_size(16)));
+static inline two_doubles exp_two(two_doubles x) {
+  two_doubles shifted = x * LOG2_E + ROUND_SHIFT, whole = shifted - ROUND_SHIFT;
+  two_doubles r = (x - whole * LN2_HIGH) - whole * LN2_LOW;
+  two_doubles sum = {float_coefficients[0], float_coefficients[0]};
+  for (int32_t i = 1; i < RQ_COUNT(float_coefficients); i++) sum = sum * r + float_coefficients[i];
+  /* the lowest bits of `shifted` are k, and only 11 of them stay */
+  two_words power = ((two_words)shifted + 1023) << 52;
+  return sum * (two_doubles)power;
+}
+
+enum { EXP_AT_ONCE = 8 };
+
+void rq_expf_each(float *x, int32_t count) {
+  int32_t i = 0;
+  for (; i + EXP_AT_ONCE <= count; i += EXP_AT_ONCE) {
+    float *at = x + i, within[EXP_AT_ONCE];
+    for (int32_t l = 0; l < EXP_AT_ONCE; l++) { /* NaN becomes a limit here and is put back below */
+      float v = at[l] < LARGEST_EXP ? at[l] : LARGEST_EXP;
+      within[l] = v > LEAST_EXP ? v : LEAST_EXP;
+    }
+    float result[EXP_AT_ONCE];
+    for (int32_t l = 0; l < EXP_AT_ONCE; l += 2) {
+      two_doubles two = {(double)within[l], (double)within[l + 1]};
+      two = exp_two(two);
+      result[l] = (float)two[0];
+      result[l + 1] = (float)two[1];
+    }
+    for (int32_t l = 0; l < EXP_AT_ONCE; l++) {
+      float v = at[l], e = result[l];
+      e = v > LARGEST_EXP ? __builtin_inff() : e;
+      e = v < LEAST_EXP ? 0.0f : e;
+      at[l] = v != v ? v : e;
+    }
+  }
+  for (; i < count; i++) x[i] = rq_expf(x[i]);
 }
 
 /* ---- logarithm ---- */

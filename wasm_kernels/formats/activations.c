@@ -3,6 +3,7 @@
 #include "../base/math.h"
 #include "blocks.h"
 #include "simd_kernels.h"
+#include "x86.h"
 
 static int32_t blocks_of(int32_t width) { return (width + RQ_BLOCK - 1) / RQ_BLOCK; }
 
@@ -18,6 +19,7 @@ void rq_activations_layout(rq_arena *arena, int32_t width, rq_activations *out) 
 #endif
   out->scale = rq_arena_take(arena, blocks * sizeof(float));
   out->group_sum = rq_arena_take(arena, blocks * RQ_GROUPS * sizeof(int32_t));
+  out->quads = RQ_HAVE_X86 ? rq_arena_take(arena, blocks * RQ_BLOCK) : NULL;
   out->part_sum = rq_arena_take(arena, blocks * RQ_PART_SUMS * sizeof(int32_t));
   out->width = width;
 }
@@ -79,6 +81,20 @@ static int32_t fail_nonfinite(rq_error *error, const float *x, int32_t width) {
   return RQ_E_NONFINITE;
 }
 
+/* Four steps of a lane side by side, then the 16 lanes, then the next four steps. */
+static void set_quads(const int8_t *q, int32_t r, int8_t *quads) {
+  int32_t steps = rq_block_steps(r);
+  if (r == RQ_BLOCK) {
+    for (int32_t g = 0; g < 4; g++)
+      for (int32_t l = 0; l < RQ_LANES; l++)
+        __builtin_memcpy(quads + 64 * g + 4 * l, q + RQ_LANES * l + 4 * g, 4);
+    return;
+  }
+  rq_zero(quads, RQ_BLOCK);
+  for (int32_t l = 0, i = 0; i < r; l++)
+    for (int32_t j = 0; j < steps && i < r; j++, i++) quads[64 * (j / 4) + 4 * l + j % 4] = q[i];
+}
+
 /* q, scale, sums and lanes of one block of r numbers, the largest of which is given. */
 static void quantize_one(rq_activations *out, int32_t block, const float *x, int32_t r, float largest,
                          int32_t variant) {
@@ -89,7 +105,7 @@ static void quantize_one(rq_activations *out, int32_t block, const float *x, int
     rq_zero(q, RQ_BLOCK); /* padding is 0; so is a block too small for a scale */
   if (dx != 0.0f) {
 #if RQ_HAVE_SIMD
-    if (variant == RQ_SIMD)
+    if (variant != RQ_SCALAR)
       rq_quantize_block_simd(x, r, dx, q);
     else
 #endif
@@ -100,6 +116,7 @@ static void quantize_one(rq_activations *out, int32_t block, const float *x, int
   sum_parts(q, out->part_sum + RQ_PART_SUMS * (size_t)block);
 #if RQ_HAVE_SIMD
   rq_lanes_simd(q, r, out->lanes + RQ_LANE_BLOCK_BYTES * (size_t)block);
+  if (variant == RQ_AVX512) set_quads(q, r, out->quads + RQ_BLOCK * (size_t)block);
 #if RQ_LANES_WIDE
   rq_steps_simd(q, out->steps + RQ_LANE_BLOCK_BYTES * (size_t)block);
 #endif

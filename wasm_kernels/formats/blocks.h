@@ -58,8 +58,9 @@ typedef struct rq_own {
   bool three_bits; /* else two */
   bool trellis;    /* else f32(code - offset) * d */
   int32_t offset;
-  const int8_t *table; /* trellis: (32) T3 or (16) T2 */
-  const float *c;      /* trellis: (4) C[k], k = 2..5 */
+  const int8_t *table;       /* trellis: (32) T3 or (16) T2 */
+  const float *c;            /* trellis: (4) C[k], k = 2..5 */
+  const float (*c_pairs)[2]; /* trellis: (16) the two C of half a byte K */
 } rq_own;
 extern const rq_own rq_own_pi_q3, rq_own_pi_q2, rq_own_pi_t3, rq_own_pi_t2, rq_own_ternary;
 /* NULL for a format that isn't one of ruvq's own. */
@@ -73,6 +74,7 @@ static inline int32_t rq_own_block_bytes(const rq_own *own, int32_t r) {
 
 extern const int8_t rq_trellis_t3[32], rq_trellis_t2[16];
 extern const float rq_trellis_c3[4], rq_trellis_c2[4];
+extern const float rq_trellis_c3_pairs[16][2], rq_trellis_c2_pairs[16][2];
 
 /* alpha = f32(f16 with the bits a << 7) * 2^-10, exactly, for a up to 247. */
 static inline float rq_alpha_of_byte(uint8_t a) {

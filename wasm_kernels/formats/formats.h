@@ -15,6 +15,7 @@ typedef struct rq_activations {
   int8_t *lanes;      /* (blocks, steps, 16) lane order of docs/formats.md as this build's kernels read it */
   float *scale;       /* (blocks) dx */
   int32_t *group_sum; /* (blocks, 4) sum of q over each group of four lanes */
+  int8_t *quads;      /* (blocks, 256) four steps of 16 lanes each; on x86-64, at RQ_AVX512 only */
   int8_t *steps; /* (blocks, 16 steps of 16) natural order in the form that this build's kernels multiply */
   int32_t *part_sum; /* (blocks, 8 + 16) sum of q over each 32, then over each 16 */
   int32_t width;

@@ -48,7 +48,7 @@ static void butterflies_scalar(float *x, int32_t size) {
 static void apply_piece(float *x, const float *signs, int32_t size, bool inverse, int32_t variant) {
   float factor = normaliser(size);
 #if RQ_HAVE_SIMD
-  if (variant == RQ_SIMD && size >= 8) {
+  if (variant != RQ_SCALAR && size >= 8) {
     rq_hadamard_piece_simd(x, signs, size, factor, inverse);
     return;
   }

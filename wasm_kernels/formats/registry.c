@@ -1,6 +1,7 @@
 /* registry.c: one entry a format: sizes, names and kernels. */
 #include "foreign.h"
 #include "ggml.h"
+#include "levels.h"
 #include "simd_kernels.h"
 
 /* ---- sizes of rows ---- */
@@ -35,7 +36,7 @@ static int32_t q2_ruvllm_row_bytes(int32_t width) {
 #if RQ_HAVE_SIMD
 #define PAIR(kernel) kernel
 #define PICK(variant, simd, scalar) \
-  if ((variant) == RQ_SIMD)         \
+  if ((variant) != RQ_SCALAR)       \
     simd;                           \
   else                              \
     scalar

@@ -1,6 +1,7 @@
 /* rows.c: work on rows of any format: the exported functions that take a format's number, and the products
  * that the engine calls. */
 #include "../base/fpenv.h"
+#include "levels.h"
 #include "simd_kernels.h"
 
 /* The entry of a format after the checks that all of them share; NULL with error filled in. */
@@ -42,6 +43,7 @@ static int32_t open_code(int32_t format, int32_t width) {
 
 int32_t RQ_EXPORT rq_decode(rq_error *error, int32_t format, const uint8_t *data, int32_t rows, int32_t width,
                             float *out, int32_t variant) {
+  variant = rq_variant(variant);
   int32_t row_bytes;
   const rq_format *entry = open_rows(error, format, data, rows, width, &row_bytes);
   if (!entry) return open_code(format, width);
@@ -103,7 +105,16 @@ static void rows_pieces(const rq_format *format, const uint8_t *data, int32_t ro
 void rq_rows_product(const rq_format *format, const uint8_t *data, int32_t width, int32_t first, int32_t last,
                      const rq_activations *a, int32_t count, float *y, size_t stride, int32_t variant) {
   int32_t row_bytes = format->row_bytes(width);
-  if (count == 1 || variant != RQ_SIMD || !format->pair) {
+  rq_product_kernel kernel = rq_product_kernel_of(format->info.format, variant);
+  if (kernel) {
+    if (last <= first) return;
+    const uint8_t *rows = data + (size_t)first * (size_t)row_bytes;
+    for (int32_t t = 0; t < count; t += RQ_KERNEL_VECTORS)
+      kernel(rows, (size_t)row_bytes, last - first, a + t, rq_min_i32(count - t, RQ_KERNEL_VECTORS),
+             y + (size_t)t * stride + first, stride);
+    return;
+  }
+  if (count == 1 || variant == RQ_SCALAR || !format->pair) {
     rows_pieces(format, data, row_bytes, width, first, last, a, count, y, stride, variant);
     return;
   }
@@ -140,7 +151,7 @@ int32_t RQ_EXPORT rq_matvec(rq_error *error, int32_t format, const uint8_t *data
   rq_activations_layout(&arena, width, &activations);
   uint32_t saved = rq_fp_enter();
   int32_t code = rq_activations_set(error, &activations, x, width, entry->quantized, variant);
-  if (code >= 0) rq_rows_dot(entry, data, width, 0, rows, &activations, y, variant);
+  if (code >= 0) rq_rows_product(entry, data, width, 0, rows, &activations, 1, y, (size_t)rows, variant);
   rq_fp_leave(saved);
   return code;
 }

@@ -7,8 +7,9 @@
 
 #define RV_INLINE static inline __attribute__((always_inline, unused))
 
-/* RQ_LANES_WIDE: activations in lanes are int16, the even lanes of a step before its odd lanes, because
- * the target multiplies no bytes. */
+/* RQ_LANES_WIDE: activations in lanes are int16, because the target multiplies no bytes. A step's first
+ * vector has the even lanes e, its second o - 256 e with the odd lanes o: then pairs of weights (low, high)
+ * give (low + 256 high) e + high (o - 256 e), which spares taking the low one out. */
 #if defined(__wasm_simd128__)
 #include <wasm_simd128.h>
 #define RQ_HAVE_SIMD 1
@@ -32,6 +33,7 @@ RV_INLINE rq_vi rv_xor(rq_vi a, rq_vi b) { return wasm_v128_xor(a, b); }
 RV_INLINE rq_vi rv_add8(rq_vi a, rq_vi b) { return wasm_i8x16_add(a, b); }
 RV_INLINE rq_vi rv_sub8(rq_vi a, rq_vi b) { return wasm_i8x16_sub(a, b); }
 RV_INLINE rq_vi rv_add32(rq_vi a, rq_vi b) { return wasm_i32x4_add(a, b); }
+RV_INLINE rq_vi rv_sub16(rq_vi a, rq_vi b) { return wasm_i16x8_sub(a, b); }
 RV_INLINE rq_vi rv_sub32(rq_vi a, rq_vi b) { return wasm_i32x4_sub(a, b); }
 RV_INLINE rq_vi rv_less32(rq_vi a, rq_vi b) { return wasm_i32x4_lt(a, b); }
 #define rv_shr16(v, n) wasm_u16x8_shr(v, n)
@@ -241,7 +243,7 @@ enum { RQ_STEP_BYTES = RQ_LANES_WIDE ? 32 : 16, RQ_STEP_VECTORS = RQ_STEP_BYTES 
 
 /* acc + sum over each four adjacent lanes of weight * activation: one exact i32 for each group of lanes.
  * Weights are 0..127, activations -127..127, both in the form of RQ_LANES_WIDE; a step takes RQ_STEP_VECTORS
- * of each. */
+ * of each, and only the sum of all of them is right. */
 RV_INLINE rq_vi rv_multiply_add(rq_vi acc, rq_vi weights, rq_vi activations) {
 #if RQ_LANES_WIDE
   return rv_add32(acc, rv_dot16(weights, activations));
@@ -262,11 +264,9 @@ RV_INLINE rq_vi rv_multiply_add(rq_vi acc, rq_vi weights, rq_vi activations) {
 
 /* Unsigned bytes of one step in the form of RQ_LANES_WIDE. */
 RV_INLINE void rv_widen_step(rq_vi weights, rq_vi *out /* (RQ_STEP_VECTORS) */) {
-#if RQ_LANES_WIDE
-  out[0] = rv_and(weights, wasm_i16x8_const_splat(0x00FF));
-  out[1] = rv_shr16(weights, 8);
-#else
   out[0] = weights;
+#if RQ_LANES_WIDE
+  out[1] = rv_shr16(weights, 8);
 #endif
 }
 

@@ -31,8 +31,9 @@ void rq_quantize_block_simd(const float *x, int32_t r, float dx, int8_t *q) {
 
 RV_INLINE void store_step(int8_t *lanes, int32_t step, rq_vi q) {
 #if RQ_LANES_WIDE
-  rv_store(lanes + RQ_STEP_BYTES * step, rv_sar16(rv_shl16(q, 8), 8));
-  rv_store(lanes + RQ_STEP_BYTES * step + 16, rv_sar16(q, 8));
+  rq_vi high_byte = rv_shl16(q, 8);
+  rv_store(lanes + RQ_STEP_BYTES * step, rv_sar16(high_byte, 8));
+  rv_store(lanes + RQ_STEP_BYTES * step + 16, rv_sub16(rv_sar16(q, 8), high_byte)); /* within +-32639 */
 #else
   rv_store(lanes + RQ_STEP_BYTES * step, q);
 #endif

@@ -51,32 +51,45 @@ RV_INLINE rq_vi pick(block_kind kind, rq_vi value, rq_vi change, rq_vi index, rq
   return rv_xor(weights, rv_lookup_or_zero(change, rv_or(index, clear)));
 }
 
-/* Unsigned weights of four steps. `bytes` is the group's part of the 2-bit plane, `before` the part
- * before it (its highest code counts); `low_bits` has the four lowest bits of 3-bit codes in bits 4..7 of
- * each byte: inverted for the trellis. */
+/* Unsigned weights of step j (a constant, 0..3) of a group of four. `bytes` is the group's part of the 2-bit
+ * plane, `before` the part before it (its highest code counts); `low_bits` has the four lowest bits of 3-bit
+ * codes in bits 4..7 of each byte: inverted for the trellis. */
+RV_INLINE rq_vi one_step(block_kind kind, const lookup *tables, rq_vi bytes, rq_vi before, rq_vi low_bits,
+                         int32_t j) {
+  const rq_vi two = rv_splat8(3), four = rv_splat8(15), one = rv_splat8(1), upper = rv_splat8(6);
+  if (kind == KIND_T2 || kind == KIND_T3) {
+    rq_vi turned;
+    switch (j) {
+      case 0:
+        turned = rv_or(rv_and(rv_shr16(before, 4), rv_splat8(12)), rv_and(bytes, two));
+        return pick(kind, tables->turned, tables->change_turned, turned, low_bits, 16);
+      case 1: return pick(kind, tables->value, tables->change, rv_and(bytes, four), low_bits, 32);
+      case 2:
+        return pick(kind, tables->value, tables->change, rv_and(rv_shr16(bytes, 2), four), low_bits, 64);
+      default:
+        return pick(kind, tables->value, tables->change, rv_and(rv_shr16(bytes, 4), four), low_bits, -128);
+    }
+  }
+  if (kind == KIND_Q2) switch (j) {
+      case 0: return rv_and(bytes, two);
+      case 1: return rv_and(rv_shr16(bytes, 2), two);
+      case 2: return rv_and(rv_shr16(bytes, 4), two);
+      default: return rv_and(rv_shr16(bytes, 6), two);
+    }
+  switch (j) {
+    case 0: return rv_or(rv_and(rv_shl16(bytes, 1), upper), rv_and(rv_shr16(low_bits, 4), one));
+    case 1: return rv_or(rv_and(rv_shr16(bytes, 1), upper), rv_and(rv_shr16(low_bits, 5), one));
+    case 2: return rv_or(rv_and(rv_shr16(bytes, 3), upper), rv_and(rv_shr16(low_bits, 6), one));
+    default: return rv_or(rv_and(rv_shr16(bytes, 5), upper), rv_and(rv_shr16(low_bits, 7), one));
+  }
+}
+
 RV_INLINE void four_steps(block_kind kind, const lookup *tables, rq_vi bytes, rq_vi before, rq_vi low_bits,
                           rq_vi *weights /* (4) */) {
-  const rq_vi two = rv_splat8(3), four = rv_splat8(15), one = rv_splat8(1);
-  if (kind == KIND_T2 || kind == KIND_T3) {
-    rq_vi turned = rv_or(rv_and(rv_shr16(before, 4), rv_splat8(12)), rv_and(bytes, two));
-    weights[0] = pick(kind, tables->turned, tables->change_turned, turned, low_bits, 16);
-    weights[1] = pick(kind, tables->value, tables->change, rv_and(bytes, four), low_bits, 32);
-    weights[2] = pick(kind, tables->value, tables->change, rv_and(rv_shr16(bytes, 2), four), low_bits, 64);
-    weights[3] = pick(kind, tables->value, tables->change, rv_and(rv_shr16(bytes, 4), four), low_bits, -128);
-    return;
-  }
-  if (kind == KIND_Q2) {
-    weights[0] = rv_and(bytes, two);
-    weights[1] = rv_and(rv_shr16(bytes, 2), two);
-    weights[2] = rv_and(rv_shr16(bytes, 4), two);
-    weights[3] = rv_and(rv_shr16(bytes, 6), two);
-    return;
-  }
-  const rq_vi upper = rv_splat8(6);
-  weights[0] = rv_or(rv_and(rv_shl16(bytes, 1), upper), rv_and(rv_shr16(low_bits, 4), one));
-  weights[1] = rv_or(rv_and(rv_shr16(bytes, 1), upper), rv_and(rv_shr16(low_bits, 5), one));
-  weights[2] = rv_or(rv_and(rv_shr16(bytes, 3), upper), rv_and(rv_shr16(low_bits, 6), one));
-  weights[3] = rv_or(rv_and(rv_shr16(bytes, 5), upper), rv_and(rv_shr16(low_bits, 7), one));
+  weights[0] = one_step(kind, tables, bytes, before, low_bits, 0);
+  weights[1] = one_step(kind, tables, bytes, before, low_bits, 1);
+  weights[2] = one_step(kind, tables, bytes, before, low_bits, 2);
+  weights[3] = one_step(kind, tables, bytes, before, low_bits, 3);
 }
 
 /* The lowest bits of group g as four_steps wants them. */
@@ -122,11 +135,15 @@ RV_INLINE void block_values(block_kind kind, const lookup *tables, const uint8_t
   }
 }
 
+/* D of the four groups of lanes. For a trellis, alpha comes from the byte a without a branch: as the bits of
+ * an f32 a << 20 is alpha * 2^-102, subnormal numbers included. */
 RV_INLINE rq_vf scales_of(const rq_own *own, bool trellis, const uint8_t *header) {
   if (!trellis) return rf_splat(rq_f16_to_f32(rq_read_u16(header)));
-  float d[RQ_GROUPS];
-  rq_trellis_scales(own->c, header, d);
-  return rf_load(d);
+  uint32_t bits = (uint32_t)header[0] << 20;
+  float alpha;
+  __builtin_memcpy(&alpha, &bits, sizeof alpha);
+  rq_vi low = rv_load8(own->c_pairs[header[1] & 15]), high = rv_load8(own->c_pairs[header[1] >> 4]);
+  return rf_mul(rf_splat(alpha * 0x1p102f), rf_of_bits(rv_zip_low64(low, high)));
 }
 
 /* By how much the unsigned weights are too large: 2^shift. */

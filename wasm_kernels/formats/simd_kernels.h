@@ -14,11 +14,17 @@ enum { RQ_LANE_BLOCK_BYTES = RQ_LANES * RQ_STEP_BYTES };
 
 /* simd_own.c: ruvq's own formats. */
 void rq_own_decode_simd(const rq_own *own, const uint8_t *row, int32_t width, float *out);
-float rq_pi_q3_dot_simd(const uint8_t *row, const rq_activations *a);
-float rq_pi_q2_dot_simd(const uint8_t *row, const rq_activations *a);
-float rq_pi_t3_dot_simd(const uint8_t *row, const rq_activations *a);
-float rq_pi_t2_dot_simd(const uint8_t *row, const rq_activations *a);
-float rq_ternary_dot_simd(const uint8_t *row, const rq_activations *a);
+
+/* simd_rows.c: y[r] = row r . a; a dot is one row. */
+#define RQ_DECLARE_ROWS(name)                                                                              \
+  void rq_##name##_rows_simd(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, \
+                             float *y);                                                                    \
+  float rq_##name##_dot_simd(const uint8_t *row, const rq_activations *a);
+RQ_DECLARE_ROWS(pi_q3)
+RQ_DECLARE_ROWS(pi_q2)
+RQ_DECLARE_ROWS(pi_t3)
+RQ_DECLARE_ROWS(pi_t2)
+RQ_DECLARE_ROWS(ternary)
 
 /* simd_product.c: two rows (which may be the same) times up to RQ_PRODUCT_VECTORS vectors of activations,
  * y0[t * stride] = row0 . a[t] and y1 likewise. */

@@ -140,8 +140,18 @@ typedef struct rq_format_info {
   char name[24];         /* as on the command line: "pi-t3", "q8_0" */
 } rq_format_info;
 
-/* Which implementation runs. Files are written by the scalar one only. */
-enum { RQ_SIMD = 0, RQ_SCALAR = 1 };
+/* Which implementation runs: all give the same bits. Files are written by the scalar one only. RQ_SIMD is the
+ * best of this machine; the others name one, and where the machine lacks it the best below runs. */
+enum {
+  RQ_SIMD = 0,
+  RQ_SCALAR = 1,
+  RQ_SIMD128 = 2, /* SIMD128 of WebAssembly, SSE4.1, NEON */
+  RQ_AVX2 = 3,
+  RQ_AVX512 = 4, /* with VBMI and VNNI */
+  RQ_VARIANT_COUNT = 5,
+};
+/* The implementation that runs where `variant` is asked for. */
+int32_t rq_variant(int32_t variant);
 
 int32_t rq_format_describe(int32_t format, rq_format_info *info);
 /* Bytes of one row; RQ_E_SHAPE when the format can't hold that width. */
@@ -349,6 +359,8 @@ enum {
   RQ_MODEL_ALL_LOGITS = 2, /* keep the logits of every token of a step, not only of the last */
   RQ_MODEL_HASHES = 4,     /* keep a hash of the activations after every layer */
   RQ_MODEL_SCALAR = 8,     /* scalar kernels only: the reference */
+  RQ_MODEL_SIMD128 = 256,  /* nothing wider than 128 bits, for comparison */
+  RQ_MODEL_AVX2 = 512,     /* nothing wider than AVX2 */
 };
 typedef struct rq_model_options {
   int32_t context_tokens; /* 0: what the file says, at most RQ_DEFAULT_CONTEXT */

@@ -164,10 +164,14 @@ static void add_values_simd(float *total, const float *rows, const float *p, int
 }
 
 /* Scores to weights in place: exp(score - maximum); returns 1 / their sum. */
-static float soften(float *scores, int32_t keys) {
+static float soften(float *scores, int32_t keys, int32_t variant) {
   float maximum = scores[0];
   for (int32_t j = 1; j < keys; j++) maximum = rq_max_f32(maximum, scores[j]);
-  for (int32_t j = 0; j < keys; j++) scores[j] = rq_expf(scores[j] - maximum);
+  for (int32_t j = 0; j < keys; j++) scores[j] = scores[j] - maximum;
+  if (variant == RQ_SCALAR)
+    for (int32_t j = 0; j < keys; j++) scores[j] = rq_expf(scores[j]);
+  else
+    rq_expf_each(scores, keys);
   return 1.0f / rq_sum_f32(scores, keys);
 }
 
@@ -198,14 +202,19 @@ static void attend_queries(rq_model *model, int32_t layer, int32_t head, int32_t
       int32_t visible = rq_min_i32(last, model->position + t + 1);
       const float *query = model->query + ((size_t)t * (size_t)i->heads + (size_t)h) * (size_t)kw;
       float *scores = scratch->scores + (size_t)n * context;
-      for (int32_t j = first; j < visible; j++)
+      int32_t j = first;
+      if (model->variant != RQ_SCALAR)
+        for (; j + 4 <= visible; j += 4)
+          rq_dot_four(query, rows + (size_t)(j - first) * (size_t)kw, kw, scale, scores + j);
+      for (; j < visible; j++)
         scores[j] = rq_dot_f32(query, rows + (size_t)(j - first) * (size_t)kw, kw, model->variant) * scale;
     }
   }
   for (int32_t n = from; n < to; n++) {
     int32_t t = n / group, h = head * group + n % group;
     float *out = model->attended + ((size_t)t * (size_t)i->heads + (size_t)h) * (size_t)vw;
-    scratch->inverses[n] = soften(scratch->scores + (size_t)n * context, model->position + t + 1);
+    scratch->inverses[n] =
+        soften(scratch->scores + (size_t)n * context, model->position + t + 1, model->variant);
     rq_zero(out, (size_t)vw * sizeof(float));
   }
   for (int32_t first = 0; first < all; first += RQ_KEY_BLOCK) {

@@ -20,8 +20,21 @@ static void add(float *x, const float *branch, size_t count) {
 }
 
 /* gate <- silu(gate) * up */
-static void swiglu(float *gate, const float *up, size_t count) {
-  for (size_t i = 0; i < count; i++) gate[i] = gate[i] / (1.0f + rq_expf(-gate[i])) * up[i];
+static void swiglu(float *gate, const float *up, size_t count, int32_t variant) {
+  if (variant == RQ_SCALAR) {
+    for (size_t i = 0; i < count; i++) gate[i] = gate[i] / (1.0f + rq_expf(-gate[i])) * up[i];
+    return;
+  }
+  enum { PIECE = 64 };
+  float e[PIECE];
+  for (size_t i = 0; i < count; i += PIECE) {
+    int32_t n = (int32_t)(count - i < PIECE ? count - i : PIECE);
+    for (int32_t l = 0; l < n; l++) e[l] = -gate[i + (size_t)l];
+    rq_expf_each(e, n);
+    float *g = gate + i;
+    const float *u = up + i;
+    for (int32_t l = 0; l < n; l++) g[l] = g[l] / (1.0f + e[l]) * u[l];
+  }
 }
 
 /* Rows of the embedding, back from the Hadamard transform where the file holds them so. */
@@ -88,7 +101,7 @@ static void multiply_gated_units(void *data, int32_t first, int32_t last, int32_
   rq_multiply_rows(job->model, &job->up, job->tokens, from, to);
   for (int32_t t = 0; t < job->tokens; t++) {
     size_t at = (size_t)t * (size_t)rows + (size_t)from;
-    swiglu(job->gate.y + at, job->up.y + at, (size_t)(to - from));
+    swiglu(job->gate.y + at, job->up.y + at, (size_t)(to - from), job->model->variant);
   }
 }
 

@@ -204,7 +204,8 @@ static int32_t bad_option(const source *s, const char *option, int32_t low, int3
 static int32_t apply_options(const source *s, const rq_model_options *options, rq_hyper *h) {
   rq_model_info *i = &h->info;
   int32_t context = options->context_tokens, batch = options->batch_tokens;
-  int32_t all_flags = RQ_MODEL_KV_F32 | RQ_MODEL_ALL_LOGITS | RQ_MODEL_HASHES | RQ_MODEL_SCALAR;
+  int32_t all_flags = RQ_MODEL_KV_F32 | RQ_MODEL_ALL_LOGITS | RQ_MODEL_HASHES | RQ_MODEL_SCALAR |
+                      RQ_MODEL_SIMD128 | RQ_MODEL_AVX2;
   if (context < 0 || context > h->context_limit)
     return bad_option(s, "context_tokens", 1, h->context_limit, context,
                       "the model was trained for no more; leave the option out to take what the file says");

@@ -87,7 +87,11 @@ static int32_t lay_out(rq_error *error, const rq_gguf *index, const uint8_t *fil
   out->index = index;
   out->file = file;
   out->all_logits = (out->hyper.flags & RQ_MODEL_ALL_LOGITS) != 0;
-  out->variant = out->hyper.flags & RQ_MODEL_SCALAR ? RQ_SCALAR : RQ_SIMD;
+  int32_t flags = out->hyper.flags;
+  out->variant = rq_variant(flags & RQ_MODEL_SCALAR    ? RQ_SCALAR
+                            : flags & RQ_MODEL_SIMD128 ? RQ_SIMD128
+                            : flags & RQ_MODEL_AVX2    ? RQ_AVX2
+                                                       : RQ_SIMD);
   return RQ_OK;
 }
 

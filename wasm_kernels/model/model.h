@@ -75,7 +75,7 @@ enum { RQ_MODEL_MAGIC = 0x4D515652 };
 
 typedef struct rq_model {
   uint32_t magic;
-  int32_t variant; /* RQ_SIMD or RQ_SCALAR */
+  int32_t variant; /* what runs, as rq_variant gives it */
   rq_pool *pool;   /* threads that help, or NULL */
   const rq_gguf *index;
   const uint8_t *file;

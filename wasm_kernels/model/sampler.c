@@ -4,6 +4,7 @@
  * downwards, in double. */
 #include "../base/fpenv.h"
 #include "../base/math.h"
+#include "lanes.h"
 #include "model.h"
 
 /* One token that may be drawn. */
@@ -85,6 +86,87 @@ static candidate pop(candidate *heap, int32_t count) {
   return best;
 }
 
+static void make_heap(candidate *heap, int32_t count) {
+  for (int32_t at = count / 2 - 1; at >= 0; at--) sift_down(heap, count, at);
+}
+
+/* All candidates, sorted as far as they are asked for. A few at the front, each better than any of the
+ * others, are a heap of their own; the others become one when the few are used up, which is rare. */
+typedef struct ranking {
+  candidate *all;
+  int32_t count, few, taken;
+  bool others_ready;
+} ranking;
+
+/* The heap that holds the best one left, and how many are in it. */
+static candidate *heap_left(ranking *r, int32_t *count) {
+  *count = (r->taken < r->few ? r->few : r->count) - r->taken;
+  if (r->taken < r->few) return r->all;
+  if (!r->others_ready) make_heap(r->all + r->few, r->count - r->few);
+  r->others_ready = true;
+  return r->all + r->few;
+}
+
+static candidate best_left(ranking *r) {
+  int32_t count;
+  return heap_left(r, &count)[0];
+}
+
+static candidate take(ranking *r) {
+  int32_t count;
+  candidate *heap = heap_left(r, &count);
+  r->taken++;
+  return pop(heap, count);
+}
+
+/* The n-th of those taken. */
+static candidate taken_at(const ranking *r, int32_t n) {
+  return r->all[n < r->few ? r->few - 1 - n : r->count - 1 - (n - r->few)];
+}
+
+/* Weights in 1017 bins by the upper bits of their floats, which order as the numbers do: how many, and their
+ * sum. */
+enum { BIN_SHIFT = 20, BINS = (0x3F800000 >> BIN_SHIFT) + 1 };
+typedef struct bins {
+  int32_t count[BINS];
+  double mass[BINS];
+} bins;
+
+static int32_t bin_of(float weight) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &weight, sizeof bits);
+  return rq_min_i32((int32_t)(bits >> BIN_SHIFT), BINS - 1);
+}
+
+/* The lowest bin that will probably be needed: where `count`, `mass` or `least` is reached. Only speed
+ * depends on it. */
+static int32_t last_bin(const bins *b, int32_t count, double mass, float least) {
+  int32_t bin = BINS - 1, found = b->count[bin], end = bin_of(least);
+  double sum = b->mass[bin];
+  while (bin > end && found < count && sum < mass) {
+    bin--;
+    found += b->count[bin];
+    sum += b->mass[bin];
+  }
+  return bin;
+}
+
+/* The candidates of at least `bin` to the front. */
+static ranking rank(candidate *all, int32_t count, int32_t bin) {
+  int32_t low = 0, high = count;
+  while (low < high) {
+    if (bin_of(all[low].weight) >= bin) {
+      low++;
+      continue;
+    }
+    candidate moved = all[--high];
+    all[high] = all[low];
+    all[low] = moved;
+  }
+  make_heap(all, low);
+  return (ranking){all, count, low, 0, false};
+}
+
 /* ---- drawing ---- */
 
 static int32_t nonfinite_logit(rq_error *error, int32_t id) {
@@ -95,30 +177,50 @@ static int32_t nonfinite_logit(rq_error *error, int32_t id) {
   return RQ_E_NONFINITE;
 }
 
-/* Position of the largest logit, the lower id among equals; RQ_E_NONFINITE. */
+/* Bits of a float as an integer that orders as the numbers do; both zeros are 0. */
+static int32_t order_of(float x) {
+  float unsigned_zero = x + 0.0f;
+  int32_t bits;
+  __builtin_memcpy(&bits, &unsigned_zero, sizeof bits);
+  return bits ^ ((bits >> 31) & 0x7FFFFFFF);
+}
+
+/* Position of the largest logit, the lower id among equals; RQ_E_NONFINITE. Plain loops over integers, which
+ * compilers turn into vectors. */
 static int32_t find_largest(rq_error *error, const float *logits, int32_t vocab_size) {
-  int32_t best = 0;
-  for (int32_t i = 0; i < vocab_size; i++) {
-    if (!(logits[i] - logits[i] == 0.0f)) return nonfinite_logit(error, i);
-    if (logits[i] > logits[best]) best = i;
+  enum { PIECE = 512 };
+  int32_t largest = INT32_MIN, best = 0;
+  for (int32_t start = 0; start < vocab_size; start += PIECE) {
+    int32_t n = rq_min_i32(PIECE, vocab_size - start), top = INT32_MIN;
+    const float *x = logits + start;
+    if (!rq_all_finite(x, n)) {
+      int32_t i = 0;
+      while (rq_all_finite(x + i, 1)) i++;
+      return nonfinite_logit(error, start + i);
+    }
+    for (int32_t i = 0; i < n; i++) top = rq_max_i32(top, order_of(x[i]));
+    if (top > largest) {
+      largest = top;
+      best = start;
+    }
   }
+  while (order_of(logits[best]) != largest) best++;
   return best;
 }
 
-/* Takes the best from the heap until top_k, top_p or min_p ends the run; how many, their sum in *kept. */
-static int32_t take_best(const rq_sampler *s, candidate *heap, int32_t vocab_size, double total,
-                         double *kept) {
-  int32_t limit = s->top_k > 0 ? rq_min_i32(s->top_k, vocab_size) : vocab_size, count = 0;
-  if (s->top_k > 0 && s->top_p < 1.0f) { /* top_p is a share of the top_k */
-    total = 0.0;
-    for (int32_t n = 0; n < limit; n++) total += (double)pop(heap, vocab_size - n).weight;
-  }
+/* Takes the best until top_k, top_p or min_p ends the run; how many, their sum in *kept. */
+static int32_t take_best(const rq_sampler *s, ranking *r, double total, double *kept) {
+  int32_t limit = s->top_k > 0 ? rq_min_i32(s->top_k, r->count) : r->count, count = 0;
   bool sorted = s->top_k > 0 && s->top_p < 1.0f;
+  if (sorted) { /* top_p is a share of the top_k */
+    total = 0.0;
+    for (int32_t n = 0; n < limit; n++) total += (double)take(r).weight;
+  }
   double sum = 0.0;
   while (count < limit) {
-    candidate next = sorted ? heap[vocab_size - 1 - count] : heap[0];
+    candidate next = sorted ? taken_at(r, count) : best_left(r);
     if (count > 0 && (next.weight < s->min_p || next.weight == 0.0f)) break;
-    if (!sorted) pop(heap, vocab_size - count);
+    if (!sorted) take(r);
     count++;
     sum += (double)next.weight;
     if (s->top_p < 1.0f && sum >= (double)s->top_p * total) break;
@@ -127,24 +229,43 @@ static int32_t take_best(const rq_sampler *s, candidate *heap, int32_t vocab_siz
   return count;
 }
 
+/* Every token's weight, and what is in which bin; the sum of all weights by rising id. */
+static double weigh(const float *logits, int32_t vocab_size, float largest, float temperature, candidate *all,
+                    bins *b) {
+  enum { PIECE = 64 };
+  float weights[PIECE];
+  double total = 0.0;
+  rq_zero(b, sizeof *b);
+  for (int32_t start = 0; start < vocab_size; start += PIECE) {
+    int32_t n = rq_min_i32(PIECE, vocab_size - start);
+    for (int32_t l = 0; l < n; l++) weights[l] = (logits[start + l] - largest) / temperature;
+    rq_expf_each(weights, n);
+    for (int32_t l = 0; l < n; l++) {
+      int32_t bin = bin_of(weights[l]);
+      all[start + l] = (candidate){weights[l], start + l};
+      total += (double)weights[l];
+      b->count[bin]++;
+      b->mass[bin] += (double)weights[l];
+    }
+  }
+  return total;
+}
+
 static RQ_NOINLINE int32_t sample(rq_error *error, rq_sampler *s, const float *logits, int32_t vocab_size,
-                                  candidate *heap) {
+                                  candidate *all) {
   int32_t largest = find_largest(error, logits, vocab_size);
   if (largest < 0 || s->temperature == 0.0f) return largest;
-  double total = 0.0;
-  for (int32_t i = 0; i < vocab_size; i++) {
-    heap[i].id = i;
-    heap[i].weight = rq_expf((logits[i] - logits[largest]) / s->temperature);
-    total += (double)heap[i].weight;
-  }
-  for (int32_t at = vocab_size / 2 - 1; at >= 0; at--) sift_down(heap, vocab_size, at);
+  bins b;
+  double total = weigh(logits, vocab_size, logits[largest], s->temperature, all, &b);
   bool filtered = s->top_k > 0 || s->top_p < 1.0f || s->min_p > 0.0f;
-  double kept = total;
-  int32_t count = filtered ? take_best(s, heap, vocab_size, total, &kept) : vocab_size;
-  double target = next_uniform(s) * kept, sum = 0.0;
+  double uniform = next_uniform(s), kept = total;
+  double mass = !filtered ? uniform * total : s->top_k > 0 ? total : (double)s->top_p * total;
+  ranking r = rank(all, vocab_size, last_bin(&b, s->top_k > 0 ? s->top_k : vocab_size, mass, s->min_p));
+  int32_t count = filtered ? take_best(s, &r, total, &kept) : vocab_size;
+  double target = uniform * kept, sum = 0.0;
   candidate drawn = {0.0f, largest};
   for (int32_t n = 0; n < count; n++) {
-    candidate next = filtered ? heap[vocab_size - 1 - n] : pop(heap, vocab_size - n);
+    candidate next = filtered ? taken_at(&r, n) : take(&r);
     if (next.weight == 0.0f) break; /* rounding left `target` above the last sum: the last one it is */
     drawn = next;
     sum += (double)next.weight;

@@ -27,7 +27,14 @@ class Runtime:
     """ruvq.js, loaded from the wheel, and the URLs of what it starts: options of its Model.fetch."""
 
     module: Any
-    urls: dict[str, str]
+    urls: dict[str, Any]
+
+
+# the engine's builds by the names that variants.js gives them
+_MODULES = {
+    "wasmURL": {"relaxed-simd": "ruvq-relaxed.wasm", "simd128": "ruvq.wasm"},
+    "wasmThreadsURL": {"relaxed-simd": "ruvq-threads-relaxed.wasm", "simd128": "ruvq-threads.wasm"},
+}
 
 
 async def runtime() -> Runtime:
@@ -50,8 +57,11 @@ async def runtime() -> Runtime:
             "workerURL": scripts.link("worker.js", read, publish_script)["worker.js"],
             "poolWorkerURL": publish_script(read("pool-worker.js")),
         }
-        for option, name in (("wasmURL", "ruvq.wasm"), ("wasmThreadsURL", "ruvq-threads.wasm")):
-            started[option] = publish(to_js((folder / name).read_bytes()), "application/wasm")
+        for option, builds in _MODULES.items():
+            started[option] = run_js("({})")
+            for variant, name in builds.items():
+                address = publish(to_js((folder / name).read_bytes()), "application/wasm")
+                setattr(started[option], variant, address)
         _runtime = Runtime(await run_js(_IMPORT)(urls["ruvq.js"]), started)
     return _runtime
 

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "ModelInfo", "Sampling"]
 
+_KERNEL_FLAGS = {
+    "best": 0,
+    "scalar": CONSTANTS["RQ_MODEL_SCALAR"],
+    "simd128": CONSTANTS["RQ_MODEL_SIMD128"],
+    "avx2": CONSTANTS["RQ_MODEL_AVX2"],
+}
 _KV_FLAGS = {"f16": 0, "f32": CONSTANTS["RQ_MODEL_KV_F32"]}
 _INT32_MAX = 2**31 - 1
 
@@ -91,20 +97,22 @@ class Engine:
         kv: str = "f16",
         hashes: bool = False,
         scalar: bool = False,
+        kernels: str = "best",
         threads: int | None = 1,
         split_all: bool = False,
     ) -> None:
         """`threads` as in `ruvq.Model.open`; `split_all` shares out even small work, for tests.
 
         Raises ModelError, FileFormatError and UsageError as the model and the options deserve, and
-        MemoryLimitError when there is no memory for weights' companions and the KV cache."""
+        MemoryLimitError when there is no memory for weights' companions and the KV cache. `kernels`: "best" of
+        this machine, or nothing beyond "avx2", "simd128" or "scalar", for comparison."""
         if kv not in _KV_FLAGS:
             raise UsageError("unknown kind of KV cache", subject="kv", expected="f16 or f32", actual=str(kv))
         self._core = core.get()
         self.keeps_hashes = hashes
         flags = CONSTANTS["RQ_MODEL_ALL_LOGITS"] | _KV_FLAGS[kv]
         flags |= CONSTANTS["RQ_MODEL_HASHES"] if hashes else 0
-        flags |= CONSTANTS["RQ_MODEL_SCALAR"] if scalar else 0
+        flags |= _KERNEL_FLAGS["scalar" if scalar else kernels]
         options = structs.pack(
             "rq_model_options",
             context_tokens=_checked("context", context),

@@ -1,0 +1,119 @@
+/* levels.c: the product kernels of each level, and what this machine has. */
+#include "levels.h"
+
+#include "simd_kernels.h"
+#include "x86.h"
+#if RQ_HAVE_X86
+#include <cpuid.h>
+#endif
+
+#if RQ_HAVE_SIMD
+#define DEFINE_OWN(name)                                                                                     \
+  static void name##_product(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a,   \
+                             int32_t count, float *y, size_t stride) {                                       \
+    if (count == 1) {                                                                                        \
+      rq_##name##_rows_simd(data, row_bytes, rows, a, y);                                                    \
+      return;                                                                                                \
+    }                                                                                                        \
+    for (int32_t r = 0; r < rows; r += 2) {                                                                  \
+      int32_t other = rq_min_i32(r + 1, rows - 1);                                                           \
+      rq_##name##_pair_simd(data + (size_t)r * row_bytes, data + (size_t)other * row_bytes, a, count, y + r, \
+                            y + other, stride);                                                              \
+    }                                                                                                        \
+  }
+DEFINE_OWN(pi_q3)
+DEFINE_OWN(pi_q2)
+DEFINE_OWN(pi_t3)
+DEFINE_OWN(pi_t2)
+DEFINE_OWN(ternary)
+
+static rq_product_kernel kernel_128(int32_t format) {
+  switch (format) {
+    case RQ_FORMAT_PI_Q3: return pi_q3_product;
+    case RQ_FORMAT_PI_Q2: return pi_q2_product;
+    case RQ_FORMAT_PI_T3: return pi_t3_product;
+    case RQ_FORMAT_PI_T2: return pi_t2_product;
+    case RQ_FORMAT_TERNARY:
+    case RQ_FORMAT_PI_TERNARY: return ternary_product;
+    default: return NULL;
+  }
+}
+#endif
+
+#if RQ_HAVE_X86
+static rq_product_kernel kernel_avx512(int32_t format) {
+  switch (format) {
+    case RQ_FORMAT_PI_Q3: return rq_pi_q3_avx512;
+    case RQ_FORMAT_PI_Q2: return rq_pi_q2_avx512;
+    case RQ_FORMAT_PI_T3: return rq_pi_t3_avx512;
+    case RQ_FORMAT_PI_T2: return rq_pi_t2_avx512;
+    case RQ_FORMAT_TERNARY:
+    case RQ_FORMAT_PI_TERNARY: return rq_ternary_avx512;
+    default: return NULL;
+  }
+}
+
+static rq_product_kernel kernel_avx2(int32_t format) {
+  switch (format) {
+    case RQ_FORMAT_F32: return rq_f32_avx2;
+    case RQ_FORMAT_F16: return rq_f16_avx2;
+    case RQ_FORMAT_BF16: return rq_bf16_avx2;
+    case RQ_FORMAT_Q8_0: return rq_q8_0_avx2;
+    case RQ_FORMAT_PI_Q3: return rq_pi_q3_avx2;
+    case RQ_FORMAT_PI_Q2: return rq_pi_q2_avx2;
+    case RQ_FORMAT_PI_T3: return rq_pi_t3_avx2;
+    case RQ_FORMAT_PI_T2: return rq_pi_t2_avx2;
+    case RQ_FORMAT_TERNARY:
+    case RQ_FORMAT_PI_TERNARY: return rq_ternary_avx2;
+    default: return NULL;
+  }
+}
+
+/* Bits of cpuid and xgetbv, as Intel and AMD number them. */
+enum {
+  LEAF1_ECX = 1 << 28 | 1 << 27 | 1 << 29, /* AVX, OSXSAVE, F16C */
+  LEAF7_EBX_AVX2 = 1 << 5,
+  LEAF7_ECX_AVX512 = 1 << 1 | 1 << 11, /* VBMI, VNNI */
+  XCR0_AVX = 6,                        /* the system saves 256-bit registers */
+  XCR0_AVX512 = 0xE6,                  /* and all of AVX-512 */
+};
+#define LEAF7_EBX_AVX512 (1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) /* F, DQ, BW, VL */
+
+static int32_t best_variant(void) {
+  uint32_t a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & LEAF1_ECX) != LEAF1_ECX) return RQ_SIMD128;
+  uint32_t saved, saved_high;
+  __asm__ volatile("xgetbv" : "=a"(saved), "=d"(saved_high) : "c"(0));
+  if ((saved & XCR0_AVX) != XCR0_AVX) return RQ_SIMD128;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & LEAF7_EBX_AVX2)) return RQ_SIMD128;
+  bool wide = (b & LEAF7_EBX_AVX512) == LEAF7_EBX_AVX512 && (c & LEAF7_ECX_AVX512) == LEAF7_ECX_AVX512;
+  return wide && (saved & XCR0_AVX512) == XCR0_AVX512 ? RQ_AVX512 : RQ_AVX2;
+}
+#else
+static int32_t best_variant(void) { return RQ_HAVE_SIMD ? RQ_SIMD128 : RQ_SCALAR; }
+#endif
+
+int32_t RQ_EXPORT rq_variant(int32_t variant) {
+  if (variant == RQ_SCALAR) return RQ_SCALAR;
+  int32_t best = best_variant();
+  return variant > RQ_SCALAR && variant < best ? variant : best;
+}
+
+rq_product_kernel rq_product_kernel_of(int32_t format, int32_t variant) {
+#if RQ_HAVE_X86
+  if (variant == RQ_AVX512) {
+    rq_product_kernel kernel = kernel_avx512(format);
+    if (kernel) return kernel;
+  }
+  if (variant == RQ_AVX512 || variant == RQ_AVX2) {
+    rq_product_kernel kernel = kernel_avx2(format);
+    if (kernel) return kernel;
+  }
+#endif
+#if RQ_HAVE_SIMD
+  if (variant != RQ_SCALAR) return kernel_128(format);
+#endif
+  (void)format;
+  (void)variant;
+  return NULL;
+}

@@ -1,0 +1,45 @@
+/* x86.h: kernels for x86-64 processors with more than SSE4.1. Their translation units are compiled for that
+ * processor whatever the rest of the library is built for, and run only where levels.c has found it. Each
+ * gives the same bits as its scalar reference; products round after every operation, none is fused. */
+#ifndef RQ_X86_H
+#define RQ_X86_H
+#include "levels.h"
+
+#if defined(__x86_64__) && defined(__SSE4_1__)
+#define RQ_HAVE_X86 1
+
+#define RQ_DECLARE_PRODUCT(name)                                                               \
+  void rq_##name(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, \
+                 int32_t count, float *y, size_t stride);
+/* x86_avx512.c: needs AVX-512 F, BW, VL, DQ, VBMI and VNNI. */
+RQ_DECLARE_PRODUCT(pi_q3_avx512)
+RQ_DECLARE_PRODUCT(pi_q2_avx512)
+RQ_DECLARE_PRODUCT(pi_t3_avx512)
+RQ_DECLARE_PRODUCT(pi_t2_avx512)
+RQ_DECLARE_PRODUCT(ternary_avx512)
+/* x86_avx2.c: needs AVX2 and F16C. */
+RQ_DECLARE_PRODUCT(pi_q3_avx2)
+RQ_DECLARE_PRODUCT(pi_q2_avx2)
+RQ_DECLARE_PRODUCT(pi_t3_avx2)
+RQ_DECLARE_PRODUCT(pi_t2_avx2)
+RQ_DECLARE_PRODUCT(ternary_avx2)
+RQ_DECLARE_PRODUCT(q8_0_avx2)
+RQ_DECLARE_PRODUCT(f32_avx2)
+RQ_DECLARE_PRODUCT(f16_avx2)
+RQ_DECLARE_PRODUCT(bf16_avx2)
+
+/* Compiles what follows, up to RQ_TARGET_END, for a processor with the named features. */
+#define RQ_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define RQ_TARGET_BEGIN(features) \
+  RQ_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define RQ_TARGET_END RQ_PRAGMA(clang attribute pop)
+#else
+#define RQ_TARGET_BEGIN(features) RQ_PRAGMA(GCC push_options) RQ_PRAGMA(GCC target(features))
+#define RQ_TARGET_END RQ_PRAGMA(GCC pop_options)
+#endif
+
+#else
+#define RQ_HAVE_X86 0
+#endif
+#endif

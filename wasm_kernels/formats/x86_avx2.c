@@ -1,0 +1,283 @@
+/* x86_avx2.c: products with AVX2: ruvq's own formats two rows and two steps of all lanes at a time, Q8_0 by
+ * blocks of 32 weights, floats in two registers of 8 sums. */
+#include "x86.h"
+
+#if RQ_HAVE_X86
+#include <immintrin.h>
+
+#include "foreign.h"
+#include "simd_blocks.h"
+
+RQ_TARGET_BEGIN("avx2,f16c")
+
+enum { ROWS = 2, PAIRS_OF_STEPS = 8 };
+
+/* ---- ruvq's own formats ---- */
+
+/* Tables for an index h << 2 | h before: unsigned weights with a lowest bit of 0, and how it changes them. */
+typedef struct pair_tables {
+  __m256i value, change;
+} pair_tables;
+
+RV_INLINE pair_tables tables_of(const rq_own *own) {
+  uint8_t value[16], change[16];
+  for (int32_t i = 0; i < 16; i++) {
+    int32_t h = i >> 2, before = i & 3;
+    int32_t low = own->three_bits ? 2 * h : h, high = 2 * h + 1; /* codes */
+    uint8_t first = (uint8_t)(own->trellis ? own->table[4 * low + before] + 64 : low);
+    value[i] = first;
+    change[i] = 0;
+    if (own->three_bits)
+      change[i] = (uint8_t)((own->trellis ? own->table[4 * high + before] + 64 : high) ^ first);
+  }
+  pair_tables t = {_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)value)),
+                   _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)change))};
+  return t;
+}
+
+/* Weights of the two steps whose indices are given. Where a low bit, inverted, is set under `bits`, the index
+ * leaves the table of changes. */
+RV_INLINE __m256i pick_pair(bool three_bits, const pair_tables *t, __m256i index, __m256i low, __m256i bits) {
+  __m256i weights = _mm256_shuffle_epi8(t->value, index);
+  if (!three_bits) return weights;
+  __m256i outside =
+      _mm256_adds_epu8(_mm256_or_si256(index, _mm256_and_si256(low, bits)), _mm256_set1_epi8(0x70));
+  return _mm256_xor_si256(weights, _mm256_shuffle_epi8(t->change, outside));
+}
+
+/* Unsigned weights of one block, two steps in a register: (8). */
+RV_INLINE void decode_block(bool three_bits, bool trellis, const pair_tables *t, const uint8_t *block,
+                            int32_t steps, __m256i *weights) {
+  int32_t groups = (steps + 3) / 4;
+  rq_vi before = trellis ? before_first(block, steps) : rv_zero();
+  const __m256i shift = _mm256_set_epi32(4, 4, 4, 4, 2, 2, 2, 2), nibble = _mm256_set1_epi8(15);
+  const __m256i bits01 =
+      _mm256_set_epi64x(0x2020202020202020, 0x2020202020202020, 0x1010101010101010, 0x1010101010101010);
+  const __m256i bits23 = _mm256_slli_epi16(bits01, 2); /* 0x40 and 0x80 */
+  for (int32_t g = 0; g < groups; g++) {
+    rq_vi bytes = rv_load(block + 16 * g);
+    rq_vi turned =
+        rv_or(rv_and(rv_shl16(bytes, 2), rv_splat8(12)), rv_and(rv_shr16(before, 6), rv_splat8(3)));
+    __m256i index01 =
+        _mm256_inserti128_si256(_mm256_castsi128_si256(turned), rv_and(bytes, rv_splat8(15)), 1);
+    __m256i both = _mm256_broadcastsi128_si256(bytes);
+    __m256i index23 = _mm256_and_si256(_mm256_srlv_epi32(both, shift), nibble);
+    __m256i low = _mm256_setzero_si256();
+    if (three_bits) low = _mm256_broadcastsi128_si256(low_bits_of(KIND_T3, block + 16 * groups, steps, g));
+    weights[2 * g] = pick_pair(three_bits, t, index01, low, bits01);
+    weights[2 * g + 1] = pick_pair(three_bits, t, index23, low, bits23);
+    before = bytes;
+  }
+}
+
+RV_INLINE void add_blocks(const rq_own *own, const pair_tables *t, const uint8_t *const *blocks, int32_t r,
+                          int32_t steps, const rq_activations *a, int32_t count, int32_t number,
+                          rq_vf (*acc)[RQ_KERNEL_VECTORS] /* (ROWS, count) */) {
+  __m256i weights[ROWS][PAIRS_OF_STEPS];
+  rq_vf d[ROWS];
+  int32_t header = rq_own_block_bytes(own, r) - 2, pairs = (steps + 3) / 4 * 2;
+  for (int32_t i = 0; i < ROWS; i++) {
+    decode_block(own->three_bits, own->trellis, t, blocks[i], steps, weights[i]);
+    d[i] = scales_of(own, own->trellis, blocks[i] + header);
+  }
+  for (int32_t v = 0; v < count; v++) {
+    const __m256i *q = (const __m256i *)(const void *)(a[v].lanes + RQ_LANE_BLOCK_BYTES * (size_t)number);
+    __m256i sums[ROWS] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    for (int32_t p = 0; p < pairs; p++) {
+      __m256i x = _mm256_loadu_si256(q + p);
+      for (int32_t i = 0; i < ROWS; i++) {
+        __m256i two = _mm256_maddubs_epi16(weights[i][p], x); /* below 2 * 127 * 127 */
+        sums[i] = _mm256_add_epi32(sums[i], _mm256_madd_epi16(two, _mm256_set1_epi16(1)));
+      }
+    }
+    rq_vi over = rv_shl32(rv_load(a[v].group_sum + RQ_GROUPS * number), shift_of(own));
+    rq_vf dx = rf_splat(a[v].scale[number]);
+    for (int32_t i = 0; i < ROWS; i++) {
+      rq_vi sum = rv_add32(_mm256_castsi256_si128(sums[i]), _mm256_extracti128_si256(sums[i], 1));
+      acc[i][v] = rf_add(acc[i][v], rf_mul(rf_from_i32(rv_sub32(sum, over)), rf_mul(d[i], dx)));
+    }
+  }
+}
+
+RV_INLINE void two_rows(const rq_own *own, const pair_tables *t, const uint8_t **blocks,
+                        const rq_activations *a, int32_t count, float *y0, float *y1, size_t stride) {
+  rq_vf acc[ROWS][RQ_KERNEL_VECTORS];
+  for (int32_t v = 0; v < count; v++) acc[0][v] = acc[1][v] = rf_splat(0.0f);
+  int32_t full = a->width / RQ_BLOCK, tail = a->width % RQ_BLOCK;
+  size_t bytes = own->three_bits ? sizeof(rq_block_3bit) : sizeof(rq_block_2bit);
+  for (int32_t b = 0; b < full; b++) {
+    add_blocks(own, t, blocks, RQ_BLOCK, RQ_LANES, a, count, b, acc);
+    for (int32_t i = 0; i < ROWS; i++) blocks[i] += bytes;
+  }
+  if (tail) add_blocks(own, t, blocks, tail, rq_block_steps(tail), a, count, full, acc);
+  for (int32_t v = 0; v < count; v++) {
+    y0[stride * (size_t)v] = rf_sum4(acc[0][v]);
+    y1[stride * (size_t)v] = rf_sum4(acc[1][v]);
+  }
+}
+
+RV_INLINE void product(const rq_own *own, const uint8_t *data, size_t row_bytes, int32_t rows,
+                       const rq_activations *a, int32_t count, float *y, size_t stride) {
+  pair_tables t = tables_of(own);
+  for (int32_t r = 0; r < rows; r += ROWS) {
+    int32_t other = rq_min_i32(r + 1, rows - 1);
+    const uint8_t *blocks[ROWS] = {data + row_bytes * (size_t)r, data + row_bytes * (size_t)other};
+    if (count == 1)
+      two_rows(own, &t, blocks, a, 1, y + r, y + other, stride);
+    else
+      two_rows(own, &t, blocks, a, count, y + r, y + other, stride);
+  }
+}
+
+#define DEFINE_PRODUCT(name)                                                                          \
+  void rq_##name##_avx2(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, \
+                        int32_t count, float *y, size_t stride)
+/* The constants of `own` are spelled out, so that the compiler sees them. */
+#define DEFINE_OWN(name, ...)                                  \
+  DEFINE_PRODUCT(name) {                                       \
+    const rq_own own = {__VA_ARGS__};                          \
+    product(&own, data, row_bytes, rows, a, count, y, stride); \
+  }
+DEFINE_OWN(pi_q3, true, false, 4, NULL, NULL, NULL)
+DEFINE_OWN(pi_q2, false, false, 2, NULL, NULL, NULL)
+DEFINE_OWN(pi_t3, true, true, 0, rq_trellis_t3, rq_trellis_c3, rq_trellis_c3_pairs)
+DEFINE_OWN(pi_t2, false, true, 0, rq_trellis_t2, rq_trellis_c2, rq_trellis_c2_pairs)
+DEFINE_OWN(ternary, false, false, 1, NULL, NULL, NULL)
+
+/* ---- Q8_0 ---- */
+
+/* Eight partial sums of 32 products. |w| is unsigned, its sign goes to q. */
+RV_INLINE __m256i dot_32(__m256i w, const int8_t *q) {
+  __m256i x = _mm256_sign_epi8(_mm256_loadu_si256((const __m256i *)(const void *)q), w);
+  return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), x), _mm256_set1_epi16(1));
+}
+
+DEFINE_PRODUCT(q8_0) {
+  int32_t blocks = a->width / RQ_Q8_0_WEIGHTS;
+  for (int32_t r = 0; r < rows; r++) {
+    const rq_block_q8_0 *row = (const rq_block_q8_0 *)(const void *)(data + row_bytes * (size_t)r);
+    rq_vf acc[RQ_KERNEL_VECTORS];
+    for (int32_t v = 0; v < count; v++) acc[v] = rf_splat(0.0f);
+    for (int32_t b = 0; b < blocks; b += 4) { /* one for each accumulator */
+      __m256i w[4];
+      uint16_t halves[8] = {0};
+      for (int32_t i = 0; i < 4; i++) { /* beyond the end: +0 */
+        bool there = b + i < blocks;
+        w[i] =
+            there ? _mm256_loadu_si256((const __m256i *)(const void *)row[b + i].q) : _mm256_setzero_si256();
+        halves[i] = there ? rq_read_u16(row[b + i].d) : 0;
+      }
+      rq_vf d = _mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)(const void *)halves));
+      for (int32_t v = 0; v < count; v++) {
+        const int8_t *q = a[v].q + RQ_Q8_0_WEIGHTS * b; /* padded to 256 */
+        __m256i ab = _mm256_hadd_epi32(dot_32(w[0], q), dot_32(w[1], q + 32));
+        __m256i cd = _mm256_hadd_epi32(dot_32(w[2], q + 64), dot_32(w[3], q + 96));
+        __m256i all = _mm256_hadd_epi32(ab, cd);
+        rq_vi sums = rv_add32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+        rq_vf t = rf_mul(d, rf_splat(a[v].scale[RQ_Q8_0_WEIGHTS * b / RQ_BLOCK]));
+        acc[v] = rf_add(acc[v], rf_mul(rf_from_i32(sums), t));
+      }
+    }
+    for (int32_t v = 0; v < count; v++) y[stride * (size_t)v + (size_t)r] = rf_sum4(acc[v]);
+  }
+}
+
+/* ---- floats ---- */
+
+typedef enum { FLOAT_32, FLOAT_16, BRAIN_16 } float_kind;
+
+RV_INLINE __m256 load_8(float_kind kind, const uint8_t *p) {
+  if (kind == FLOAT_32) return _mm256_loadu_ps((const float *)(const void *)p);
+  __m128i halves = _mm_loadu_si128((const __m128i *)(const void *)p);
+  if (kind == FLOAT_16) return _mm256_cvtph_ps(halves);
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
+enum { MOST_ROWS = 4, MOST_VECTORS = 2 };
+
+/* The sums of `rows` rows and `count` vectors, both constants: (rows, count, 2) registers of eight. */
+RV_INLINE void add_16(float_kind kind, int32_t rows, int32_t count, const uint8_t *const *at,
+                      const float *const *x, __m256 (*acc)[MOST_VECTORS][2]) {
+  size_t half = kind == FLOAT_32 ? 32 : 16;
+  for (int32_t i = 0; i < rows; i++) {
+    __m256 low = load_8(kind, at[i]), high = load_8(kind, at[i] + half);
+    for (int32_t v = 0; v < count; v++) {
+      acc[i][v][0] = _mm256_add_ps(acc[i][v][0], _mm256_mul_ps(_mm256_loadu_ps(x[v]), low));
+      acc[i][v][1] = _mm256_add_ps(acc[i][v][1], _mm256_mul_ps(_mm256_loadu_ps(x[v] + 8), high));
+    }
+  }
+}
+
+RV_INLINE void float_tile(float_kind kind, int32_t rows, int32_t count, const uint8_t *data, size_t row_bytes,
+                          const rq_activations *a, float *y, size_t stride) {
+  __m256 acc[MOST_ROWS][MOST_VECTORS][2];
+  for (int32_t i = 0; i < rows; i++)
+    for (int32_t v = 0; v < count; v++) acc[i][v][0] = acc[i][v][1] = _mm256_setzero_ps();
+  int32_t width = a->width, n = 0;
+  size_t size = kind == FLOAT_32 ? 4 : 2;
+  const uint8_t *at[MOST_ROWS];
+  const float *x[MOST_VECTORS];
+  for (; n + RQ_LANES <= width; n += RQ_LANES) {
+    for (int32_t i = 0; i < rows; i++) at[i] = data + row_bytes * (size_t)i + size * (size_t)n;
+    for (int32_t v = 0; v < count; v++) x[v] = a[v].x + n;
+    add_16(kind, rows, count, at, x, acc);
+  }
+  if (n < width) { /* zeros beyond the end add +0, which changes no sum */
+    uint8_t last[MOST_ROWS][4 * RQ_LANES] = {{0}};
+    float last_x[MOST_VECTORS][RQ_LANES] = {{0.0f}};
+    for (int32_t i = 0; i < rows; i++) {
+      rq_copy(last[i], data + row_bytes * (size_t)i + size * (size_t)n, size * (size_t)(width - n));
+      at[i] = last[i];
+    }
+    for (int32_t v = 0; v < count; v++) {
+      rq_copy(last_x[v], a[v].x + n, sizeof(float) * (size_t)(width - n));
+      x[v] = last_x[v];
+    }
+    add_16(kind, rows, count, at, x, acc);
+  }
+  for (int32_t i = 0; i < rows; i++)
+    for (int32_t v = 0; v < count; v++) {
+      __m256 eight = _mm256_add_ps(acc[i][v][0], acc[i][v][1]);
+      rq_vf sum = rf_add(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+      sum = rf_add(sum, rf_swap_halves(sum));
+      y[stride * (size_t)v + (size_t)i] = _mm_cvtss_f32(rf_add(sum, rf_swap_pairs(sum)));
+    }
+}
+
+RV_INLINE void float_rows(float_kind kind, int32_t count, const uint8_t *data, size_t row_bytes, int32_t rows,
+                          const rq_activations *a, float *y, size_t stride) {
+  int32_t r = 0;
+  if (count == 1)
+    for (; r + 4 <= rows; r += 4)
+      float_tile(kind, 4, 1, data + row_bytes * (size_t)r, row_bytes, a, y + r, stride);
+  for (; r + 2 <= rows; r += 2)
+    float_tile(kind, 2, count, data + row_bytes * (size_t)r, row_bytes, a, y + r, stride);
+  if (r < rows) float_tile(kind, 1, count, data + row_bytes * (size_t)r, row_bytes, a, y + r, stride);
+}
+
+enum { FLOAT_PIECE = 32 }; /* rows that stay in the cache while they meet every vector */
+
+RV_INLINE void float_product(float_kind kind, const uint8_t *data, size_t row_bytes, int32_t rows,
+                             const rq_activations *a, int32_t count, float *y, size_t stride) {
+  if (count == 1) {
+    float_rows(kind, 1, data, row_bytes, rows, a, y, stride);
+    return;
+  }
+  for (int32_t r = 0; r < rows; r += FLOAT_PIECE) {
+    int32_t n = rq_min_i32(FLOAT_PIECE, rows - r), v = 0;
+    const uint8_t *piece = data + row_bytes * (size_t)r;
+    for (; v + 2 <= count; v += 2)
+      float_rows(kind, 2, piece, row_bytes, n, a + v, y + stride * (size_t)v + r, stride);
+    if (v < count) float_rows(kind, 1, piece, row_bytes, n, a + v, y + stride * (size_t)v + r, stride);
+  }
+}
+
+DEFINE_PRODUCT(f32) { float_product(FLOAT_32, data, row_bytes, rows, a, count, y, stride); }
+DEFINE_PRODUCT(f16) { float_product(FLOAT_16, data, row_bytes, rows, a, count, y, stride); }
+DEFINE_PRODUCT(bf16) { float_product(BRAIN_16, data, row_bytes, rows, a, count, y, stride); }
+
+RQ_TARGET_END
+
+#else
+typedef int rq_no_avx2; /* a translation unit must not be empty */
+#endif
