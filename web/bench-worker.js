@@ -96,6 +96,9 @@ async function model({ url, promptTokens, decodeTokens, threads }) {
   };
 }
 
+/** Which build of the engine runs here: variants.js has chosen it. */
+const build = async () => ({ variant: (await benchEngine()).variant });
+
 /** The Hadamard transform of one vector. @returns {Promise<Record<string, number[]>>} seconds by round */
 async function hadamard({ width, rounds }) {
   const engine = await benchEngine(1);
@@ -108,6 +111,7 @@ const fromFile = (file, task) => async (spec) => (await import(file))[task](spec
 const TASKS = {
   kernels,
   model,
+  build,
   hadamard,
   products: fromFile("./bench-peers.js", "products"),
   profile: fromFile("./bench-profile.js", "profile"),

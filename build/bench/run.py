@@ -130,6 +130,8 @@ def measure(options: argparse.Namespace, peers: Peers, folder: Path) -> dict[str
     }
     with browser_page(folder) as (page, version):
         report["chromium"] = version
+        report["engine_build_in_chromium"] = in_browser(page, "build")["variant"]
+        log(f"Chromium {version}, ruvq's build: {report['engine_build_in_chromium']}")
         if peers.wllama:
             peers.wllama |= in_browser(page, "wllamaVersion", base="./peers/wllama")
         report["peers"] = {
