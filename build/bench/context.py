@@ -1,4 +1,4 @@
-"""What a token costs when many stand before it: milliseconds of a decoded token natively, at several contexts.
+"""What a token costs when many stand before it: milliseconds of a decoded token, natively.
 
     python build/bench/context.py [--format pi-t2] [--shape M] [--contexts 128 1024 4096] [--threads 1]
 

@@ -80,7 +80,7 @@ def test_INV_8_simd_and_scalar_give_the_same_bits(name):
 
 @pytest.mark.parametrize("name", oracle.FORMATS)
 def test_INV_8_tails_of_every_length_give_the_same_bits(name):
-    """Widths of 1 to 256, for kernels that read tails in pieces of their own; five rows, as many as none takes."""
+    """Widths of 1 to 256, for kernels that read tails in pieces; five rows, as many as none takes at once."""
     rng = np.random.default_rng(kernels.SEED + 2)
     for width in kernels.widths(name, list(range(1, 257))):
         data = kernels.random_rows(name, 5, width, rng)

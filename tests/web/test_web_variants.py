@@ -31,7 +31,7 @@ def test_a_build_that_does_not_validate_is_not_tried() -> None:
 
 
 def test_a_build_that_fails_its_self_test_gives_way_to_the_next() -> None:
-    """Node 20 computes one relaxed instruction in another way than ruvq needs, which only the self-test sees."""
+    """Node 20 computes one relaxed instruction in another way than ruvq needs: the self-test sees it."""
     found = run(RELAXED)
     assert found["relaxed"]
     assert found["tried"][0] == "relaxed-simd"

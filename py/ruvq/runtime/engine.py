@@ -104,8 +104,8 @@ class Engine:
         """`threads` as in `ruvq.Model.open`; `split_all` shares out even small work, for tests.
 
         Raises ModelError, FileFormatError and UsageError as the model and the options deserve, and
-        MemoryLimitError when there is no memory for weights' companions and the KV cache. `kernels`: "best" of
-        this machine, or nothing beyond "avx2", "simd128" or "scalar", for comparison."""
+        MemoryLimitError when there is no memory for weights' companions and the KV cache. `kernels`: "best"
+        of this machine, or nothing beyond "avx2", "simd128" or "scalar", for comparison."""
         if kv not in _KV_FLAGS:
             raise UsageError("unknown kind of KV cache", subject="kv", expected="f16 or f32", actual=str(kv))
         self._core = core.get()
