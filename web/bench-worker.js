@@ -1,7 +1,7 @@
 // bench-worker.js: the browser's side of the benchmark, in a worker as pages use the engine. The same tasks as
 // build/bench/native.py, one message each: what to measure comes in, seconds go out.
 import { CONSTANTS as C } from "./abi.js";
-import { Engine } from "./engine.js";
+import { benchEngine, threadsOf } from "./bench-engine.js";
 import { LocalModel } from "./local_model.js";
 
 const VARIANTS = { simd: C.RQ_SIMD, scalar: C.RQ_SCALAR };
@@ -36,7 +36,7 @@ function interleaved(tasks, rounds) {
 
 /** @returns {Promise<Record<string, number[]>>} task → seconds, by round */
 async function kernels({ formats, rows, width, rounds }) {
-  const engine = await Engine.load(new URL("ruvq.wasm", import.meta.url));
+  const engine = await benchEngine(1);
   const out = engine.alloc(rows * width * 4);
   const source = engine.alloc(rows * width * 4);
   const x = engine.alloc(width * 4);
@@ -59,32 +59,60 @@ async function kernels({ formats, rows, width, rounds }) {
   return interleaved(tasks, rounds);
 }
 
-/** Opens a file, computes a prompt, decodes greedily after it. @returns {Promise<Record<string, number>>} */
-async function model({ url, promptTokens, decodeTokens }) {
-  const engine = await Engine.load(new URL("ruvq.wasm", import.meta.url));
+const greedy = { seed: 0n, temperature: 0, topP: 1, minP: 0, topK: 0 };
+
+function decode(local, tokens) {
+  for (let i = 0; i < tokens; i += 1) {
+    local.feed([local.sample()]);
+    local.step();
+  }
+}
+
+/** Opens a file, warms up, computes a prompt, decodes greedily after it. */
+async function model({ url, promptTokens, decodeTokens, threads }) {
+  const engine = await benchEngine(threads);
   const bytes = await bytesAt(url);
   const start = now();
   const local = LocalModel.fromBytes(engine, bytes, { context: promptTokens + decodeTokens + 1 });
   const opened = now();
   const vocabulary = local.shape.vocab_size;
+  local.startSampler(greedy);
+  local.feed(Array.from({ length: 8 }, (_, i) => i));
+  while (local.step() > 0);
+  decode(local, 4);
+  local.truncate(0);
+  const begun = now();
   local.feed(Array.from({ length: promptTokens }, (_, i) => (i + 1) % vocabulary));
   while (local.step() > 0);
   const prompted = now();
-  local.startSampler({ seed: 0n, temperature: 0, topP: 1, minP: 0, topK: 0 });
-  for (let i = 0; i < decodeTokens; i += 1) {
-    local.feed([local.sample()]);
-    local.step();
-  }
+  decode(local, decodeTokens);
   const decoded = now();
   return {
     open_s: opened - start,
-    prompt_tokens_per_s: promptTokens / (prompted - opened),
+    prompt_tokens_per_s: promptTokens / (prompted - begun),
     decode_tokens_per_s: decodeTokens / (decoded - prompted),
     memory_bytes: engine.memoryBytes,
+    threads: threadsOf(engine),
   };
 }
 
-const TASKS = { kernels, model };
+/** The Hadamard transform of one vector. @returns {Promise<Record<string, number[]>>} seconds by round */
+async function hadamard({ width, rounds }) {
+  const engine = await benchEngine(1);
+  const x = engine.alloc(4 * width);
+  engine.write(x, new Uint8Array(Float32Array.from({ length: width }, (_, i) => Math.sin(i)).buffer));
+  return interleaved({ hadamard: () => engine.call("rq_hadamard", x, 1, width, 1, 0, 0, C.RQ_SIMD) }, rounds);
+}
+
+const fromFile = (file, task) => async (spec) => (await import(file))[task](spec);
+const TASKS = {
+  kernels,
+  model,
+  hadamard,
+  products: fromFile("./bench-peers.js", "products"),
+  profile: fromFile("./bench-profile.js", "profile"),
+  contexts: fromFile("./bench-profile.js", "contexts"),
+};
 
 self.onmessage = async ({ data: { task, spec } }) => {
   try {

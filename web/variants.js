@@ -10,8 +10,8 @@ const VARIANTS = [
 const STANDARD = /(^|\/)(ruvq|ruvq-threads)\.wasm(?=$|[?#])/;
 
 /**
- * The builds to try for `source`: those beside it where it is the address of ruvq.wasm or ruvq-threads.wasm, by name where it is an
- * object of addresses, else itself.
+ * The builds to try for `source`: those beside it where it is the address of ruvq.wasm or ruvq-threads.wasm, by
+ * name where it is an object of addresses, else itself.
  * @param {string | URL | BufferSource | WebAssembly.Module | Record<string, string>} source
  * @returns {{name: string, source: any}[]} never empty, best first
  */

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,22 +68,74 @@ def kernel_report(formats: list[str], times: dict[str, float], nbytes: dict[str,
     return report
 
 
-def model_run(path: Path, prompt_tokens: int, decode_tokens: int) -> dict[str, float]:
-    """Seconds to open a file, to compute a prompt and to decode greedily after it, one thread."""
+def model_run(path: Path, prompt_tokens: int, decode_tokens: int, threads: int = 1) -> dict[str, Any]:
+    """Seconds to open a file; tokens per second of a prompt and of greedy decoding after it, and the threads
+    that were used."""
     start = time.perf_counter()
-    with GGUFFile.open(path) as file, Engine(file, context=prompt_tokens + decode_tokens + 1) as engine:
+    context = prompt_tokens + decode_tokens + 1
+    with GGUFFile.open(path) as file, Engine(file, context=context, threads=threads) as engine:
         opened = time.perf_counter()
+        engine.start_sampling(Sampling(temperature=0.0, top_p=1.0, seed=0))
+        warm_up(engine)
+        begun = time.perf_counter()
         engine.feed([(i + 1) % engine.info.vocab_size for i in range(prompt_tokens)])
         while engine.step():
             pass
         prompted = time.perf_counter()
-        engine.start_sampling(Sampling(temperature=0.0, top_p=1.0, seed=0))
         for _ in range(decode_tokens):
             engine.feed([engine.sample()])
             engine.step()
         decoded = time.perf_counter()
+        used = engine.threads
     return {
         "open_s": opened - start,
-        "prompt_tokens_per_s": prompt_tokens / (prompted - opened),
+        "prompt_tokens_per_s": prompt_tokens / (prompted - begun),
         "decode_tokens_per_s": decode_tokens / (decoded - prompted),
+        "threads": used,
     }
+
+
+def warm_up(engine: Engine) -> None:
+    """A few tokens, forgotten again: pages are mapped and code is hot, for every engine of the comparison."""
+    engine.feed(list(range(8)))
+    while engine.step():
+        pass
+    for _ in range(4):
+        engine.feed([engine.sample()])
+        engine.step()
+    engine.truncate(0)
+
+
+def token_seconds(engine: Engine, context: int, tokens: int, have: int = 0) -> dict[str, float]:
+    """Median seconds of a token decoded after `context` tokens, `have` of them there; and of drawing it."""
+    engine.truncate(have)
+    engine.feed([(i + 1) % engine.info.vocab_size for i in range(have, context)])
+    while engine.step():
+        pass
+    steps, sampling = [], []
+    for _ in range(tokens):
+        start = time.perf_counter()
+        token = engine.sample()
+        sampled = time.perf_counter()
+        engine.feed([token])
+        engine.step()
+        steps.append(time.perf_counter() - start)
+        sampling.append(sampled - start)
+    return {"token_s": statistics.median(steps), "sample_s": statistics.median(sampling)}
+
+
+def context_run(path: Path, lengths: list[int], tokens: int, threads: int = 1) -> dict[str, Any]:
+    """Tokens a second decoded after growing texts, and the threads used."""
+    result: dict[str, float] = {}
+    have = 0
+    with (
+        GGUFFile.open(path) as file,
+        Engine(file, context=max(lengths) + tokens + 1, threads=threads) as engine,
+    ):
+        engine.start_sampling(Sampling(temperature=0.0, top_p=1.0, seed=0))
+        warm_up(engine)
+        for length in lengths:
+            result[str(length)] = 1 / token_seconds(engine, length, tokens, have)["token_s"]
+            have = length
+        used = engine.threads
+    return {"by_context": result, "threads": used}

@@ -3,6 +3,7 @@ where real weights can't be had. Their text is noise; nothing about quality foll
 
     K  110M: 768 wide, 12 layers, all widths multiples of 256
     M  135M: SmolLM-135M's shape, 576 wide, 30 layers, 9 heads and 3 key-value heads
+    S1, S4, S30  1M, 4M and 28M, small ones for scaling
     Q  494M: Qwen2.5-0.5B's shape, 896 wide, 24 layers, 14 heads and 2 key-value heads, 151,936 tokens
 """
 
@@ -35,7 +36,7 @@ class Shape:
     kv_heads: int
     ff_width: int
     vocab: int
-    context: int = 2048
+    context: int = 4608
     architecture: str = "llama"
     rope_base: float = 10000.0
     epsilon: float = 1e-5
@@ -58,6 +59,12 @@ class Shape:
             yield f"blk.{i}.ffn_up.weight", self.ff_width, self.width
             yield f"blk.{i}.ffn_down.weight", self.width, self.ff_width
 
+    @property
+    def parameters(self) -> int:
+        """Weights of all matrices and norms."""
+        matrices = sum(rows * width for _, rows, width in self.matrices())
+        return matrices + sum(width for _, width in self.vectors())
+
     def vectors(self) -> Iterator[tuple[str, int]]:
         """(name, width) of the norms and biases."""
         kv = self.kv_heads * self.head_width
@@ -72,6 +79,9 @@ class Shape:
 
 
 SHAPES = {
+    "S1": Shape("S1", 128, 4, 2, 2, 384, 2048),
+    "S4": Shape("S4", 256, 4, 4, 4, 768, 4096),
+    "S30": Shape("S30", 512, 8, 8, 4, 1408, 8192),
     "K": Shape("K", 768, 12, 12, 12, 2048, 32000),
     "M": Shape("M", 576, 30, 9, 3, 1536, 49152),
     "Q": Shape("Q", 896, 24, 14, 2, 4864, 151936, 32768, "qwen2", 1e6, 1e-6, "qwen2"),
@@ -131,8 +141,11 @@ def _own_block(format_name: str, rows: int, n: int, rng: np.random.Generator) ->
     return out
 
 
-def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> None:
-    """A GGUF file of random weights in one format, embeddings included, tied output, norms in F32."""
+def write_model(
+    path: Path, shape: Shape, format_name: str, seed: int = 1, *, ascii_only: bool = False
+) -> None:
+    """A GGUF file of random weights in one format, embeddings included, tied output, norms in F32.
+    `ascii_only`: whatever the model says is text; bytes beyond ASCII are control tokens."""
     rng = np.random.default_rng(seed)
     tensors: list[tuple[TensorSpec, Callable[[], np.ndarray]]] = []
     for name, rows, width in shape.matrices():
@@ -142,7 +155,7 @@ def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> No
         fill = np.zeros if name.endswith(".bias") else np.ones
         tensors.append((TensorSpec(name, "f32", (width,)), partial(fill, width, np.float32)))
     at = shape.architecture
-    tokens, merges = _vocabulary(shape.vocab)
+    tokens, merges = _vocabulary(shape.vocab, ascii_only)
     metadata = {
         "general.name": f"random weights in the shape {shape.name}",
         f"{at}.block_count": shape.layers,
@@ -158,22 +171,24 @@ def write_model(path: Path, shape: Shape, format_name: str, seed: int = 1) -> No
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": shape.pre_tokenizer,
         "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": [1] * shape.vocab,
+        "tokenizer.ggml.token_type": [3 if ascii_only and not t.isascii() else 1 for t in tokens],
         "tokenizer.ggml.merges": merges,
     }
     write_gguf(path, shape.architecture, metadata, tensors)
 
 
-def _vocabulary(size: int) -> tuple[list[str], list[str]]:
-    """Tokens and merges of a byte-level vocabulary as large as a trained one's: the 256 bytes, then tokens of
-    at most 12 characters, each joined from two earlier ones."""
+def _vocabulary(size: int, ascii_only: bool) -> tuple[list[str], list[str]]:
+    """Tokens and merges of a byte-level vocabulary as large as a trained one's: the 256 bytes, then tokens
+    each joined from two earlier ones, of at most 12 characters (and of printable ASCII, if asked for)."""
     rng = np.random.default_rng(size)
     tokens = _byte_characters()
     known, merges = set(tokens), []
     while len(tokens) < size:
         for left, right in rng.integers(0, [[len(tokens)], [256]], (2, 4096)).T.tolist():
             token = tokens[left] + tokens[right]
-            if len(token) <= 12 and token not in known and len(tokens) < size:
+            if len(token) > 12 or (ascii_only and not token.isascii()):
+                continue
+            if token not in known and len(tokens) < size:
                 known.add(token)
                 tokens.append(token)
                 merges.append(f"{tokens[left]} {tokens[right]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 
 def seconds(work: Callable[[], object], minimum: float = 0.02) -> float:
@@ -27,11 +28,12 @@ def interleaved(tasks: dict[str, Callable[[], float]], rounds: int) -> dict[str,
     return results
 
 
-def summary(samples: list[float]) -> dict[str, float]:
-    """Median and spread, in the unit of the samples."""
+def summary(samples: list[float]) -> dict[str, Any]:
+    """Median, spread and the samples round by round, in their unit."""
     return {
         "median": statistics.median(samples),
         "minimum": min(samples),
         "maximum": max(samples),
         "samples": len(samples),
+        "values": list(samples),
     }

@@ -33,7 +33,7 @@ class Runtime:
 # the engine's builds by the names that variants.js gives them
 _MODULES = {
     "wasmURL": {"relaxed-simd": "ruvq-relaxed.wasm", "simd128": "ruvq.wasm"},
-    "wasmThreadsURL": {"relaxed-simd": "ruvq-threads-relaxed.wasm", "simd128": "ruvq-threads.wasm"},
+    "wasmThreadsURL": {"relaxed-simd": "ruvq-threads-relaxed.wasm"},
 }
 
 
