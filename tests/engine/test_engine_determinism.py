@@ -66,6 +66,15 @@ def test_narrower_kernels_give_the_same_bits(format: str, kernels: str, tmp_path
     assert found == compute(path)
 
 
+@pytest.mark.parametrize("kv", ["f16", "f32"])
+@pytest.mark.parametrize("head_width", [16, 64, 80])
+def test_attention_in_wide_vectors_gives_the_same_bits(head_width: int, kv: str, tmp_path: Path) -> None:
+    """Heads of whole vectors, for which the widest kernels have loops of their own."""
+    path = write(tmp_path / "m.gguf", "F32", width=6 * head_width)
+    found = [compute(path, kv=kv, batch=batch) for batch in (1, 16)]
+    assert found == [compute(path, kv=kv, scalar=True)] * 2
+
+
 @pytest.mark.parametrize("batch", [3, 16, 75])
 @pytest.mark.parametrize("format", ["pi-t3", "F32", "Q8_0"])
 def test_batches_give_the_bits_of_one_token_at_a_time(format: str, batch: int, tmp_path: Path) -> None:

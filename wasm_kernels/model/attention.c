@@ -2,6 +2,7 @@
  * all scores, exp of the differences, their sum in 16 lanes, and values weighted key by key in blocks
  * of RQ_KEY_BLOCK. The order depends on the query's position alone, so that batches change nothing. */
 #include "../base/math.h"
+#include "attention_avx2.h"
 #include "lanes.h"
 #include "model.h"
 
@@ -98,11 +99,23 @@ static float widen(uint16_t h) {
   return value;
 }
 
+/* Whether the loops for AVX2 run: they take whole vectors only. */
+static bool wide_loops(const rq_model *model, int32_t width) {
+  return RQ_HAVE_X86 && (model->variant == RQ_AVX2 || model->variant == RQ_AVX512) && width % 16 == 0;
+}
+
 /* Rows [first, last) as f32: in place, or widened into `buffer` (RQ_KEY_BLOCK, width). */
-static const float *load(const cache_view *view, int32_t first, int32_t last, float *buffer) {
+static const float *load(const cache_view *view, int32_t first, int32_t last, float *buffer, bool wide) {
   size_t at = (size_t)first * (size_t)view->width, n = (size_t)(last - first) * (size_t)view->width;
   if (view->f32) return (const float *)(const void *)view->data + at;
   const uint16_t *in = (const uint16_t *)(const void *)view->data + at;
+#if RQ_HAVE_X86
+  if (wide) {
+    rq_widen_avx2(in, buffer, n);
+    return buffer;
+  }
+#endif
+  (void)wide;
   for (size_t i = 0; i < n; i++) buffer[i] = widen(in[i]);
   return buffer;
 }
@@ -163,6 +176,30 @@ static void add_values_simd(float *total, const float *rows, const float *p, int
   }
 }
 
+static void add_values(const rq_model *model, float *total, const float *rows, const float *p, int32_t keys,
+                       int32_t width) {
+#if RQ_HAVE_X86
+  if (wide_loops(model, width)) {
+    rq_add_values_avx2(total, rows, p, keys, width);
+    return;
+  }
+#endif
+  (void)model;
+  add_values_simd(total, rows, p, keys, width);
+}
+
+static void dot_four(const rq_model *model, const float *query, const float *rows, int32_t width, float scale,
+                     float *out) {
+#if RQ_HAVE_X86
+  if (wide_loops(model, width)) {
+    rq_dot_four_avx2(query, rows, width, scale, out);
+    return;
+  }
+#endif
+  (void)model;
+  rq_dot_four(query, rows, width, scale, out);
+}
+
 /* Scores to weights in place: exp(score - maximum); returns 1 / their sum. */
 static float soften(float *scores, int32_t keys, int32_t variant) {
   float maximum = scores[0];
@@ -196,7 +233,7 @@ static void attend_queries(rq_model *model, int32_t layer, int32_t head, int32_t
 
   for (int32_t first = 0; first < all; first += RQ_KEY_BLOCK) {
     int32_t last = rq_min_i32(all, first + RQ_KEY_BLOCK);
-    const float *rows = load(&keys, first, last, scratch->block);
+    const float *rows = load(&keys, first, last, scratch->block, wide_loops(model, kw));
     for (int32_t n = from; n < to; n++) {
       int32_t t = n / group, h = head * group + n % group;
       int32_t visible = rq_min_i32(last, model->position + t + 1);
@@ -205,7 +242,7 @@ static void attend_queries(rq_model *model, int32_t layer, int32_t head, int32_t
       int32_t j = first;
       if (model->variant != RQ_SCALAR)
         for (; j + 4 <= visible; j += 4)
-          rq_dot_four(query, rows + (size_t)(j - first) * (size_t)kw, kw, scale, scores + j);
+          dot_four(model, query, rows + (size_t)(j - first) * (size_t)kw, kw, scale, scores + j);
       for (; j < visible; j++)
         scores[j] = rq_dot_f32(query, rows + (size_t)(j - first) * (size_t)kw, kw, model->variant) * scale;
     }
@@ -219,7 +256,7 @@ static void attend_queries(rq_model *model, int32_t layer, int32_t head, int32_t
   }
   for (int32_t first = 0; first < all; first += RQ_KEY_BLOCK) {
     int32_t last = rq_min_i32(all, first + RQ_KEY_BLOCK);
-    const float *rows = load(&values, first, last, scratch->block);
+    const float *rows = load(&values, first, last, scratch->block, wide_loops(model, vw));
     for (int32_t n = from; n < to; n++) {
       int32_t t = n / group, h = head * group + n % group;
       int32_t visible = rq_min_i32(last, model->position + t + 1) - first;
@@ -229,7 +266,7 @@ static void attend_queries(rq_model *model, int32_t layer, int32_t head, int32_t
       if (model->variant == RQ_SCALAR)
         add_values_scalar(out, rows, p, visible, vw);
       else
-        add_values_simd(out, rows, p, visible, vw);
+        add_values(model, out, rows, p, visible, vw);
     }
   }
   for (int32_t n = from; n < to; n++) {
