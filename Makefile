@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL: # set-up comes before what it installs; compiling everything takes a minute
 include build/core.mk
 
 PYTHON := .venv/bin/python
@@ -20,9 +21,9 @@ out/.setup-%: build/setup.sh pyproject.toml package.json package-lock.json
 	bash build/setup.sh $*
 	@mkdir -p out && touch $@
 
-native: $(NATIVE_LIBRARY) ## the C core as a native library
+native: out/.setup-demo $(NATIVE_LIBRARY) ## the C core as a native library
 
-wasm: $(WASM_MODULES) ## the C core as WebAssembly modules (CC=emcc: with Emscripten)
+wasm: out/.setup-demo $(WASM_MODULES) ## the C core as WebAssembly modules (CC=emcc: with Emscripten)
 
 wheel: out/.setup-demo native wasm ## the pure wheel for Pyodide and the wheel for this desktop, into out/wheels
 	$(PYTHON) build/wheel.py
