@@ -46,7 +46,8 @@ def profile(result: dict[str, Any]) -> str:
     rows = []
     for kind, e in result["kinds"].items():
         numbers = [f"{1e6 * e['seconds']:.0f}", f"{100 * e['share']:.1f} %", f"{e['bytes'] / 1e6:.2f}"]
-        speed = f"{e['bytes'] / e['seconds'] / 1e9:.2f}"
+        # a browser's clock may give a very short piece no time at all
+        speed = f"{e['bytes'] / e['seconds'] / 1e9:.2f}" if e["seconds"] else "-"
         rows.append([kind, *numbers, speed, f"{e['operations_per_byte']:.2f}"])
     for piece, seconds in result["pieces_s"].items():
         if seconds is not None:

@@ -68,7 +68,7 @@ def test_under_sanitizers_the_corpus_and_mutations_of_it_are_clean(repository: P
     write_corpus(tmp_path / "corpus")
     sources = [
         str(p)
-        for part in ("base", "container", "formats", "model", "tokenizer")
+        for part in ("base", "container", "formats", "model", "threads", "hosts", "tokenizer")
         for p in (repository / "wasm_kernels" / part).glob("*.c")
     ]
     compiler = os.environ.get("RUVQ_SANITIZER_CC", "clang-19")

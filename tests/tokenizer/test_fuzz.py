@@ -10,7 +10,7 @@ import pytest
 from vocabularies import CONTROL, USER_DEFINED, bpe_metadata, gguf_bytes, spm_metadata
 
 MUTATIONS = 3000
-PARTS = ("base", "container", "formats", "model", "tokenizer")
+PARTS = ("base", "container", "formats", "model", "threads", "hosts", "tokenizer")
 FLAGS = [
     "-std=c11",
     "-O1",
