@@ -121,7 +121,7 @@ def measure(options: argparse.Namespace, peers: Peers, folder: Path) -> dict[str
         "ruvq": __version__,
         "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
-        "command": "make bench",
+        "command": " ".join(["python build/bench/run.py", *sys.argv[1:]]),
         "threads": options.threads,
         "rounds": rounds,
         "weights": "random, in the real shapes",
