@@ -350,15 +350,7 @@ int32_t RQ_EXPORT rq_encode(rq_error *error, int32_t format, const rq_encode_opt
   }
   int32_t needed = rq_encode_scratch(format, width);
   if (needed < 0) {
-    rq_fail(error, needed, "rows of %s", entry->info.name);
-    if (entry->info.any_width)
-      rq_expected(error, "a width of 1 to %d and rows below 2 GiB", (int32_t)RQ_MAX_WIDTH);
-    else
-      rq_expected(error, "a multiple of %d weights, at most %d", entry->info.block_weights,
-                  (int32_t)RQ_MAX_WIDTH);
-    rq_actual(error, "a width of %d", width);
-    rq_hint(error, entry->info.any_width ? "split the rows" : "choose a format that takes any width");
-    return needed;
+    return rq_format_refuse_width(error, needed, entry, width);
   }
   rq_encode_settings settings;
   int32_t code = check_writable(error, entry);

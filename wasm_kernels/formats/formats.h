@@ -44,6 +44,8 @@ typedef struct rq_format {
 
 /* The entry of a format, NULL when there is none. */
 const rq_format *rq_format_get(int32_t format);
+/* Fills in that rows of `width` don't fit the format; gives `code`. */
+int32_t rq_format_refuse_width(rq_error *error, int32_t code, const rq_format *format, int32_t width);
 /* The format of a ggml type id that ruvq computes with, or RQ_FORMAT_NONE. Ids 40 and 41 belong to other
  * formats unless the file says "ruvllm": a reader that has seen that key takes RQ_FORMAT_PI_Q3_RUVLLM and
  * RQ_FORMAT_PI_Q2_RUVLLM itself. */

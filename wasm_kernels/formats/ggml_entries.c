@@ -1,20 +1,6 @@
 /* ggml_entries.c: the registry's entries of ggml's block formats. */
+#include "entries.h"
 #include "ggml.h"
-#include "simd_kernels.h"
-
-#if RQ_HAVE_SIMD
-#define PAIR(kernel) kernel
-#define PICK(variant, simd, scalar) \
-  if ((variant) != RQ_SCALAR)       \
-    simd;                           \
-  else                              \
-    scalar
-#else
-#define PAIR(kernel) NULL
-#define PICK(variant, simd, scalar) \
-  (void)(variant);                  \
-  scalar
-#endif
 
 #define DEFINE_COMMON(name)                                                         \
   static int32_t name##_row_bytes(int32_t width) {                                  \

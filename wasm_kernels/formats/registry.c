@@ -1,8 +1,8 @@
 /* registry.c: one entry a format: sizes, names and kernels. */
+#include "entries.h"
 #include "foreign.h"
 #include "ggml.h"
 #include "levels.h"
-#include "simd_kernels.h"
 
 /* ---- sizes of rows ---- */
 
@@ -31,21 +31,7 @@ static int32_t q2_ruvllm_row_bytes(int32_t width) {
   return block_row_bytes(width, RQ_BLOCK, sizeof(rq_block_q2_ruvllm));
 }
 
-/* ---- entries: SIMD where this build has it, else the scalar reference ---- */
-
-#if RQ_HAVE_SIMD
-#define PAIR(kernel) kernel
-#define PICK(variant, simd, scalar) \
-  if ((variant) != RQ_SCALAR)       \
-    simd;                           \
-  else                              \
-    scalar
-#else
-#define PAIR(kernel) NULL
-#define PICK(variant, simd, scalar) \
-  (void)(variant);                  \
-  scalar
-#endif
+/* ---- entries ---- */
 
 #define DEFINE_OWN(name)                                                                                  \
   static int32_t name##_row_bytes(int32_t width) { return own_row_bytes(&rq_own_##name, width); }         \
@@ -187,4 +173,16 @@ int32_t RQ_EXPORT rq_format_row_bytes(int32_t format, int32_t width) {
   if (width < 1 || width > RQ_MAX_WIDTH) return RQ_E_SHAPE;
   int32_t bytes = entry->row_bytes(width);
   return bytes < 0 ? RQ_E_SHAPE : bytes;
+}
+
+int32_t rq_format_refuse_width(rq_error *error, int32_t code, const rq_format *format, int32_t width) {
+  const rq_format_info *info = &format->info;
+  rq_fail(error, code, "rows of %s", info->name);
+  if (info->any_width)
+    rq_expected(error, "a width of 1 to %d and rows below 2 GiB", (int32_t)RQ_MAX_WIDTH);
+  else
+    rq_expected(error, "a multiple of %d weights, at most %d", info->block_weights, (int32_t)RQ_MAX_WIDTH);
+  rq_actual(error, "a width of %d", width);
+  rq_hint(error, info->any_width ? "split the rows" : "choose a format that takes any width");
+  return code;
 }

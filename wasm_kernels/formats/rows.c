@@ -16,14 +16,7 @@ static const rq_format *open_rows(rq_error *error, int32_t format, const uint8_t
   }
   *row_bytes = rq_format_row_bytes(format, width);
   if (*row_bytes < 0) {
-    rq_fail(error, RQ_E_SHAPE, "rows of %s", entry->info.name);
-    if (entry->info.any_width)
-      rq_expected(error, "a width of 1 to %d and rows below 2 GiB", (int32_t)RQ_MAX_WIDTH);
-    else
-      rq_expected(error, "a multiple of %d weights, at most %d", entry->info.block_weights,
-                  (int32_t)RQ_MAX_WIDTH);
-    rq_actual(error, "a width of %d", width);
-    rq_hint(error, entry->info.any_width ? "split the rows" : "choose a format that takes any width");
+    rq_format_refuse_width(error, RQ_E_SHAPE, entry, width);
     return NULL;
   }
   if (rows < 0 || (rows > 0 && !data)) {

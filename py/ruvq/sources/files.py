@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import FileFormatError, StorageError
 
 MAX_JSON_BYTES = 64 << 20  # tokenizer.json of the largest vocabularies is about 35 MB
+MAX_TOKENIZER_BYTES = 64 << 20
 
 
 def storage_error(error: OSError, path: Path | str, doing: str) -> StorageError:
@@ -74,6 +75,22 @@ class PieceFile:
     def close(self) -> None:
         """Closes the file; may be called twice."""
         self._file.close()
+
+
+def read_tokenizer(path: Path) -> bytes:
+    """All bytes of a tokenizer's file. Raises StorageError, and FileFormatError for one that is too large."""
+    file = PieceFile(path)
+    try:
+        if file.size > MAX_TOKENIZER_BYTES:
+            raise FileFormatError(
+                "too large for a tokenizer",
+                subject=str(path),
+                expected=f"at most {MAX_TOKENIZER_BYTES} bytes",
+                actual=str(file.size),
+            )
+        return bytes(file.read(0, file.size))
+    finally:
+        file.close()
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

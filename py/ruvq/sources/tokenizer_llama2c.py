@@ -10,28 +10,16 @@ import struct
 from pathlib import Path
 
 from ..errors import FileFormatError, TokenizerError
-from .files import PieceFile
+from .files import read_tokenizer
 from .tokenizers import BYTE, CONTROL, NORMAL, UNKNOWN, TokenizerSpec
 
-_MAX_FILE = 64 << 20
 _BYTE_TOKEN = re.compile(rb"<0x[0-9A-Fa-f]{2}>\Z")
 _RESERVED = (b"<unk>", b"<s>", b"</s>")
 
 
 def from_llama2c(path: Path) -> TokenizerSpec:
     """Reads a tok*.bin. Raises StorageError, FileFormatError, TokenizerError."""
-    file = PieceFile(path)
-    try:
-        if file.size > _MAX_FILE:
-            raise FileFormatError(
-                "too large for a tokenizer",
-                subject=str(path),
-                expected=f"at most {_MAX_FILE} bytes",
-                actual=str(file.size),
-            )
-        raw = bytes(file.read(0, file.size))
-    finally:
-        file.close()
+    raw = read_tokenizer(path)
     texts, scores = _entries(raw, str(path))
     tokens, types = list(_RESERVED), [UNKNOWN, CONTROL, CONTROL]
     for text in texts[len(_RESERVED) :]:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError, RuvqError, TokenizerError
-from .files import PieceFile
+from .files import read_tokenizer
 from .tokenizers import CONTROL, NORMAL, USER_DEFINED, TokenizerSpec, chat_template_of
 
-_MAX_FILE = 64 << 20
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _BPE = 2
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
@@ -30,18 +29,7 @@ def from_sentencepiece(path: Path, settings: dict[str, Any], config: dict[str, A
 
     Raises StorageError, FileFormatError, TokenizerError.
     """
-    file = PieceFile(path)
-    try:
-        if file.size > _MAX_FILE:
-            raise FileFormatError(
-                "too large for a tokenizer",
-                subject=str(path),
-                expected=f"at most {_MAX_FILE} bytes",
-                actual=str(file.size),
-            )
-        raw = memoryview(bytes(file.read(0, file.size)))
-    finally:
-        file.close()
+    raw = memoryview(read_tokenizer(path))
     try:
         return _spec(raw, str(path), settings)
     except RuvqError:
