@@ -71,19 +71,23 @@ def page(browser: Any, others: set[Path], folder: Path) -> Iterator[Any]:
 
 
 def renderers() -> list[Path]:
-    """/proc folders of the processes below this one that run pages."""
-    found, parents = [], {os.getpid()}
-    for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda p: int(p.name)):
+    """/proc folders of the processes below this one that run pages. A child's number may be the smaller one."""
+    parent, commands = {}, {}
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            command = (process / "cmdline").read_bytes()
+            parent[process.name] = (process / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            commands[process] = (process / "cmdline").read_bytes()
         except OSError:
             continue  # it has ended
-        if parent in parents:
-            parents.add(int(process.name))
-            if b"--type=renderer" in command:
-                found.append(process)
-    return found
+
+    def is_below(number: str) -> bool:
+        while number in parent:
+            number = parent[number]
+            if number == str(os.getpid()):
+                return True
+        return False
+
+    return [p for p, command in commands.items() if b"--type=renderer" in command and is_below(p.name)]
 
 
 def resident(field: str, others: set[Path]) -> int:
