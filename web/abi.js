@@ -901,6 +901,26 @@ export const FUNCTIONS = {
   "i",
   "eipppiippp"
  ],
+ "rq_encode_feedback_scratch": [
+  "i",
+  "ii"
+ ],
+ "rq_encode_feedback": [
+  "i",
+  "eippppiippp"
+ ],
+ "rq_moment_add": [
+  "i",
+  "eppiiii"
+ ],
+ "rq_moment_factor": [
+  "i",
+  "eppifpp"
+ ],
+ "rq_moment_factor_scratch": [
+  "i",
+  "i"
+ ],
  "rq_decode": [
   "i",
   "eipiipi"
@@ -1024,6 +1044,14 @@ export const FUNCTIONS = {
  "rq_model_hashes": [
   "p",
   "p"
+ ],
+ "rq_model_moments": [
+  "i",
+  "pip"
+ ],
+ "rq_model_collect": [
+  "i",
+  "eppi"
  ],
  "rq_pool_bytes": [
   "i",

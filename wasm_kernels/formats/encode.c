@@ -107,8 +107,8 @@ static int32_t check_writable(rq_error *error, const rq_format *entry) {
   return RQ_E_ARGUMENT;
 }
 
-static int32_t settle(rq_error *error, const rq_format *entry, const rq_encode_options *options,
-                      rq_encode_settings *out) {
+int32_t rq_encode_settle(rq_error *error, const rq_format *entry, const rq_encode_options *options,
+                         rq_encode_settings *out) {
   static const rq_encode_options defaults = {0, RQ_SCALE_DEFAULT, 0.0f, 0};
   if (!options) options = &defaults;
   int32_t format = entry->info.format;
@@ -145,8 +145,8 @@ static int32_t settle(rq_error *error, const rq_format *entry, const rq_encode_o
 
 /* ---- weights ---- */
 
-static int32_t check_weights(rq_error *error, const rq_format *entry, const float *row, int32_t width,
-                             int32_t index) {
+int32_t rq_encode_check_weights(rq_error *error, const rq_format *entry, const float *row, int32_t width,
+                                int32_t index) {
   float largest = largest_of(entry->info.format);
   int32_t bad = 0;
   for (int32_t i = 0; i < width; i++) {
@@ -179,8 +179,8 @@ static int32_t check_weights(rq_error *error, const rq_format *entry, const floa
 
 /* Importance as the encoders want it: divided by a power of two so that the largest lies in [1, 2), which
  * changes no comparison and keeps products in range. Without anything above 0: NULL, all count the same. */
-static int32_t set_importance(rq_error *error, const float *importance, int32_t width, float *scaled,
-                              const float **out) {
+int32_t rq_encode_set_importance(rq_error *error, const float *importance, int32_t width, float *scaled,
+                                 const float **out) {
   float most = 0.0f;
   *out = NULL;
   for (int32_t i = 0; importance && i < width; i++) {
@@ -201,7 +201,7 @@ static int32_t set_importance(rq_error *error, const float *importance, int32_t 
   return RQ_OK;
 }
 
-static void set_block(rq_encode_block *block, const float *weights, const float *importance, int32_t r) {
+void rq_encode_set_block(rq_encode_block *block, const float *weights, const float *importance, int32_t r) {
   block->r = r;
   block->padded = (r + RQ_LANES - 1) / RQ_LANES * RQ_LANES;
   float most = 0.0f;
@@ -245,24 +245,21 @@ static void encode_q8_0_absmax(const rq_encode_block *block, uint8_t *out) {
   }
 }
 
-static int32_t encode_grid_block(const rq_encode_settings *settings, const rq_encode_block *block,
-                                 uint8_t *out) {
-  const rq_grid *grid = encoders[settings->format].grid;
-  int8_t q[RQ_BLOCK];
-  uint8_t codes[RQ_BLOCK], header[2];
-  uint16_t d = rq_grid_step(settings, grid, block);
-  rq_grid_levels(grid, block, d, q);
-  if (settings->format == RQ_FORMAT_Q8_0) {
+const rq_grid *rq_encode_grid(int32_t format) { return encoders[format].grid; }
+
+int32_t rq_pack_grid(int32_t format, const int8_t *q, int32_t r, uint16_t d, uint8_t *out) {
+  if (format == RQ_FORMAT_Q8_0) {
     write_u16(out, d);
     rq_copy(out + 2, q, RQ_Q8_0_WEIGHTS);
     return (int32_t)sizeof(rq_block_q8_0);
   }
-  int32_t offset = -(int32_t)grid->low;
-  for (int32_t i = 0; i < block->r; i++) codes[i] = (uint8_t)(q[i] + offset);
+  uint8_t codes[RQ_BLOCK], header[2];
+  int32_t offset = -(int32_t)encoders[format].grid->low;
+  for (int32_t i = 0; i < r; i++) codes[i] = (uint8_t)(q[i] + offset);
   write_u16(header, d);
-  const rq_own *own = rq_own_of(settings->format);
-  if (own) return rq_pack_own(own, codes, block->r, header, out);
-  bool three_bits = settings->format == RQ_FORMAT_PI_Q3_RUVLLM;
+  const rq_own *own = rq_own_of(format);
+  if (own) return rq_pack_own(own, codes, r, header, out);
+  bool three_bits = format == RQ_FORMAT_PI_Q3_RUVLLM;
   if (three_bits)
     rq_pack_q3_ruvllm(codes, out);
   else
@@ -270,6 +267,15 @@ static int32_t encode_grid_block(const rq_encode_settings *settings, const rq_en
   int32_t bytes = three_bits ? (int32_t)sizeof(rq_block_q3_ruvllm) : (int32_t)sizeof(rq_block_q2_ruvllm);
   rq_copy(out + bytes - 2, header, 2);
   return bytes;
+}
+
+static int32_t encode_grid_block(const rq_encode_settings *settings, const rq_encode_block *block,
+                                 uint8_t *out) {
+  const rq_grid *grid = encoders[settings->format].grid;
+  int8_t q[RQ_BLOCK];
+  uint16_t d = rq_grid_step(settings, grid, block);
+  rq_grid_levels(grid, block, d, q);
+  return rq_pack_grid(settings->format, q, block->r, d, out);
 }
 
 static int32_t encode_block(const rq_encode_settings *settings, const rq_encode_block *block, uint8_t *out,
@@ -318,12 +324,12 @@ static RQ_NOINLINE int32_t encode_rows(rq_error *error, const rq_format *entry,
                                        const float *importance, int32_t rows, int32_t width, uint8_t *out,
                                        work *w) {
   const float *scaled;
-  int32_t code = set_importance(error, importance, width, w->importance, &scaled);
+  int32_t code = rq_encode_set_importance(error, importance, width, w->importance, &scaled);
   if (code < 0) return code;
   int32_t step = entry->info.format == RQ_FORMAT_Q8_0 ? RQ_Q8_0_WEIGHTS : RQ_BLOCK;
   bool floats = !entry->quantized;
   for (int32_t r = 0; r < rows; r++, weights += width) {
-    code = check_weights(error, entry, weights, width, r);
+    code = rq_encode_check_weights(error, entry, weights, width, r);
     if (code < 0) return code;
     if (floats) {
       encode_floats(entry->info.format, weights, width, out);
@@ -331,7 +337,8 @@ static RQ_NOINLINE int32_t encode_rows(rq_error *error, const rq_format *entry,
       continue;
     }
     for (int32_t start = 0; start < width; start += step) {
-      set_block(&w->block, weights + start, scaled ? scaled + start : NULL, rq_min_i32(step, width - start));
+      rq_encode_set_block(&w->block, weights + start, scaled ? scaled + start : NULL,
+                          rq_min_i32(step, width - start));
       out += encode_block(settings, &w->block, out, w->trellis);
     }
   }
@@ -354,7 +361,7 @@ int32_t RQ_EXPORT rq_encode(rq_error *error, int32_t format, const rq_encode_opt
   }
   rq_encode_settings settings;
   int32_t code = check_writable(error, entry);
-  if (code >= 0) code = settle(error, entry, options, &settings);
+  if (code >= 0) code = rq_encode_settle(error, entry, options, &settings);
   if (code < 0) return code;
   uint8_t *begin = scratch;
   begin += (64 - ((uintptr_t)begin & 63)) & 63;

@@ -23,6 +23,19 @@ typedef struct rq_encode_settings {
   int32_t effort; /* trellis: how many alphas are tried */
 } rq_encode_settings;
 
+/* Settings of a call from its options, checked; weights of a row, checked; importance scaled so that the
+ * largest lies in [1, 2) (*out is NULL where it says nothing). */
+int32_t rq_encode_settle(rq_error *error, const rq_format *entry, const rq_encode_options *options,
+                         rq_encode_settings *out);
+int32_t rq_encode_check_weights(rq_error *error, const rq_format *entry, const float *row, int32_t width,
+                                int32_t index);
+int32_t rq_encode_set_importance(rq_error *error, const float *importance, int32_t width, float *scaled,
+                                 const float **out);
+void rq_encode_set_block(rq_encode_block *block, const float *weights, const float *importance, int32_t r);
+/* The uniform grid of a format, or NULL; its step and levels as bytes of a block, whose size it gives. */
+const struct rq_grid *rq_encode_grid(int32_t format);
+int32_t rq_pack_grid(int32_t format, const int8_t *q /* (r) */, int32_t r, uint16_t d, uint8_t *out);
+
 /* The largest magnitude of a block. */
 float rq_encode_absmax(const rq_encode_block *block);
 
@@ -49,6 +62,23 @@ enum { RQ_TRELLIS_SCRATCH = 2 * (RQ_BLOCK + 1) * 16 * (int32_t)sizeof(float) };
 /* Codes and header of a block; `scratch` is 16-byte aligned. */
 void rq_trellis_encode(const rq_encode_settings *settings, const rq_own *own, const rq_encode_block *block,
                        uint8_t *codes /* (r) */, uint8_t *header /* (2) */, float *scratch);
+
+/* ---- error feedback inside a block ---- */
+
+/* One block whose header is decided. */
+typedef struct rq_feedback_block {
+  const float *weights; /* (r) as they are */
+  const float *pivots;  /* (r) what an error of each costs */
+  const float *factor;  /* row of the block's first weight, at its first column */
+  size_t stride;        /* from row to row */
+  int32_t r;
+} rq_feedback_block;
+/* Bytes of scratch for the survivors' pending corrections. */
+enum { RQ_FEEDBACK_SCRATCH = 2 * 4 * RQ_BLOCK * (int32_t)sizeof(float) + 2 * 4 * RQ_BLOCK };
+/* Codes of a block by a Viterbi search in which every survivor carries the corrections of its own errors.
+ * `x`: weights with the corrections of all blocks before. Gives the cost. */
+float rq_trellis_feedback(const rq_own *own, const rq_feedback_block *block, const float *x,
+                          const uint8_t *header, uint8_t *codes /* (r) */, void *scratch);
 
 /* ---- bytes ---- */
 

@@ -183,6 +183,30 @@ int32_t rq_encode(rq_error *error, int32_t format, const rq_encode_options *opti
                   const float *importance, /* (width) weights of the squared error, or NULL */
                   int32_t rows, int32_t width, uint8_t *out, /* (rows, row_bytes) */
                   void *scratch, void *scratch_end);
+/* The same with error feedback (LDLQ): a weight is rounded with what the rounding of those before it in its
+ * row did to the output, so that the error of the product is small and not that of the weights.
+ * `factor` and `pivots` are rq_moment_factor's; formats with block scales only. */
+int32_t rq_encode_feedback_scratch(int32_t format, int32_t width);
+int32_t rq_encode_feedback(rq_error *error, int32_t format, const rq_encode_options *options,
+                           const float *weights,                      /* (rows, width) */
+                           const float *factor,                       /* (width, width) */
+                           const float *pivots,                       /* (width) */
+                           int32_t rows, int32_t width, uint8_t *out, /* (rows, row_bytes) */
+                           void *scratch, void *scratch_end);
+
+/* ---- second moments of inputs: what calibration collects ---- */
+
+/* moment[i, j] += sum over tokens of x[t, i] * x[t, j], for j >= i, rows [first, last) of `moment`. Sums of
+ * one call run over its tokens in order, so that equal calls give equal bits on any number of threads. */
+int32_t rq_moment_add(rq_error *error, float *moment /* (width, width) */,
+                      const float *x /* (tokens, width) */, int32_t tokens, int32_t width, int32_t first,
+                      int32_t last);
+/* H + damping * mean(diagonal) * I = (U + I) diag(pivots) (U + I)^T with U strictly upper triangular, in
+ * place of H, of which only the upper half is read. RQ_E_DATA when H isn't positive definite. */
+int32_t rq_moment_factor(rq_error *error, float *moment /* (width, width) */, float *pivots /* (width) */,
+                         int32_t width, float damping, void *scratch, void *scratch_end);
+int32_t rq_moment_factor_scratch(int32_t width);
+
 int32_t rq_decode(rq_error *error, int32_t format, const uint8_t *data /* (rows, row_bytes) */, int32_t rows,
                   int32_t width, float *out /* (rows, width) */, int32_t variant);
 /* Refuses bad block headers, NaN and infinity, and codes that are never written. */
@@ -403,6 +427,13 @@ int32_t rq_model_position(const void *model);
 int32_t rq_model_truncate(rq_error *error, void *model, int32_t position);
 /* (layers + 2): after the embedding, after each layer, of the logits; over all tokens so far. */
 const uint32_t *rq_model_hashes(const void *model);
+
+/* While it runs, the model adds the second moments of its matrices' inputs to `moments`: for each layer the
+ * inputs of attention (query, key, value), of attention's output, of feed-forward (gate, up) and of its down
+ * projection, then that of the output matrix; each (width, width), upper half, or with `diagonal` (width).
+ * NULL ends it. rq_model_moments: how many floats. */
+int32_t rq_model_moments(const void *model, int32_t diagonal, uint64_t *count);
+int32_t rq_model_collect(rq_error *error, void *model, float *moments, int32_t diagonal);
 
 /* ---- threads ----------------------------------------------------------------
  * The host brings the threads: each calls rq_pool_work on its own stack, which returns when the pool is

@@ -61,6 +61,7 @@ static int32_t attention(rq_error *error, rq_model *model, int32_t n, int32_t to
   const rq_layer *layer = &model->weights.layers[n];
   const rq_model_info *i = &model->hyper.info;
   rms_norm(model, layer->attention_norm, model->x, tokens, i->width, model->normed);
+  rq_collect(model, n, RQ_INPUT_ATTENTION, model->normed, tokens);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &layer->query);
   rq_needs_add(&needs, &layer->key);
@@ -76,6 +77,7 @@ static int32_t attention(rq_error *error, rq_model *model, int32_t n, int32_t to
   if (layer->key_norm) rms_norm(model, layer->key_norm, model->key, tokens * i->kv_heads, kw, model->key);
   int32_t code = rq_attend(error, model, n, tokens);
   if (code < 0) return code;
+  rq_collect(model, n, RQ_INPUT_ATTENTION_OUT, model->attended, tokens);
   rq_needs out = {false, false, false, false};
   rq_needs_add(&out, &layer->attention_out);
   if (rq_inputs_set(model, model->attended, tokens, layer->attention_out.width, out) < 0)
@@ -117,12 +119,14 @@ static int32_t feed_forward(rq_error *error, rq_model *model, int32_t n, int32_t
   const rq_layer *layer = &model->weights.layers[n];
   const rq_model_info *i = &model->hyper.info;
   rms_norm(model, layer->ff_norm, model->x, tokens, i->width, model->normed);
+  rq_collect(model, n, RQ_INPUT_FF, model->normed, tokens);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &layer->gate);
   rq_needs_add(&needs, &layer->up);
   if (rq_inputs_set(model, model->normed, tokens, i->width, needs) < 0)
     return fail_in_layer(error, n, "feed-forward input");
   multiply_gated(model, layer, tokens);
+  rq_collect(model, n, RQ_INPUT_DOWN, model->gate, tokens);
   rq_needs out = {false, false, false, false};
   rq_needs_add(&out, &layer->down);
   if (rq_inputs_set(model, model->gate, tokens, i->ff_width, out) < 0)
@@ -158,6 +162,11 @@ static int32_t compute_logits(rq_error *error, rq_model *model, int32_t first, i
 
 /* All rows, or only the last: a prompt's other logits are computed where a hash asks for them. */
 static int32_t output(rq_error *error, rq_model *model, int32_t tokens) {
+  const rq_model_info *i = &model->hyper.info;
+  if (model->moments) {
+    rms_norm(model, model->weights.output_norm, model->x, tokens, i->width, model->normed);
+    rq_collect(model, i->layers, RQ_INPUT_OUTPUT, model->normed, tokens);
+  }
   if (model->all_logits) return compute_logits(error, model, 0, tokens);
   if (model->hashes)
     for (int32_t t = 0; t < tokens - 1; t++) {

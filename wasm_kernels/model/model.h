@@ -4,6 +4,7 @@
 #ifndef RQ_MODEL_H
 #define RQ_MODEL_H
 #include "../base/base.h"
+#include "../calibrate/moment.h"
 #include "../container/container.h"
 #include "../formats/formats.h"
 #include "../threads/pool.h"
@@ -104,6 +105,8 @@ typedef struct rq_model {
   float *logits;    /* (batch or 1, vocab_size) */
   uint32_t *hashes; /* (layers + 2), NULL without RQ_MODEL_HASHES */
   uint32_t *hashes_before; /* (layers + 2) as they were before the step, for a step that fails */
+  float *moments;          /* collect.c; NULL: nothing is collected */
+  bool moments_diagonal;
 } rq_model;
 
 /* architecture.c */
@@ -155,6 +158,18 @@ int32_t rq_attend(rq_error *error, rq_model *model, int32_t layer, int32_t token
 
 /* forward.c: computes `tokens` waiting tokens. */
 int32_t rq_forward(rq_error *error, rq_model *model, int32_t tokens);
+
+/* collect.c */
+typedef enum rq_input { /* of a layer's matrices; the last is the output layer's */
+                        RQ_INPUT_ATTENTION,
+                        RQ_INPUT_ATTENTION_OUT,
+                        RQ_INPUT_FF,
+                        RQ_INPUT_DOWN,
+                        RQ_INPUT_OUTPUT,
+} rq_input;
+enum { RQ_INPUTS = RQ_INPUT_OUTPUT };
+/* Adds x (tokens, width) to what is collected of an input; RQ_INPUT_OUTPUT is of layer `layers`. */
+void rq_collect(rq_model *model, int32_t layer, rq_input input, const float *x, int32_t tokens);
 
 /* hash.c */
 uint32_t rq_hash_floats(uint32_t hash, const float *x, size_t count);

@@ -28,7 +28,9 @@ from ..gguf.types import TensorSpec
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
+from .calibration import Calibration
 from .chunks import thread_count
+from .feedback import DAMPING, Factors
 from .plan import Plan, PlannedTensor, file_type, make_plan
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
 from .tensors import DEFAULT_K, SCALE_RULES
@@ -64,6 +66,8 @@ class TensorReport:
     seconds: float = 0.0
     squares: float = 0.0  # sum of w^2
     squared_error: float = 0.0  # sum of (w - decoded)^2
+    output_squares: float = 0.0  # of the products with calibration's inputs
+    output_error: float = 0.0
 
     @property
     def mse(self) -> float:
@@ -74,6 +78,11 @@ class TensorReport:
     def snr_db(self) -> float:
         """Signal to noise ratio; infinite where nothing was lost."""
         return snr_db(self.squares, self.squared_error)
+
+    @property
+    def output_snr_db(self) -> float | None:
+        """The same of the products with the inputs of calibration; None where it wasn't used."""
+        return snr_db(self.output_squares, self.output_error) if self.output_squares else None
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`; `bpw` is actual. An infinite SNR (no error) becomes null."""
@@ -87,6 +96,7 @@ class TensorReport:
             "bytes": self.nbytes,
             "mse": self.mse,
             "snr_db": self.snr_db if math.isfinite(self.snr_db) else None,
+            "output_snr_db": self.output_snr_db,
             "seconds": round(self.seconds, 4),
         }
 
@@ -149,6 +159,8 @@ def quantize_model(
     fallback: str | None = None,
     k: int | None = None,
     scale: str | None = None,
+    calibration: str | os.PathLike[str] | None = None,
+    damping: float = DAMPING,
     threads: int | None = None,
     progress: bool | Progress = True,
     type_ids: str | None = None,
@@ -163,7 +175,9 @@ def quantize_model(
     `input`: what `open_source` reads. `format`: a name of docs/formats.md. `incoherence`: "hadamard",
     "none", or "auto" (hadamard for the trellis formats). `seed`: of the transform's signs. `embeddings`,
     `output_tensor`: another format for these tensors. `fallback`: the format for tensors whose width the
-    main one can't hold. `k`, `scale`: see the encoders. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under
+    main one can't hold. `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices
+    in ruvq's own formats are then rounded with error feedback (LDLQ), `damping` of the mean of H's diagonal
+    added to it. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under
     type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`: a bar, or a function
     that is called with a Step. `on_plan` sees the plan before anything is written.
 
@@ -201,8 +215,14 @@ def quantize_model(
         if on_plan is not None:
             on_plan(plan, source)
         recipe = _recipe(source, plan, seed, options, command, timestamp)
-        with _reporter(progress) as report_step:
-            results = _write(source, plan, target, metadata, recipe, options, seed, threads, report_step)
+        with contextlib.ExitStack() as stack:
+            factors = None
+            if calibration is not None:
+                factors = Factors(stack.enter_context(Calibration.open(calibration)), damping)
+            report_step = stack.enter_context(_reporter(progress))
+            results = _write(
+                source, plan, target, metadata, recipe, options, seed, threads, report_step, factors
+            )
         return _report(source, plan, results, target, seed, time.perf_counter() - started)
 
 
@@ -393,6 +413,7 @@ def _write(
     seed: int,
     threads: int,
     step: Progress,
+    factors: Factors | None,
 ) -> list[TensorReport]:
     _remove_stale(target)
     specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
@@ -402,7 +423,7 @@ def _write(
     try:
         with GGUFWriter(target, source.architecture, metadata, specs, recipe=recipe) as writer:
             for planned in plan.tensors:
-                result, pieces = _encode(source, planned, options, seed, pool, 2 * threads)
+                result, pieces = _encode(source, planned, options, seed, pool, 2 * threads, factors)
 
                 def counted(
                     pieces: Iterator[memoryview] = pieces, name: str = planned.name
@@ -429,11 +450,14 @@ def _encode(
     seed: int,
     pool: ThreadPoolExecutor,
     ahead: int,
+    factors: Factors | None,
 ) -> tuple[TensorReport, Iterator[memoryview]]:
     """The report to be filled in, and the tensor's bytes, made as they are taken."""
     tensor = source.tensors[planned.name]
     used = _options_for(planned.format, options)
-    encoder = RowEncoder(formats.get(planned.format), tensor.width, used, seed if planned.hadamard else None)
+    turned = seed if planned.hadamard else None
+    factor = factors.of(planned, turned) if factors else None
+    encoder = RowEncoder(formats.get(planned.format), tensor.width, used, turned, factor)
     report = TensorReport(
         planned.name,
         planned.format,
@@ -447,6 +471,8 @@ def _encode(
     def add(chunk: EncodedRows) -> None:
         report.squares += chunk.squares
         report.squared_error += chunk.squared_error
+        report.output_squares += chunk.output_squares
+        report.output_error += chunk.output_error
 
     chunks = tensor.chunks(chunk_rows(tensor.width))
     return report, encode_in_order(encoder, chunks, pool, ahead, planned.name, add)

@@ -23,6 +23,8 @@ from .tensors import SCALE_RULES
 if TYPE_CHECKING:
     import numpy as np
 
+    from .feedback import Factor
+
 
 @dataclass(frozen=True)
 class EncodeOptions:
@@ -41,6 +43,8 @@ class EncodedRows:
     data: np.ndarray  # (rows, row_bytes) uint8
     squares: float  # sum of w^2
     squared_error: float  # sum of (w - decoded)^2
+    output_squares: float = 0.0  # sum over rows of w H w^T, with H of the calibration
+    output_error: float = 0.0  # of e H e^T, e = w - decoded
 
 
 def chunk_rows(width: int) -> int:
@@ -51,8 +55,17 @@ def chunk_rows(width: int) -> int:
 class RowEncoder:
     """Encodes chunks of one tensor's rows; safe to call from several threads."""
 
-    def __init__(self, format: Format, width: int, options: EncodeOptions, hadamard_seed: int | None) -> None:
+    def __init__(
+        self,
+        format: Format,
+        width: int,
+        options: EncodeOptions,
+        hadamard_seed: int | None,
+        factor: Factor | None = None,
+    ) -> None:
+        """`factor`: round with error feedback."""
         self._core = core.get()
+        self.factor = factor
         self.format, self.width, self.hadamard_seed = format, width, hadamard_seed
         self.row_bytes = format.row_bytes(width)
         self._options = structs.pack(
@@ -63,7 +76,8 @@ class RowEncoder:
     def _memory(self) -> tuple[Any, Any]:
         """Each thread's options and scratch."""
         if not hasattr(self._local, "memory"):
-            scratch = self._core.call("rq_encode_scratch", self.format.id, self.width)
+            name = "rq_encode_feedback_scratch" if self.factor else "rq_encode_scratch"
+            scratch = self._core.call(name, self.format.id, self.width)
             options = self._core.alloc(len(self._options))
             self._core.write(options.address, self._options)
             self._local.memory = options, self._core.alloc(max(scratch, 16))
@@ -84,18 +98,13 @@ class RowEncoder:
         out = np.empty((rows, self.row_bytes), np.uint8)
         data = self._core.place(out)
         options, scratch = self._memory()
-        self._core.call(
-            "rq_encode",
-            self.format.id,
-            options.address,
-            weights.address,
-            0,
-            rows,
-            self.width,
-            data.address,
-            scratch.address,
-            scratch.end,
-        )
+        head = (self.format.id, options.address, weights.address)
+        tail = (rows, self.width, data.address, scratch.address, scratch.end)
+        if self.factor is None:
+            self._core.call("rq_encode", *head, 0, *tail)
+        else:
+            factor, pivots = self._core.place(self.factor.factor), self._core.place(self.factor.pivots)
+            self._core.call("rq_encode_feedback", *head, factor.address, pivots.address, *tail)
         decoded = np.empty_like(values)
         back = self._core.place(decoded)
         self._core.call(
@@ -103,7 +112,19 @@ class RowEncoder:
         )
         difference = np.subtract(decoded, values, dtype=np.float64)
         error = float(np.sum(difference * difference))
-        return EncodedRows(first, rows, out, float(np.sum(np.square(values, dtype=np.float64))), error)
+        squares = float(np.sum(np.square(values, dtype=np.float64)))
+        if self.factor is None:
+            return EncodedRows(first, rows, out, squares, error)
+        return EncodedRows(
+            first, rows, out, squares, error, self._output(values), self._output(difference.astype(np.float32))
+        )
+
+    def _output(self, rows: np.ndarray) -> float:
+        """Sum over rows of r H r^T."""
+        import numpy as np
+
+        assert self.factor is not None
+        return float(np.sum((rows @ self.factor.moment) * rows, dtype=np.float64))
 
 
 def encode_in_order(

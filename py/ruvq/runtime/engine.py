@@ -192,6 +192,18 @@ class Engine:
         """Whether a step keeps the logits of each of its tokens, or only of the last token of all."""
         self._core.call("rq_model_keep_logits", self._memory.address, int(every))
 
+    # ---- calibration ----
+
+    def moments(self, diagonal: bool = False) -> int:
+        """Floats that `collect` sums into."""
+        with self._core.alloc(8) as number:
+            self._core.call("rq_model_moments", self._memory.address, int(diagonal), number.address)
+            return int.from_bytes(self._core.read(number.address, 8), "little")
+
+    def collect(self, address: int, diagonal: bool = False) -> None:
+        """From now on, adds the second moments of all inputs to memory at `address`; 0 ends it."""
+        self._core.call("rq_model_collect", self._memory.address, address, int(diagonal))
+
     # ---- results ----
 
     @property

@@ -1,0 +1,129 @@
+"""What calibration found, as quantization reads it: second moments of every matrix's inputs.
+
+The artifact is a GGUF file that llama.cpp's tools read as an importance matrix (`NAME.in_sum2`, `NAME.counts`)
+and that also holds, for every input of the model, the whole matrix of second moments, sum of x x^T over all
+tokens, as the packed rows of its upper half: `ruvq.moment.INPUT`. docs/calibration.md has the keys.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError, UsageError
+from ..gguf import GGUFFile
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# which input a layer's matrix multiplies
+INPUT_OF = {
+    "attn_q": "attention",
+    "attn_k": "attention",
+    "attn_v": "attention",
+    "attn_output": "attention_out",
+    "ffn_gate": "feed_forward",
+    "ffn_up": "feed_forward",
+    "ffn_down": "down",
+}
+LAYER_INPUTS = ("attention", "attention_out", "feed_forward", "down")  # in the core's order
+OUTPUT_INPUT = "output"
+MOMENT = "ruvq.moment."
+
+
+def input_of(tensor: str) -> str | None:
+    """The input that a weight matrix multiplies: "blk.3.attn_q.weight" → "blk.3.attention"; None for others.
+
+    A tied embedding is the output matrix too, and that is what its rounding matters most for.
+    """
+    if tensor in ("output.weight", "token_embd.weight"):
+        return OUTPUT_INPUT
+    parts = tensor.split(".")
+    if len(parts) == 4 and parts[0] == "blk" and parts[2] in INPUT_OF and parts[3] == "weight":
+        return f"blk.{parts[1]}.{INPUT_OF[parts[2]]}"
+    return None
+
+
+class Calibration:
+    """An open artifact. Attributes: `metadata`, `tokens`, `samples`, `digest` (of the calibration set)."""
+
+    def __init__(self, file: GGUFFile) -> None:
+        self._file = file
+        self._tensors = {t.name: t for t in file.tensors}
+        self.metadata: Mapping[str, Any] = file.metadata
+        if file.metadata.get("general.type") != "imatrix":
+            raise UsageError(
+                "this isn't a calibration artifact",
+                subject=file.subject,
+                expected="general.type imatrix: what `ruvq calibrate` or llama-imatrix writes",
+                actual=str(file.metadata.get("general.type")),
+                hint="make one with `ruvq calibrate`",
+            )
+        self.tokens = int(file.metadata.get("ruvq.calibration.tokens", 0))
+        self.samples = int(file.metadata.get("ruvq.calibration.samples", 0))
+        self.digest = str(file.metadata.get("ruvq.calibration.digest", ""))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Calibration:
+        """Raises StorageError, FileFormatError, UsageError."""
+        file = GGUFFile.open(path)
+        try:
+            return cls(file)
+        except BaseException:
+            file.close()
+            raise
+
+    def _floats(self, name: str) -> np.ndarray:
+        import numpy as np
+
+        return np.frombuffer(self._file.read(self._tensors[name]), "<f4")
+
+    def has_moment(self, name: str) -> bool:
+        """Whether the whole matrix of an input's second moments is there."""
+        return MOMENT + name in self._tensors
+
+    def moment(self, name: str, width: int) -> np.ndarray:
+        """Second moments of an input: float32 (width, width), symmetric, a new array. ModelError when the
+        artifact is of a model with other widths."""
+        import numpy as np
+
+        packed = self._floats(MOMENT + name)
+        if packed.size != width * (width + 1) // 2:
+            raise ModelError(
+                "the calibration belongs to another model",
+                subject=name,
+                expected=f"second moments of {width} inputs",
+                actual=f"{packed.size} numbers",
+                hint="calibrate this model",
+            )
+        out = np.zeros((width, width), np.float32)
+        out[np.triu_indices(width)] = packed
+        return np.where(out == 0, out.T, out) if width == 1 else out + np.triu(out, 1).T
+
+    def importance(self, tensor: str, width: int) -> np.ndarray | None:
+        """Mean square of each column's input: float32 (width,); None where nothing was collected."""
+        name = tensor + ".in_sum2"
+        if name not in self._tensors:
+            return None
+        sums = self._floats(name)
+        counts = self._floats(tensor + ".counts")
+        if sums.size != width or counts.size != 1:
+            raise ModelError(
+                "the calibration belongs to another model",
+                subject=name,
+                expected=f"{width} numbers",
+                actual=f"{sums.size}",
+                hint="calibrate this model",
+            )
+        return (sums / max(float(counts[0]), 1.0)).astype("<f4")
+
+    def close(self) -> None:
+        """Gives the file back."""
+        self._file.close()
+
+    def __enter__(self) -> Calibration:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,98 @@
+"""Rounding with error feedback: an input's second moments, turned as its matrix is, and factorised in C."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .. import core, formats
+from ..core import CONSTANTS
+from ..errors import DataError
+from .calibration import input_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .calibration import Calibration
+    from .plan import PlannedTensor
+
+DAMPING = 0.01  # of the mean of the diagonal
+
+
+@dataclass(frozen=True)
+class Factor:
+    """H + damping = (U + I) diag(pivots) (U + I)^T; `moment` is H itself, divided by its mean diagonal."""
+
+    factor: np.ndarray  # (width, width) float32, U above the diagonal
+    pivots: np.ndarray  # (width,) float32
+    moment: np.ndarray  # (width, width) float32
+
+
+def turn(moment: np.ndarray, seed: int) -> np.ndarray:
+    """The second moments of T x from those of x: T H T^T, T the randomised Hadamard transform of `seed`."""
+    import numpy as np
+
+    backend, width = core.get(), moment.shape[0]
+    for _ in range(2):  # the rows of H, then those of (H T^T)^T
+        moment = np.ascontiguousarray(moment.T)
+        with backend.place(moment) as rows:
+            low, high = seed & 0xFFFFFFFF, seed >> 32
+            backend.call(
+                "rq_hadamard", rows.address, width, width, low, high, 0, CONSTANTS["RQ_SCALAR"]
+            )
+    upper = np.triu(moment)  # the two halves differ in their last bits
+    return upper + np.triu(upper, 1).T
+
+
+def factorise(moment: np.ndarray, seed: int | None, damping: float, subject: str) -> Factor:
+    """Factorises second moments for a matrix whose input goes through the transform of `seed` (None: no).
+
+    DataError when nothing reached this input, or the damping is too small.
+    """
+    import numpy as np
+
+    mean = float(np.mean(np.diagonal(moment), dtype=np.float64))
+    if not mean > 0:
+        raise DataError(
+            "calibration never reached this input",
+            subject=subject,
+            expected="activations that are not all zero",
+            actual="zeros",
+            hint="calibrate on more text, or quantize without calibration",
+        )
+    scaled = (moment / np.float32(mean)).astype(np.float32)
+    if seed is not None:
+        scaled = turn(scaled, seed)
+    width, backend = scaled.shape[0], core.get()
+    factor, pivots = scaled.copy(), np.empty(width, np.float32)
+    with (
+        backend.place(factor) as matrix,
+        backend.place(pivots) as diagonal,
+        backend.alloc(backend.call("rq_moment_factor_scratch", width)) as scratch,
+    ):
+        where = (matrix.address, diagonal.address, width, float(damping), scratch.address, scratch.end)
+        try:
+            backend.call("rq_moment_factor", *where)
+        except DataError as error:
+            error.subject = f"{subject}: {error.subject}"
+            raise
+    return Factor(factor, pivots, scaled)
+
+
+class Factors:
+    """The factor of each matrix of a model; query, key and value share one, so the last is kept."""
+
+    def __init__(self, calibration: Calibration, damping: float) -> None:
+        self._calibration, self._damping = calibration, damping
+        self._last: tuple[tuple[str, int | None], Factor] | None = None
+
+    def of(self, tensor: PlannedTensor, seed: int | None) -> Factor | None:
+        """None for tensors without error feedback: vectors, floats, and what calibration doesn't cover."""
+        name, width = input_of(tensor.name), tensor.shape[-1]
+        if name is None or not formats.get(tensor.format).own or not self._calibration.has_moment(name):
+            return None
+        key = (name, seed)
+        if self._last is None or self._last[0] != key:
+            moment = self._calibration.moment(name, width)
+            self._last = key, factorise(moment, seed, self._damping, name)
+        return self._last[1]
