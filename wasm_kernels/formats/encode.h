@@ -74,7 +74,8 @@ typedef struct rq_feedback_block {
   int32_t r;
 } rq_feedback_block;
 /* Bytes of scratch for the survivors' pending corrections. */
-enum { RQ_FEEDBACK_SCRATCH = 2 * 4 * RQ_BLOCK * (int32_t)sizeof(float) + 2 * 4 * RQ_BLOCK };
+enum { RQ_FEEDBACK_WAYS = 2 }; /* survivors of each state */
+enum { RQ_FEEDBACK_SCRATCH = 2 * 4 * RQ_FEEDBACK_WAYS * RQ_BLOCK * ((int32_t)sizeof(float) + 1) };
 /* Codes of a block by a Viterbi search in which every survivor carries the corrections of its own errors.
  * `x`: weights with the corrections of all blocks before. Gives the cost. */
 float rq_trellis_feedback(const rq_own *own, const rq_feedback_block *block, const float *x,

@@ -1,5 +1,5 @@
 """Calibration: the float model run on the user's text, and what its matrices are multiplied with."""
 
-from .collect import collect
+from .run import CalibrationReport, calibrate
 
-__all__ = ["collect"]
+__all__ = ["CalibrationReport", "calibrate"]

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .console import SEED, Progress, note, whole
+from .console import SEED, Progress, note, number, whole
 
 if TYPE_CHECKING:
     from ..quantize.pipeline import Step
@@ -76,6 +76,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument(
         "--allow-requantize", action="store_true", help="accept a GGUF whose tensors are quantized already"
     )
+    formats.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="what `ruvq calibrate` wrote, or llama.cpp's importance matrix: rounding with error feedback",
+    )
+    formats.add_argument(
+        "--damping", type=number(0, 10), default=0.01, help="of the error feedback (default 0.01)"
+    )
     work = parser.add_argument_group("work")
     work.add_argument(
         "--threads", type=whole(1, 1024), help="threads (default: all cores); never changes a byte"
@@ -115,6 +123,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             fallback=args.fallback,
             k=args.k,
             scale=args.scale,
+            calibration=args.calibration,
+            damping=args.damping,
             threads=args.threads,
             progress=step,
             type_ids=args.type_ids,
@@ -144,10 +154,12 @@ def recorded_command(args: argparse.Namespace) -> str:
         ("incoherence", "auto"),
         ("seed", 0),
         ("type_ids", None),
+        ("calibration", None),
+        ("damping", 0.01),
     ):
         value = getattr(args, flag)
         if value != default:
-            shown = Path(value).name if flag in ("tokenizer", "config") else str(value)
+            shown = Path(value).name if flag in ("tokenizer", "config", "calibration") else str(value)
             words += ["--" + flag.replace("_", "-"), shown]
     return shlex.join([*words, "--allow-requantize"] if args.allow_requantize else words)
 

@@ -1,8 +1,8 @@
 """What calibration found, as quantization reads it: second moments of every matrix's inputs.
 
-The artifact is a GGUF file that llama.cpp's tools read as an importance matrix (`NAME.in_sum2`, `NAME.counts`)
-and that also holds, for every input of the model, the whole matrix of second moments, sum of x x^T over all
-tokens, as the packed rows of its upper half: `ruvq.moment.INPUT`. docs/calibration.md has the keys.
+The artifact is a GGUF file that llama.cpp's tools read as an importance matrix (`NAME.in_sum2` and
+`NAME.counts`) and that also holds, for every input of the model, the whole matrix of second moments, sum of
+x x^T over all tokens, as the packed rows of its upper half: `ruvq.moment.INPUT` (docs/calibration.md).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Calibration:
     def _floats(self, name: str) -> np.ndarray:
         import numpy as np
 
-        return np.frombuffer(self._file.read(self._tensors[name]), "<f4")
+        return np.frombuffer(self._file.tensor_bytes(name), "<f4")
 
     def has_moment(self, name: str) -> bool:
         """Whether the whole matrix of an input's second moments is there."""
@@ -99,7 +99,7 @@ class Calibration:
             )
         out = np.zeros((width, width), np.float32)
         out[np.triu_indices(width)] = packed
-        return np.where(out == 0, out.T, out) if width == 1 else out + np.triu(out, 1).T
+        return out + np.triu(out, 1).T
 
     def importance(self, tensor: str, width: int) -> np.ndarray | None:
         """Mean square of each column's input: float32 (width,); None where nothing was collected."""

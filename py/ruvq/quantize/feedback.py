@@ -9,6 +9,7 @@ from .. import core, formats
 from ..core import CONSTANTS
 from ..errors import DataError
 from .calibration import input_of
+from .plan import FLOATS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,9 +38,7 @@ def turn(moment: np.ndarray, seed: int) -> np.ndarray:
         moment = np.ascontiguousarray(moment.T)
         with backend.place(moment) as rows:
             low, high = seed & 0xFFFFFFFF, seed >> 32
-            backend.call(
-                "rq_hadamard", rows.address, width, width, low, high, 0, CONSTANTS["RQ_SCALAR"]
-            )
+            backend.call("rq_hadamard", rows.address, width, width, low, high, 0, CONSTANTS["RQ_SCALAR"])
     upper = np.triu(moment)  # the two halves differ in their last bits
     return upper + np.triu(upper, 1).T
 
@@ -79,20 +78,32 @@ def factorise(moment: np.ndarray, seed: int | None, damping: float, subject: str
     return Factor(factor, pivots, scaled)
 
 
-class Factors:
-    """The factor of each matrix of a model; query, key and value share one, so the last is kept."""
+@dataclass(frozen=True)
+class Guide:
+    """A matrix's factor for error feedback, or only how much each of its columns counts."""
+
+    factor: Factor | None = None
+    importance: np.ndarray | None = None  # (width,) float32
+
+
+class Guides:
+    """The guide of each matrix of a model; query, key and value share one, so the last is kept."""
 
     def __init__(self, calibration: Calibration, damping: float) -> None:
         self._calibration, self._damping = calibration, damping
         self._last: tuple[tuple[str, int | None], Factor] | None = None
 
-    def of(self, tensor: PlannedTensor, seed: int | None) -> Factor | None:
-        """None for tensors without error feedback: vectors, floats, and what calibration doesn't cover."""
+    def of(self, tensor: PlannedTensor, seed: int | None) -> Guide:
+        """Empty for vectors, floats, and what calibration doesn't cover. An importance matrix says nothing
+        of columns that went through the transform of `seed`: there all count nearly the same."""
         name, width = input_of(tensor.name), tensor.shape[-1]
-        if name is None or not formats.get(tensor.format).own or not self._calibration.has_moment(name):
-            return None
+        if name is None or not tensor.is_matrix or tensor.format in FLOATS:
+            return Guide()
+        if not self._calibration.has_moment(name) or not formats.get(tensor.format).own:
+            usable = seed is None
+            return Guide(importance=self._calibration.importance(tensor.name, width) if usable else None)
         key = (name, seed)
         if self._last is None or self._last[0] != key:
             moment = self._calibration.moment(name, width)
             self._last = key, factorise(moment, seed, self._damping, name)
-        return self._last[1]
+        return Guide(factor=self._last[1])

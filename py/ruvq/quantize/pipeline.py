@@ -30,7 +30,7 @@ from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
 from .calibration import Calibration
 from .chunks import thread_count
-from .feedback import DAMPING, Factors
+from .feedback import DAMPING, Guides
 from .plan import Plan, PlannedTensor, file_type, make_plan
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
 from .tensors import DEFAULT_K, SCALE_RULES
@@ -176,10 +176,10 @@ def quantize_model(
     "none", or "auto" (hadamard for the trellis formats). `seed`: of the transform's signs. `embeddings`,
     `output_tensor`: another format for these tensors. `fallback`: the format for tensors whose width the
     main one can't hold. `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices
-    in ruvq's own formats are then rounded with error feedback (LDLQ), `damping` of the mean of H's diagonal
-    added to it. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under
-    type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`: a bar, or a function
-    that is called with a Step. `on_plan` sees the plan before anything is written.
+    in ruvq's own formats are then rounded with error feedback (LDLQ) and `damping` times the mean of the
+    diagonal is added to the second moments; other formats weigh the columns' errors. `type_ids`: "ruvllm"
+    writes pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`:
+    a bar, or a function that is called with a Step. `on_plan` sees the plan before anything is written.
 
     Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, DataError; nothing is left
     behind then.
@@ -214,14 +214,15 @@ def quantize_model(
         _check_space(target, plan)
         if on_plan is not None:
             on_plan(plan, source)
-        recipe = _recipe(source, plan, seed, options, command, timestamp)
         with contextlib.ExitStack() as stack:
-            factors = None
+            calibrated = guides = None
             if calibration is not None:
-                factors = Factors(stack.enter_context(Calibration.open(calibration)), damping)
+                calibrated = stack.enter_context(Calibration.open(calibration))
+                guides = Guides(calibrated, damping)
+            recipe = _recipe(source, plan, seed, options, command, timestamp, calibrated, damping)
             report_step = stack.enter_context(_reporter(progress))
             results = _write(
-                source, plan, target, metadata, recipe, options, seed, threads, report_step, factors
+                source, plan, target, metadata, recipe, options, seed, threads, report_step, guides
             )
         return _report(source, plan, results, target, seed, time.perf_counter() - started)
 
@@ -351,7 +352,14 @@ def _stored(value: Any) -> Any:
 
 
 def _recipe(
-    source: Source, plan: Plan, seed: int, options: EncodeOptions, command: str | None, timestamp: str | None
+    source: Source,
+    plan: Plan,
+    seed: int,
+    options: EncodeOptions,
+    command: str | None,
+    timestamp: str | None,
+    calibrated: Calibration | None,
+    damping: float,
 ) -> Recipe:
     import numpy
 
@@ -363,9 +371,13 @@ def _recipe(
         "scale": options.scale,
         "formats": sorted({t.format for t in plan.tensors}),
     }
+    if calibrated is not None:
+        chosen["damping"] = damping
     return Recipe(
         command=command or "ruvq.quantize_model",
         seed=seed,
+        calibration=calibrated.digest if calibrated else "",
+        samples=calibrated.samples if calibrated else 0,
         source=f"{source.path.name} sha256 {source_digest(source)}",
         timestamp=timestamp if timestamp is not None else timestamp_now(),
         versions={"python": sys.version.split()[0], "numpy": numpy.__version__},
@@ -413,7 +425,7 @@ def _write(
     seed: int,
     threads: int,
     step: Progress,
-    factors: Factors | None,
+    guides: Guides | None,
 ) -> list[TensorReport]:
     _remove_stale(target)
     specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
@@ -423,7 +435,7 @@ def _write(
     try:
         with GGUFWriter(target, source.architecture, metadata, specs, recipe=recipe) as writer:
             for planned in plan.tensors:
-                result, pieces = _encode(source, planned, options, seed, pool, 2 * threads, factors)
+                result, pieces = _encode(source, planned, options, seed, pool, 2 * threads, guides)
 
                 def counted(
                     pieces: Iterator[memoryview] = pieces, name: str = planned.name
@@ -450,14 +462,14 @@ def _encode(
     seed: int,
     pool: ThreadPoolExecutor,
     ahead: int,
-    factors: Factors | None,
+    guides: Guides | None,
 ) -> tuple[TensorReport, Iterator[memoryview]]:
     """The report to be filled in, and the tensor's bytes, made as they are taken."""
     tensor = source.tensors[planned.name]
     used = _options_for(planned.format, options)
     turned = seed if planned.hadamard else None
-    factor = factors.of(planned, turned) if factors else None
-    encoder = RowEncoder(formats.get(planned.format), tensor.width, used, turned, factor)
+    guide = guides.of(planned, turned) if guides else None
+    encoder = RowEncoder(formats.get(planned.format), tensor.width, used, turned, guide)
     report = TensorReport(
         planned.name,
         planned.format,

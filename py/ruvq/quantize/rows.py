@@ -23,7 +23,7 @@ from .tensors import SCALE_RULES
 if TYPE_CHECKING:
     import numpy as np
 
-    from .feedback import Factor
+    from .feedback import Guide
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,12 @@ class RowEncoder:
         width: int,
         options: EncodeOptions,
         hadamard_seed: int | None,
-        factor: Factor | None = None,
+        guide: Guide | None = None,
     ) -> None:
-        """`factor`: round with error feedback."""
+        """`guide`: what calibration says of the matrix."""
         self._core = core.get()
-        self.factor = factor
+        self.factor = guide.factor if guide else None
+        self.importance = guide.importance if guide else None
         self.format, self.width, self.hadamard_seed = format, width, hadamard_seed
         self.row_bytes = format.row_bytes(width)
         self._options = structs.pack(
@@ -101,7 +102,8 @@ class RowEncoder:
         head = (self.format.id, options.address, weights.address)
         tail = (rows, self.width, data.address, scratch.address, scratch.end)
         if self.factor is None:
-            self._core.call("rq_encode", *head, 0, *tail)
+            column = self._core.place(self.importance) if self.importance is not None else None
+            self._core.call("rq_encode", *head, column.address if column else 0, *tail)
         else:
             factor, pivots = self._core.place(self.factor.factor), self._core.place(self.factor.pivots)
             self._core.call("rq_encode_feedback", *head, factor.address, pivots.address, *tail)
@@ -116,7 +118,13 @@ class RowEncoder:
         if self.factor is None:
             return EncodedRows(first, rows, out, squares, error)
         return EncodedRows(
-            first, rows, out, squares, error, self._output(values), self._output(difference.astype(np.float32))
+            first,
+            rows,
+            out,
+            squares,
+            error,
+            self._output(values),
+            self._output(difference.astype(np.float32)),
         )
 
     def _output(self, rows: np.ndarray) -> float:
