@@ -86,27 +86,25 @@ static int32_t round_grid(const feedback *f, const rq_feedback_block *b, float *
   return rq_pack_grid(f->settings.format, q, b->r, bits, out);
 }
 
-/* The header that suits x suits the corrected weights nearly: its neighbours in alpha are tried as well. */
+/* The header that suits x suits the corrected weights nearly: its neighbours in alpha are tried as well, with
+ * a narrow search; the wide one then finds the codes. */
 static int32_t round_trellis(const feedback *f, const rq_feedback_block *b, const float *x, uint8_t *out) {
-  uint8_t codes[2][RQ_BLOCK], header[2];
-  rq_trellis_encode(&f->settings, f->own, &f->block, codes[0], header, f->trellis);
-  if (header[0] == 0) return rq_pack_own(f->own, codes[0], b->r, header, out);
-  uint8_t best = header[0], found = best;
-  int32_t kept = 0;
-  float least = rq_trellis_feedback(f->own, b, x, header, codes[kept], f->survivors);
-  for (int32_t side = -1; side <= 1; side += 2) {
+  uint8_t codes[RQ_BLOCK], header[2];
+  rq_trellis_encode(&f->settings, f->own, &f->block, codes, header, f->trellis);
+  if (header[0] == 0) return rq_pack_own(f->own, codes, b->r, header, out);
+  uint8_t found = header[0], best = found;
+  float least = rq_trellis_feedback(f->own, b, x, header, false, codes, f->survivors);
+  for (int32_t side = -1; side <= 1 && best == found; side += 2)
     for (int32_t alpha = found + side; alpha >= 1 && alpha <= RQ_ALPHA_BYTE_MAX; alpha += side) {
       header[0] = (uint8_t)alpha;
-      float cost = rq_trellis_feedback(f->own, b, x, header, codes[1 - kept], f->survivors);
+      float cost = rq_trellis_feedback(f->own, b, x, header, false, codes, f->survivors);
       if (!(cost < least)) break;
       least = cost;
       best = header[0];
-      kept = 1 - kept;
     }
-    if (best != found) break;
-  }
   header[0] = best;
-  return rq_pack_own(f->own, codes[kept], b->r, header, out);
+  rq_trellis_feedback(f->own, b, x, header, true, codes, f->survivors);
+  return rq_pack_own(f->own, codes, b->r, header, out);
 }
 
 static int32_t block_weights(const rq_format *entry) {
