@@ -18,10 +18,11 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import formats
+from .. import core, formats
 from ..errors import StorageError, UsageError
 from ..gguf.recipe import Recipe, timestamp_now
 from ..gguf.types import TensorSpec
@@ -39,6 +40,7 @@ STALE_SECONDS = 3600  # a temporary file untouched for so long was left by a kil
 TAKES_K = (*DEFAULT_K, "pi-t3", "pi-t2")  # for the trellis: k of every group, instead of the best for each
 
 Progress = Callable[["Step"], None]
+Observe = Callable[[str, int, int, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def quantize_model(
     overwrite: bool = False,
     command: str | None = None,
     on_plan: Callable[[Plan, Source], None] | None = None,
+    observe: Observe | None = None,
 ) -> Report:
     """Converts a float model to a GGUF file.
 
@@ -165,7 +168,9 @@ def quantize_model(
     `output_tensor`: another format for these tensors. `fallback`: the format for tensors whose width the
     main one can't hold. `k`, `scale`: see the encoders. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under
     type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`: a bar, or a function
-    that is called with a Step. `on_plan` sees the plan before anything is written.
+    that is called with a Step. `on_plan` sees the plan before anything is written. `observe` is called
+    with every chunk: the tensor's name, rows, width, and where the core's memory holds the weights that
+    were encoded and what they decode to, as float32, during the call.
 
     Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, DataError; nothing is left
     behind then.
@@ -202,7 +207,9 @@ def quantize_model(
             on_plan(plan, source)
         recipe = _recipe(source, plan, seed, options, command, timestamp)
         with _reporter(progress) as report_step:
-            results = _write(source, plan, target, metadata, recipe, options, seed, threads, report_step)
+            results = _write(
+                source, plan, target, metadata, recipe, options, seed, threads, report_step, observe
+            )
         return _report(source, plan, results, target, seed, time.perf_counter() - started)
 
 
@@ -333,8 +340,8 @@ def _stored(value: Any) -> Any:
 def _recipe(
     source: Source, plan: Plan, seed: int, options: EncodeOptions, command: str | None, timestamp: str | None
 ) -> Recipe:
-    import numpy
-
+    numpy = sys.modules.get("numpy")
+    versions = {"python": sys.version.split()[0], **({"numpy": numpy.__version__} if numpy else {})}
     chosen = {
         "format": plan.format,
         "source_kind": source.kind,
@@ -348,7 +355,7 @@ def _recipe(
         seed=seed,
         source=f"{source.path.name} sha256 {source_digest(source)}",
         timestamp=timestamp if timestamp is not None else timestamp_now(),
-        versions={"python": sys.version.split()[0], "numpy": numpy.__version__},
+        versions=versions,
         options=chosen,
     )
 
@@ -361,6 +368,10 @@ def source_digest(source: Source) -> str:
             while piece := file.read(1 << 20):
                 sha.update(piece)
     return sha.hexdigest()
+
+
+def _has_threads() -> bool:
+    return core.get().host == "native"
 
 
 @contextlib.contextmanager
@@ -393,16 +404,17 @@ def _write(
     seed: int,
     threads: int,
     step: Progress,
+    observe: Observe | None,
 ) -> list[TensorReport]:
     _remove_stale(target)
     specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
     results: list[TensorReport] = []
     done = 0
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="ruvq-encode")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ruvq-encode") if _has_threads() else None
     try:
         with GGUFWriter(target, source.architecture, metadata, specs, recipe=recipe) as writer:
             for planned in plan.tensors:
-                result, pieces = _encode(source, planned, options, seed, pool, 2 * threads)
+                result, pieces = _encode(source, planned, options, seed, pool, 2 * threads, observe)
 
                 def counted(
                     pieces: Iterator[memoryview] = pieces, name: str = planned.name
@@ -418,7 +430,8 @@ def _write(
                 result.seconds = time.perf_counter() - started
                 results.append(result)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
     return results
 
 
@@ -427,13 +440,17 @@ def _encode(
     planned: PlannedTensor,
     options: EncodeOptions,
     seed: int,
-    pool: ThreadPoolExecutor,
+    pool: ThreadPoolExecutor | None,
     ahead: int,
+    observe: Observe | None,
 ) -> tuple[TensorReport, Iterator[memoryview]]:
     """The report to be filled in, and the tensor's bytes, made as they are taken."""
     tensor = source.tensors[planned.name]
     used = _options_for(planned.format, options)
-    encoder = RowEncoder(formats.get(planned.format), tensor.width, used, seed if planned.hadamard else None)
+    see = None if observe is None else partial(observe, planned.name)
+    encoder = RowEncoder(
+        formats.get(planned.format), tensor.width, used, seed if planned.hadamard else None, see
+    )
     report = TensorReport(
         planned.name,
         planned.format,
