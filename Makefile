@@ -11,7 +11,7 @@ PYTHON := .venv/bin/python
 RUVQ_DATA ?= ../shared/data
 export RUVQ_DATA
 
-.PHONY: help setup native wasm wheel abi model demo test lint format bench data clean
+.PHONY: help setup native wasm wheel abi model site demo test test-site shots lint format bench data clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,12 +34,21 @@ abi: setup ## regenerate what Python and JavaScript know of ruvq.h
 model: out/.setup-demo native ## train the bundled story model again (an hour or more on 2 cores)
 	$(PYTHON) build/model/make.py --data $(RUVQ_DATA) --out web/model
 
+site: wheel ## the whole page in one folder, out/site, for any static server
+	$(PYTHON) build/site_folder.py
+
 demo: wheel ## quantize the bundled model, serve the page and print its address (HEADLESS=1: drive it and exit)
 	$(PYTHON) build/demo.py
 
 test: setup wheel ## every test, the browser's too
 	$(MAKE) wasm CC=emcc
 	$(PYTHON) -m pytest tests $(PYTEST_FLAGS)
+
+test-site: setup site ## the site with the network off: every view, both themes, without isolation headers too
+	$(PYTHON) -m pytest tests/site $(PYTEST_FLAGS)
+
+shots: setup site ## screenshots of every view, at phone and desktop width, into docs/img
+	$(PYTHON) build/site_shots.py
 
 lint: setup ## formatters, linters, type checker, generated files
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
