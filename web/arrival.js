@@ -40,7 +40,8 @@ export class Arrival {
     Object.assign(this, { engine, loader, context });
     /** @type {import("./kept_download.js").Transfer[]} */ this.transfers = [];
     this._before = 0; // bytes of the files that are complete
-    this._total = null; // of all, for several
+    this._several = false;
+    this._total = null; // of all, where that is known
   }
 
   /** @param {string[]} urls one address, which may be a first shard's, or those of all shards */
@@ -49,6 +50,7 @@ export class Arrival {
     let list = urls.length === 1 ? shardURLs(urls[0], shardCount(urls[0])) : urls;
     const digests = this._digests(list.length);
     if (list.length > 1) {
+      this._several = true;
       this._total = await totalBytes(list, context.signal);
       if (this._total !== null) this.loader.expect(this._total);
     }
@@ -79,7 +81,8 @@ export class Arrival {
   async fromSources(sources) {
     const sizes = sources.map((source) => source.size ?? source.byteLength);
     const digests = this._digests(sources.length);
-    if (sources.length > 1) this._total = sizes.reduce((sum, bytes) => sum + bytes, 0);
+    this._several = sources.length > 1;
+    if (this._several) this._total = sizes.reduce((sum, bytes) => sum + bytes, 0);
     for (const [n, source] of sources.entries()) {
       await this._read(source, digests[n]);
       this.loader.endFile();
@@ -105,10 +108,9 @@ export class Arrival {
   }
 
   _report({ phase, loaded, total }) {
-    const several = this._total !== null;
-    this.context.onProgress({
-      phase, loaded: this._before + loaded, total: several ? Math.max(this._total, this._before + loaded) : total,
-    });
+    const here = this._before + loaded;
+    const all = this._total === null ? null : Math.max(this._total, here);
+    this.context.onProgress({ phase, loaded: here, total: this._several ? all : total });
   }
 
   /** Whether some file came without having been compared with a digest from elsewhere. */

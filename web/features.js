@@ -47,7 +47,7 @@ const LEAST_BUDGET = 2 ** 21; // what the engine takes without a model
 export function isHandheld() {
   const { userAgentData, maxTouchPoints = 0 } = globalThis.navigator ?? {};
   const coarse = globalThis.matchMedia?.("(pointer: coarse)").matches ?? false;
-  return userAgentData?.mobile ?? (maxTouchPoints > 0 && coarse);
+  return userAgentData?.mobile === true || (maxTouchPoints > 0 && coarse);
 }
 
 /** @param {unknown} bytes what the host allows, or undefined @returns {number | undefined} undefined: no limit */

@@ -8,7 +8,7 @@ import { MemoryStorage, OpfsStorage, freeBytes, quotaError, storageError } from 
 const FILE = ".gguf";
 const PART = ".part";
 const NOTE = ".json";
-const BLOCK_BYTES = 1 << 20; // handed to the storage at once
+const BLOCK_BYTES = 1 << 18; // handed to the storage at once
 
 /**
  * What is known of a kept file.

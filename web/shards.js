@@ -23,6 +23,7 @@ export function shardURLs(url, count) {
       hint: "give the first shard under the name it was made with, or a list of all addresses in order",
     });
   }
+  if (count === 1) return [url];
   const address = new URL(url);
   const path = address.pathname;
   return Array.from({ length: count }, (_, i) => {

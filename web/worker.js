@@ -201,6 +201,7 @@ function atMostEvery(ms, send) {
   let held = null;
   let timer = 0;
   const limited = (progress) => {
+    if (held && held.phase !== progress.phase) limited.flush();
     held = progress;
     if (performance.now() - last >= ms || progress.phase !== phase) limited.flush();
     else timer ||= setTimeout(limited.flush, ms);

@@ -1,5 +1,5 @@
-"""Models in several files: every split gives what the whole file gives, and wrong sets are refused (class 17),
-natively and in the WebAssembly module."""
+"""Models in several files: every split gives what the whole file gives, and wrong sets are refused (class
+17), natively and in the WebAssembly module."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_shard_can_be_listed_but_not_run(whole: bytes) -> None:
 def test_the_other_shards_are_looked_for_by_name(whole: bytes, tmp_path: Path) -> None:
     paths = write(tmp_path, "story", parts(whole, 3))
     paths[1].unlink()
-    with pytest.raises(errors.StorageError, match="story-00002-of-00003.gguf"):
+    with pytest.raises(errors.StorageError, match=r"story-00002-of-00003\.gguf"):
         ruvq.Model.open(paths[0])
     renamed = paths[0].rename(tmp_path / "mine.gguf")
     with pytest.raises(errors.FileFormatError, match="its name doesn't tell") as caught:

@@ -161,8 +161,8 @@ async def fetch(
 class WorkerModel:
     """A model in a worker. Made by `ruvq.Model.fetch`; give its memory back with `close`.
 
-    `info` is a dict of what the file holds; `last` the last generation; `notices` what went otherwise than hoped
-    while loading; `source` where the files came from ("fromStore", "kept", "sha256").
+    `info` is a dict of what the file holds; `last` the last generation; `notices` what went otherwise than
+    hoped while loading; `source` where the files came from ("fromStore", "kept", "sha256").
     """
 
     def __init__(self, model: Any) -> None:

@@ -167,8 +167,8 @@ class GGUFFile:
     """An open GGUF file. Use it in a `with`, or `close()` it.
 
     Attributes: `nbytes`, `version`, `alignment`, `layout_version` (0: none of ruvq's own formats inside),
-    `metadata` (a lazy mapping), `tensors` (a list of TensorInfo), `shards` (in how many files it lies), and for
-    the rest of ruvq `data_address`, `index_address` and `metadata_extent`.
+    `metadata` (a lazy mapping), `tensors` (a list of TensorInfo), `shards` (in how many files it lies), and
+    for the rest of ruvq `data_address`, `index_address` and `metadata_extent`.
     """
 
     def __init__(self, source: _Source, subject: str = "", index: Allocation | None = None) -> None:

@@ -102,7 +102,8 @@ class Engine:
         split_all: bool = False,
         memory_budget: int | None = None,
     ) -> None:
-        """`threads` and `memory_budget` as in `ruvq.Model.open`; `split_all` shares out even small work, for tests.
+        """`threads` and `memory_budget` as in `ruvq.Model.open`; `split_all` shares out even small work, for
+        tests.
 
         Raises ModelError, FileFormatError and UsageError as the model and the options deserve, and
         MemoryLimitError when there is no memory for weights' companions and the KV cache. `kernels`: "best"
@@ -265,11 +266,11 @@ def _check_budget(file_bytes: int, model_bytes: int, budget: int | None) -> None
     if budget is None or file_bytes + model_bytes <= budget:
         return
     mega = 2**20
+    parts = f"{file_bytes / mega:.1f} MB of weights, {model_bytes / mega:.1f} MB of KV cache and activations"
     raise MemoryLimitError(
         "the model doesn't fit into the memory it may take",
         subject="memory_budget",
-        expected=f"at least {(file_bytes + model_bytes) / mega:.1f} MB: {file_bytes / mega:.1f} MB of weights, "
-        f"{model_bytes / mega:.1f} MB of KV cache and activations",
+        expected=f"at least {(file_bytes + model_bytes) / mega:.1f} MB: {parts}",
         actual=f"a limit of {budget / mega:.1f} MB",
         hint="use a smaller model, fewer bits per weight or a shorter context, or raise the limit",
     )

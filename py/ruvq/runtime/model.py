@@ -124,14 +124,14 @@ class Model:
         """In Pyodide: loads a model into an engine in a worker of the page, from the browser's store if it is
         kept there, else from the network straight into the engine's memory; then it is kept.
 
-        `url`: of a file, of the first shard of a model in several (NAME-00001-of-00003.gguf), or a list of all
-        shards. Options: `progress` (called with phase, bytes so far, and bytes in all or None), `notice` (called
-        with a sentence where a file isn't kept or was damaged), `cache` ("default"; "reload": fetch anew;
-        "no-store": keep nothing; "only-if-cached": no network), `sha256` (what the file must be; a list for
-        shards) and `nbytes` (its size), `memory_budget` (most bytes of the engine's memory; default 1 GiB on
-        phones), `context`, `kv`, `hashes`, `verify` as in `open`, `threads` (None: the device's cores, at most 8,
-        where the page is cross-origin isolated; else one, and `info["threadsNote"]` says why). Cancelling the
-        task stops the download, which the next `fetch` goes on with. Gives a
+        `url`: of a file, of the first shard of a model in several (NAME-00001-of-00003.gguf), or a list of
+        all shards. Options: `progress` (called with phase, bytes so far, and bytes in all or None), `notice`
+        (called with a sentence where a file isn't kept or was damaged), `cache` ("default"; "reload": fetch
+        anew; "no-store": keep nothing; "only-if-cached": no network), `sha256` (what the file must be; a
+        list for shards) and `nbytes` (its size), `memory_budget` (most bytes of the engine's memory; default
+        1 GiB on phones), `context`, `kv`, `hashes`, `verify` as in `open`, `threads` (None: the device's
+        cores, at most 8, where the page is cross-origin isolated; else one, and `info["threadsNote"]` says
+        why). Cancelling the task stops the download, which the next `fetch` goes on with. Gives a
         `ruvq.browser.worker_model.WorkerModel`, whose `stream` is cancellable at every token.
         Raises DownloadError, IntegrityError and what `open` raises; UsageError outside of a browser.
         """
