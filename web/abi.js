@@ -30,6 +30,7 @@ export const CONSTANTS = {
  "RQ_E_CONTEXT": -23,
  "RQ_E_NONFINITE": -24,
  "RQ_E_SELF_TEST": -25,
+ "RQ_E_SHARD": -26,
  "RQ_FORMAT_F32": 0,
  "RQ_FORMAT_F16": 1,
  "RQ_FORMAT_BF16": 2,
@@ -105,6 +106,7 @@ export const CONSTANTS = {
  "RQ_MAX_NAME_BYTES": 127,
  "RQ_MAX_DIMS": 4,
  "RQ_MAX_ALIGNMENT": 65536,
+ "RQ_MAX_SHARDS": 1024,
  "RQ_TOKENIZER_SPM": 1,
  "RQ_TOKENIZER_BPE": 2,
  "RQ_TOKENIZE_SPECIAL": 1,
@@ -224,6 +226,10 @@ export const ERRORS = {
  "-25": [
   "RQ_E_SELF_TEST",
   "a kernel gave a wrong result on this machine"
+ ],
+ "-26": [
+  "RQ_E_SHARD",
+  "shards of a model are missing, out of order or of different models"
  ]
 };
 
@@ -515,7 +521,7 @@ export const STRUCTS = {
   }
  },
  "rq_gguf": {
-  "size": 72,
+  "size": 88,
   "fields": {
    "version": [
     0,
@@ -577,18 +583,38 @@ export const STRUCTS = {
     "u4",
     1
    ],
-   "header_bytes": [
+   "split_count": [
     48,
+    "u4",
+    1
+   ],
+   "split_no": [
+    52,
+    "u4",
+    1
+   ],
+   "split_tensors": [
+    56,
+    "u4",
+    1
+   ],
+   "joined": [
+    60,
+    "u4",
+    1
+   ],
+   "header_bytes": [
+    64,
     "u8",
     1
    ],
    "data_start": [
-    56,
+    72,
     "u8",
     1
    ],
    "file_bytes": [
-    64,
+    80,
     "u8",
     1
    ]
@@ -881,6 +907,10 @@ export const FUNCTIONS = {
   "v",
   "p"
  ],
+ "rq_limit_memory": [
+  "u",
+  "u"
+ ],
  "rq_variant": [
   "i",
   "i"
@@ -940,6 +970,22 @@ export const FUNCTIONS = {
  "rq_gguf_parse": [
   "i",
   "eppppp"
+ ],
+ "rq_gguf_join_bytes": [
+  "i",
+  "epp"
+ ],
+ "rq_gguf_join_begin": [
+  "i",
+  "eppppp"
+ ],
+ "rq_gguf_join_add": [
+  "i",
+  "epppp"
+ ],
+ "rq_gguf_join_end": [
+  "i",
+  "epp"
  ],
  "rq_gguf_find_key": [
   "i",

@@ -127,16 +127,32 @@ export class Engine {
    */
   alloc(bytes, purpose = "working memory") {
     const address = bytes <= 0xffffffff ? this.exports.rq_alloc(bytes) >>> 0 : 0;
-    if (address === 0) {
-      throw new MemoryLimitError(`not enough memory for ${purpose}`, {
-        subject: purpose,
-        expected: `room for ${megabytes(bytes)}`,
-        actual: `an engine that holds ${megabytes(this.memoryBytes)} and can't grow so far; its limit is ${
-          megabytes(this.limitBytes)}`,
-        hint: "use a smaller model, fewer bits per weight or a shorter context, or close other tabs",
-      });
-    }
+    if (address === 0) throw this._noRoom(bytes, purpose);
     return address;
+  }
+
+  /**
+   * Keeps the memory below `bytes` from now on.
+   * @param {number} bytes @throws {MemoryLimitError} it takes more already
+   */
+  limit(bytes) {
+    this.limitBytes = Math.min(this.limitBytes, bytes);
+    if ((this.exports.rq_limit_memory(Math.min(bytes, 0xffffffff)) >>> 0) > bytes) throw this._noRoom(0, "the engine");
+  }
+
+  /** Whether `bytes` more can fit at all, before anything is fetched. @throws {MemoryLimitError} */
+  checkRoom(bytes, purpose) {
+    if (bytes > this.limitBytes) throw this._noRoom(bytes, purpose);
+  }
+
+  _noRoom(bytes, purpose) {
+    return new MemoryLimitError(`not enough memory for ${purpose}`, {
+      subject: purpose,
+      expected: `room for ${megabytes(bytes)}`,
+      actual: `an engine that holds ${megabytes(this.memoryBytes)} and can't grow so far; its limit is ${
+        megabytes(this.limitBytes)}`,
+      hint: "use a smaller model, fewer bits per weight or a shorter context, or close other tabs",
+    });
   }
 
   /** @param {number} address from alloc, or 0 */

@@ -44,6 +44,8 @@ export class ContextFullError extends RuvqError {}
 export class SelfTestError extends RuvqError {}
 /** A local file can't be read. */
 export class StorageError extends RuvqError {}
+/** There is no room to keep a file. Loading goes on without keeping it. */
+export class QuotaError extends StorageError {}
 /** A download failed, was cut or gave something else than what was asked for. */
 export class DownloadError extends RuvqError {}
 /** This host lacks something that ruvq needs. */
@@ -59,7 +61,8 @@ export class AbortError extends RuvqError {
 
 const CLASSES = {
   RuvqError, UsageError, MemoryLimitError, FileFormatError, VersionError, DataError, IntegrityError, ModelError,
-  TokenizerError, ContextFullError, SelfTestError, StorageError, DownloadError, UnsupportedError, AbortError,
+  TokenizerError, ContextFullError, SelfTestError, StorageError, QuotaError, DownloadError, UnsupportedError,
+  AbortError,
 };
 
 /** The container's codes that are not listed here are FileFormatErrors. */

@@ -6,9 +6,9 @@
 //   for (const step of model.generate("Once upon a time", { maxTokens: 50 })) out += step.text;
 import { CONSTANTS as C, STRUCTS } from "./abi.js";
 import { bytesOf } from "./engine.js";
-import { UsageError } from "./errors.js";
+import { UsageError, megabytes } from "./errors.js";
 import { generate } from "./generate.js";
-import { GgufFile } from "./gguf.js";
+import { GgufFile, ShardedFile } from "./gguf.js";
 import { Tokenizer } from "./tokenizer.js";
 
 /**
@@ -24,16 +24,28 @@ import { Tokenizer } from "./tokenizer.js";
 const SIZE_ERRORS = ["RQ_E_TRUNCATED", "RQ_E_OFFSET"];
 const KV_FLAGS = { f16: 0, f32: C.RQ_MODEL_KV_F32 };
 
-/** Fills memory for a model while its file arrives, so that what can't work fails before all of it is here. */
+/** Fills memory for a model while its file arrives, or its shards one after the other, so that what can't work
+ * fails before all of it is here. */
 export class ModelLoader {
   /** @param {import("./engine.js").Engine} engine @param {ModelOptions} [options] */
   constructor(engine, options = {}) {
     this.engine = engine;
     this.options = { ...encodeOptions(options), threads: engine.pool?.threads ?? 1 };
     this.verify = options.verify ?? false;
+    this._files = []; // complete, with their headers read
+    this._file = null;
+    this._memory = 0;
+    this._clear();
+  }
+
+  _clear() {
     this._nextAttempt = 0;
     this._pieces = [];
-    this._memory = 0;
+  }
+
+  /** All shards together are this large: refuses what can't fit. @throws {MemoryLimitError} */
+  expect(bytes) {
+    this.engine.checkRoom(bytes, `the model files of ${megabytes(bytes)}`);
   }
 
   /** @param {number | null} bytes size of the file, null when the sender doesn't say */
@@ -60,28 +72,60 @@ export class ModelLoader {
     }
   }
 
+  /** Forgets what came of the current file: it will come again. */
+  restart() {
+    this._file?.dispose();
+    this._file = null;
+    this._freeMemory();
+    this._clear();
+  }
+
   /** Checks the header, and reserves the memory that the model will need beside its file. */
   _readHeader() {
-    const { engine, _file: file } = this;
-    if (!file.parse()) return;
+    const { _file: file } = this;
+    if (file.parse() && file.header.split_count === 1) this._measure(file);
+  }
+
+  _measure(file) {
+    const { engine } = this;
     this._bytes = withOptions(engine, this.options, (options) =>
       measure(engine, "rq_model_measure", file.index, file.address, options));
     this._memory = engine.alloc(this._bytes, "the KV cache and activations of this model");
   }
 
+  _freeMemory() {
+    this.engine.free(this._memory);
+    this._memory = 0;
+  }
+
+  /** The current file is complete; another may follow. @returns {number} in how many files the model lies */
+  endFile() {
+    if (!this._file) this._joinPieces();
+    const file = this._file;
+    file.bytes = file.present; // when less came than announced, the parser says what is missing
+    if (!file.index || file.header.file_bytes !== file.bytes) {
+      this.engine.free(file.index);
+      file.index = 0;
+      this._freeMemory();
+      this._readHeader();
+    }
+    this._files.push(file);
+    this._file = null;
+    this._clear();
+    return file.header.split_count;
+  }
+
   /**
-   * The file is complete: checks its data, yielding [bytes checked, bytes in all] after each piece of work.
+   * All files are complete: checks their data, yielding [bytes checked, bytes in all] after each piece of work.
    * @returns {Generator<[number, number], LocalModel>} the model owns all memory from here on
    */
   *end() {
     try {
-      if (!this._file) this._joinPieces();
-      const file = this._file;
-      file.bytes = file.present; // when less came than announced, the parser says what is missing
-      if (!file.index || file.header.file_bytes !== file.bytes) this._restart();
+      if (this._files.length === 0) this.endFile();
+      const file = this._joined();
       if (this.verify) yield* file.check();
       const model = new LocalModel(this.engine, file, this._memory, this._bytes, this.options);
-      this._file = null;
+      this._files = [];
       this._memory = 0;
       return model;
     } catch (error) {
@@ -90,11 +134,13 @@ export class ModelLoader {
     }
   }
 
-  _restart() {
-    this.engine.free(this._file.index);
-    this.engine.free(this._memory);
-    this._file.index = this._memory = 0;
-    this._readHeader();
+  /** One file, or the index of several. A shard alone is left to the core to refuse. */
+  _joined() {
+    const shards = this._files;
+    if (shards.length === 1 && this._memory) return shards[0];
+    if (shards.length > 1) this._files = [new ShardedFile(shards)];
+    this._measure(this._files[0]);
+    return this._files[0];
   }
 
   /** Without a known size the pieces waited outside; each is dropped once it is copied. */
@@ -106,23 +152,27 @@ export class ModelLoader {
 
   /** Gives all memory back; the loader can't be used afterwards. */
   abandon() {
-    this._file?.dispose();
-    this.engine.free(this._memory);
-    this._file = null;
-    this._memory = 0;
-    this._pieces = [];
+    this.restart();
+    for (const file of this._files) file.dispose();
+    this._files = [];
   }
 }
 
 /** A model ready to run. */
 export class LocalModel {
-  /** @param {import("./engine.js").Engine} engine @param {BufferSource} source @param {ModelOptions} [options] */
+  /**
+   * @param {import("./engine.js").Engine} engine
+   * @param {BufferSource | BufferSource[]} source a file, or all shards of a model in order
+   * @param {ModelOptions} [options]
+   */
   static fromBytes(engine, source, options) {
-    const bytes = bytesOf(source);
     const loader = new ModelLoader(engine, options);
     try {
-      loader.begin(bytes.length);
-      loader.write(bytes);
+      for (const bytes of (Array.isArray(source) ? source : [source]).map(bytesOf)) {
+        loader.begin(bytes.length);
+        loader.write(bytes);
+        loader.endFile();
+      }
     } catch (error) {
       loader.abandon();
       throw error;

@@ -89,6 +89,10 @@ class StorageError(RuvqError, OSError):
     """A file can't be read, written or replaced: no space, no permission, not there."""
 
 
+class QuotaError(StorageError):
+    """There is no room to keep a file."""
+
+
 class DownloadError(RuvqError, OSError):
     """A download failed, was cut or gave something else than a model."""
 

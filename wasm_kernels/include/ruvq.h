@@ -52,6 +52,7 @@ enum {
   RQ_E_CONTEXT = -23,        /* the context is full */
   RQ_E_NONFINITE = -24,      /* NaN or infinity among activations or logits */
   RQ_E_SELF_TEST = -25,      /* a kernel gave a wrong result on this machine */
+  RQ_E_SHARD = -26,          /* shards of a model are missing, out of order or of different models */
 };
 
 /* What went wrong, in UTF-8, each string cut to fit and NUL-terminated. */
@@ -82,6 +83,8 @@ void rq_sha256_final(rq_sha256 *state, uint8_t *digest /* 32 */);
  * its own: 16-byte aligned memory from the module's heap, 0 when there is none. */
 void *rq_alloc(uint32_t bytes);
 void rq_free(void *memory);
+/* The module's memory never grows beyond so many bytes (default: 4 GiB); gives what it holds now. */
+uint32_t rq_limit_memory(uint32_t bytes);
 
 /* ---- formats: what a row of bytes means ---------------------------------- */
 
@@ -251,6 +254,7 @@ enum {
   RQ_MAX_NAME_BYTES = 127,
   RQ_MAX_DIMS = 4,
   RQ_MAX_ALIGNMENT = 65536,
+  RQ_MAX_SHARDS = 1024,
 };
 
 /* One key-value pair. Offsets are from the start of the file. */
@@ -291,9 +295,13 @@ typedef struct rq_gguf {
   uint32_t tensor_hash_start;
   uint32_t kv_hash_mask;
   uint32_t tensor_hash_mask;
-  uint32_t index_bytes;  /* bytes of this index in all */
-  uint64_t header_bytes; /* header, metadata and tensor infos, before padding */
-  uint64_t data_start;   /* offset of the data section from the start of the file */
+  uint32_t index_bytes;   /* bytes of this index in all */
+  uint32_t split_count;   /* files that the model is split into, this one among them; 1: it is whole */
+  uint32_t split_no;      /* which of them this is, from 0 */
+  uint32_t split_tensors; /* tensors in all of them */
+  uint32_t joined;        /* 1: the index of several files, made by rq_gguf_join_end */
+  uint64_t header_bytes;  /* header, metadata and tensor infos, before padding */
+  uint64_t data_start;    /* offset of the data section from the start of the file */
   uint64_t file_bytes;
 } rq_gguf;
 
@@ -305,6 +313,16 @@ int32_t rq_gguf_index_bytes(rq_error *error, const uint8_t *data, const uint8_t 
                             const uint8_t *file_end, uint64_t *bytes);
 int32_t rq_gguf_parse(rq_error *error, const uint8_t *data, const uint8_t *present_end,
                       const uint8_t *file_end, void *index, void *index_end);
+/* A model in several files (llama.cpp's split.* keys): each is parsed by itself, and the indexes are joined
+ * in order, the first file's too. The offsets of the joined index are from `data`, the lowest address of all
+ * files, which may lie anywhere above it; nothing is copied, and the files' own indexes aren't needed
+ * afterwards. Refuses what is missing, out of order, there twice or of another model (RQ_E_SHARD). */
+int32_t rq_gguf_join_bytes(rq_error *error, const void *first_index, uint64_t *bytes);
+int32_t rq_gguf_join_begin(rq_error *error, const uint8_t *data, const void *first_index,
+                           const uint8_t *first_data, void *index, void *index_end);
+int32_t rq_gguf_join_add(rq_error *error, const uint8_t *data, const void *shard_index,
+                         const uint8_t *shard_data, void *index);
+int32_t rq_gguf_join_end(rq_error *error, const uint8_t *data, void *index);
 /* Position of a key or tensor, or RQ_E_KEY / RQ_E_TENSOR. */
 int32_t rq_gguf_find_key(const void *index, const uint8_t *data, const uint8_t *key, int32_t key_bytes);
 int32_t rq_gguf_find_tensor(const void *index, const uint8_t *data, const uint8_t *name, int32_t name_bytes);
@@ -318,7 +336,8 @@ typedef struct rq_gguf_check {
 } rq_gguf_check;
 int32_t rq_gguf_check_step(rq_error *error, const void *index, const uint8_t *data, int32_t position,
                            rq_gguf_check *cursor);
-/* Compares the SHA-256 of the header with the recorded one; RQ_OK also where none is recorded. */
+/* Compares the SHA-256 of the header with the recorded one; RQ_OK also where none is recorded, and for
+ * shards, whose headers are no longer the one that was digested. */
 int32_t rq_gguf_check_header(rq_error *error, const void *index, const uint8_t *data);
 
 /* ---- tokenizer ------------------------------------------------------------ */

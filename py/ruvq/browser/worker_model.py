@@ -102,7 +102,7 @@ def _options(**options: Any) -> Any:
 
 
 async def fetch(
-    url: str,
+    url: str | Sequence[str],
     *,
     progress: Progress | None = None,
     context: int | None = None,
@@ -110,47 +110,66 @@ async def fetch(
     hashes: bool = False,
     verify: bool = False,
     threads: int | None = None,
+    cache: str = "default",
+    sha256: str | Sequence[str] | None = None,
+    nbytes: int | None = None,
+    memory_budget: int | None = None,
+    notice: Callable[[str], object] | None = None,
 ) -> WorkerModel:
     """See `ruvq.Model.fetch`."""
     import js
-    from pyodide.ffi import create_proxy
+    from pyodide.ffi import create_proxy, to_js
 
     loaded = await runtime()
     abort = js.AbortController.new()
-    report = None
-    if progress is not None:
-        call = progress  # a name of its own, so that the type is known inside
-        report = create_proxy(lambda event: call(event.phase, event.loaded, event.total))
+    proxies = []
+
+    def proxy(function: Callable[[Any], object]) -> Any:
+        proxies.append(create_proxy(function))
+        return proxies[-1]
+
     options = _options(
         context=context,
         kv=kv,
         hashes=hashes,
         verify=verify,
         threads=threads,
+        cache=cache,
+        sha256=sha256 if sha256 is None or isinstance(sha256, str) else list(sha256),
+        bytes=nbytes,
+        memoryBudget=memory_budget,
         signal=abort.signal,
         **loaded.urls,
     )
-    if report is not None:
-        options.onProgress = report
+    if progress is not None:
+        report = progress  # a name of its own, so that the type is known inside
+        options.onProgress = proxy(lambda event: report(event.phase, event.loaded, event.total))
+    if notice is not None:
+        tell = notice
+        options.onNotice = proxy(lambda event: tell(event.message))
+    address = url if isinstance(url, str) else to_js(list(url))
     try:
-        return WorkerModel(await _awaited(loaded.module.Model.fetch(url, options)))
+        return WorkerModel(await _awaited(loaded.module.Model.fetch(address, options)))
     except asyncio.CancelledError:
         abort.abort()
         raise
     finally:
-        if report is not None:
-            report.destroy()
+        for one in proxies:
+            one.destroy()
 
 
 class WorkerModel:
     """A model in a worker. Made by `ruvq.Model.fetch`; give its memory back with `close`.
 
-    `info` is a dict of what the file holds; `last` the last generation.
+    `info` is a dict of what the file holds; `last` the last generation; `notices` what went otherwise than
+    hoped while loading; `source` where the files came from ("fromStore", "kept", "sha256").
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self.info: dict[str, Any] = model.info.to_py()
+        self.source: dict[str, Any] = model.source.to_py()
+        self.notices: list[str] = [notice.message for notice in model.notices]
         self.last: WorkerGeneration | None = None
 
     def stream(

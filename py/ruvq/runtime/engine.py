@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import core
 from ..core import CONSTANTS, Allocation, structs
-from ..errors import UsageError
+from ..errors import MemoryLimitError, UsageError
 from .threads import Pool, choose
 
 if TYPE_CHECKING:
@@ -100,8 +100,10 @@ class Engine:
         kernels: str = "best",
         threads: int | None = 1,
         split_all: bool = False,
+        memory_budget: int | None = None,
     ) -> None:
-        """`threads` as in `ruvq.Model.open`; `split_all` shares out even small work, for tests.
+        """`threads` and `memory_budget` as in `ruvq.Model.open`; `split_all` shares out even small work, for
+        tests.
 
         Raises ModelError, FileFormatError and UsageError as the model and the options deserve, and
         MemoryLimitError when there is no memory for weights' companions and the KV cache. `kernels`: "best"
@@ -121,7 +123,7 @@ class Engine:
             threads=choose(threads, self._core.host),
         )
         self._pool: Pool | None = None
-        self._memory = self._open(file, options)
+        self._memory = self._open(file, options, memory_budget)
         self.info = self._describe(file)
         self._small: list[Allocation] = []
         self._tokens = self._take(4 * self.info.context_tokens)
@@ -143,13 +145,15 @@ class Engine:
         self._small.append(allocation)
         return allocation
 
-    def _open(self, file: GGUFFile, options: bytes) -> Allocation:
+    def _open(self, file: GGUFFile, options: bytes, budget: int | None) -> Allocation:
         backend = self._core
         with backend.alloc(len(options)) as given, backend.alloc(8) as number:
             backend.write(given.address, options)
             where = (file.index_address, file.data_address, given.address)
             backend.call("rq_model_measure", *where, number.address)
-            memory = backend.alloc(int.from_bytes(backend.read(number.address, 8), "little"))
+            needed = int.from_bytes(backend.read(number.address, 8), "little")
+            _check_budget(file.nbytes, needed, budget)
+            memory = backend.alloc(needed)
             try:
                 backend.call("rq_model_open", *where, memory.address, memory.end)
             except BaseException:
@@ -255,6 +259,21 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_budget(file_bytes: int, model_bytes: int, budget: int | None) -> None:
+    """Refuses what doesn't fit, and says what it takes."""
+    if budget is None or file_bytes + model_bytes <= budget:
+        return
+    mega = 2**20
+    parts = f"{file_bytes / mega:.1f} MB of weights, {model_bytes / mega:.1f} MB of KV cache and activations"
+    raise MemoryLimitError(
+        "the model doesn't fit into the memory it may take",
+        subject="memory_budget",
+        expected=f"at least {(file_bytes + model_bytes) / mega:.1f} MB: {parts}",
+        actual=f"a limit of {budget / mega:.1f} MB",
+        hint="use a smaller model, fewer bits per weight or a shorter context, or raise the limit",
+    )
 
 
 def _checked(name: str, value: int | None) -> int:

@@ -11,11 +11,10 @@ run in several threads.
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..gguf import GGUFFile
@@ -23,6 +22,9 @@ from .engine import Engine, ModelInfo, Sampling
 from .generation import Generation, Stats, check_prompt
 from .tokenizer import Tokenizer
 from .windows import WINDOW, eval_windows
+
+if TYPE_CHECKING:
+    from ..gguf.reader import GGUFInput
 
 __all__ = ["Generation", "Model", "ModelInfo", "Perplexity", "Sampling", "Stats"]
 
@@ -74,7 +76,7 @@ class Model:
     @classmethod
     def open(
         cls,
-        source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO,
+        source: GGUFInput | Sequence[GGUFInput],
         *,
         context: int | None = None,
         kv: str = "f16",
@@ -83,15 +85,18 @@ class Model:
         batch: int | None = None,
         scalar: bool = False,
         threads: int | None = None,
+        memory_budget: int | None = None,
     ) -> Model:
-        """Opens a path (mapped, not read, on the desktop), the bytes of a file, or a binary file object.
+        """Opens a path (mapped, not read, on the desktop), the bytes of a file, or a binary file object; of a
+        model in several files the first shard's path, or a list of all shards in order.
 
         `context`: most tokens of prompt and answer together; None: what the model was trained for, at
         most 4096. `kv`: the KV cache's numbers, "f16" or "f32". `hashes`: keep a hash of the activations
         after every layer. `verify`: check all weights and recorded digests first. `batch`: prompt tokens
         of one step. `scalar`: the plain kernels (slow; the results are the same). `threads`: how many compute
         (the results are the same); None: the physical cores, at most 8. In Pyodide `open` has one thread,
-        `fetch` more where the page allows it.
+        `fetch` more where the page allows it. `memory_budget`: bytes that file and engine together may take;
+        a model that needs more is refused before anything is computed.
         Raises StorageError, FileFormatError, VersionError, IntegrityError, DataError, ModelError, UsageError,
         MemoryLimitError.
         """
@@ -100,7 +105,14 @@ class Model:
             if verify:
                 file.verify().raise_first()
             engine = Engine(
-                file, context=context, kv=kv, hashes=hashes, batch=batch, scalar=scalar, threads=threads
+                file,
+                context=context,
+                kv=kv,
+                hashes=hashes,
+                batch=batch,
+                scalar=scalar,
+                threads=threads,
+                memory_budget=memory_budget,
             )
             return cls(file, engine)
         except BaseException:
@@ -108,20 +120,25 @@ class Model:
             raise
 
     @classmethod
-    async def fetch(cls, url: str, **options: Any) -> Any:
-        """In Pyodide: downloads a model straight into the memory of an engine in a worker of the page.
+    async def fetch(cls, url: str | Sequence[str], **options: Any) -> Any:
+        """In Pyodide: loads a model into an engine in a worker of the page, from the browser's store if it is
+        kept there, else from the network straight into the engine's memory; then it is kept.
 
-        Options: `progress` (called with phase, bytes so far, and bytes in all or None), `context`, `kv`,
-        `hashes`, `verify` as in `open`, `threads` (None: the device's cores, at most 8, where the page is
-        cross-origin isolated; else one, and `info["threadsNote"]` says why). Cancelling the task stops the
-        download. Gives a `ruvq.browser.worker_model.WorkerModel`, whose `stream` is cancellable at every
-        token.
-        Raises DownloadError and what `open` raises; UsageError outside of a browser.
+        `url`: of a file, of the first shard of a model in several (NAME-00001-of-00003.gguf), or a list of
+        all shards. Options: `progress` (called with phase, bytes so far, and bytes in all or None), `notice`
+        (called with a sentence where a file isn't kept or was damaged), `cache` ("default"; "reload": fetch
+        anew; "no-store": keep nothing; "only-if-cached": no network), `sha256` (what the file must be; a
+        list for shards) and `nbytes` (its size), `memory_budget` (most bytes of the engine's memory; default
+        1 GiB on phones), `context`, `kv`, `hashes`, `verify` as in `open`, `threads` (None: the device's
+        cores, at most 8, where the page is cross-origin isolated; else one, and `info["threadsNote"]` says
+        why). Cancelling the task stops the download, which the next `fetch` goes on with. Gives a
+        `ruvq.browser.worker_model.WorkerModel`, whose `stream` is cancellable at every token.
+        Raises DownloadError, IntegrityError and what `open` raises; UsageError outside of a browser.
         """
         if sys.platform != "emscripten":
             raise UsageError(
                 "fetch needs a browser",
-                subject=url,
+                subject=str(url),
                 hint="download the file and use ruvq.Model.open(path)",
             )
         from ..browser.worker_model import fetch
