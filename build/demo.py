@@ -42,7 +42,7 @@ def log(text: str) -> None:
 def run_host(page: Any, host: str) -> dict[str, Any]:
     """Lets one host write on the open page; its text and figures. Raises SystemExit with the page's error."""
     log(f"running the page's {host} host")
-    page.check(f"input[name=host][value={host}]", force=True)  # the label around it is what a person clicks
+    page.check(f"input[name=host][value={host}]")
     await_state(page, "ready", BOOT_SECONDS)
     page.fill("#prompt", PROMPT)
     page.fill("#max-tokens", str(TOKENS))

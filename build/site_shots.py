@@ -46,9 +46,7 @@ def benchmark(page: Any) -> None:
 def python(page: Any) -> None:
     page.select_option("#example", label="Quantize a matrix")
     page.click("#cell-run")
-    page.wait_for_function(
-        "document.getElementById('cell-status').textContent === 'Done'", timeout=SLOW_MS
-    )
+    page.wait_for_function("document.getElementById('cell-status').textContent === 'Done'", timeout=SLOW_MS)
 
 
 VIEWS = {

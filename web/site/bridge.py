@@ -26,7 +26,7 @@ def error_json(error):
     return {"name": fields.pop("error"), "summary": fields.pop("message"), **fields}
 
 
-async def load(report, url):
+async def load(report, urls, sha256):
     """The model that `generate` and `chat` use, instead of the one before."""
     global model
     if model:
@@ -36,7 +36,11 @@ async def load(report, url):
     def progress(phase, loaded, total):
         report(json.dumps({"phase": phase, "loaded": loaded, "total": total}))
 
-    model = await ruvq.Model.fetch(url, progress=progress, verify=True)
+    address = urls[0] if len(urls) == 1 else urls
+    cache = "no-store" if urls[0].startswith("blob:") else "default"  # a file of the disk needs no copy
+    model = await ruvq.Model.fetch(
+        address, progress=progress, verify=True, cache=cache, sha256=sha256 or None
+    )
     return dict(model.info)
 
 
@@ -62,6 +66,17 @@ async def read(report, pieces):
 async def generate(report, prompt, options):
     """Continues a text."""
     return await read(report, model.stream(prompt, **sampling(options)))
+
+
+async def cannot_chat(report):
+    """Why the model can't chat, "" when it can."""
+    try:
+        await model.chat_prompt([{"role": "user", "content": "Hello"}])
+    except ruvq.RuvqError as error:
+        return "; ".join(filter(None, [error.message, error.hint]))
+    except AttributeError:
+        return "chat needs the JavaScript host"
+    return ""
 
 
 async def chat(report, messages, options):
@@ -109,7 +124,7 @@ async def cell(report, code, names):
     return {"ok": True}
 
 
-CALLS = {"load": load, "generate": generate, "chat": chat, "cell": cell}
+CALLS = {"load": load, "generate": generate, "chat": chat, "cannotChat": cannot_chat, "cell": cell}
 
 
 async def serve(request, call, report, args):

@@ -8,9 +8,21 @@ import { readSettings } from "./settings.js";
 /** @type {{role: "user" | "assistant", content: string}[]} */
 let messages = [];
 
-/** Whether the loaded model's file carries a template; null while none is loaded. */
-function chats() {
-  return session.info ? Boolean(session.info.chatTemplate) : null;
+/** Why the loaded model can't chat, "" when it can, null while that isn't known. @type {string | null} */
+let reason = null;
+let askedOf = null; // the info of the model that was asked about
+
+async function ask() {
+  const { info } = session;
+  if (info === askedOf) return;
+  askedOf = info;
+  reason = null;
+  if (info) {
+    const found = await session.cannotChat();
+    if (askedOf !== info) return; // another model has been loaded since
+    reason = found;
+  }
+  show();
 }
 
 function bubble({ role, content }) {
@@ -56,7 +68,7 @@ async function answer() {
 
 function send() {
   const text = byId("chat-input").value.trim();
-  if (!text || session.state !== "ready" || !chats()) return;
+  if (!text || session.state !== "ready" || reason !== "") return;
   byId("chat-input").value = "";
   messages.push({ role: "user", content: text });
   showTalk();
@@ -71,14 +83,13 @@ function again() {
 
 function show() {
   const { state } = session;
-  const able = chats();
-  byId("chat-none").hidden = able !== false;
-  byId("chat-talk").hidden = able === false;
-  if (able === false) {
-    byId("chat-none-why").textContent = `${session.wanted.name} has no chat template in its file: it continues texts `
-      + "and was not trained for a conversation. No other template is put in its place.";
+  byId("chat-none").hidden = !reason;
+  byId("chat-talk").hidden = Boolean(reason);
+  if (reason) {
+    byId("chat-none-why").textContent = `${session.wanted.name}: ${reason}. It can continue texts; no template of `
+      + "another model is put in its place.";
   }
-  const ready = state === "ready" && able === true;
+  const ready = state === "ready" && reason === "";
   byId("chat-send").disabled = !ready;
   byId("chat-stop").disabled = state !== "writing";
   byId("chat-again").disabled = !ready || messages.length === 0;
@@ -101,6 +112,7 @@ export function startChat() {
     show();
     byId("chat-input").focus();
   });
-  session.addEventListener("change", show);
+  session.addEventListener("change", () => { show(); void ask(); });
   show();
+  void ask();
 }

@@ -1,10 +1,11 @@
 // host-javascript.js: the page's JavaScript host: ruvq.js as any page would use it.
 //
 // A host, of which the page knows no more than this:
-//   load(source, {onProgress, signal})             source is {url}, {file} or {files}; gives the model's info; the
-//                                                  model loaded before, if any, is given up
+//   load(source, {onProgress, signal})             source is {url, sha256} or {files}; gives the model's info;
+//                                                  the model loaded before, if any, is given up
 //   generate(prompt, options, {onPiece, signal})   onPiece(text, {tokensPerSecond, engineBytes}); gives the stats
 //   chat(messages, options, {onPiece, signal})     the same for a conversation
+//   cannotChat()                                   why the model can't, "" when it can
 //   dispose()                                      ends everything
 // Errors are RuvqErrors of errors.js.
 import { AbortError, Model } from "../ruvq.js";
@@ -18,10 +19,10 @@ for await (const piece of model.generate("Once upon a time", { maxTokens: 200 })
 }
 model.dispose();`;
 
-  async load({ url, file }, { onProgress, signal }) {
+  async load({ url, sha256, files }, { onProgress, signal }) {
     this.dispose();
     const options = { onProgress, signal, verify: true };
-    const model = url ? await Model.fetch(url, options) : await Model.open(file, options);
+    const model = url ? await Model.fetch(url, { ...options, sha256 }) : await Model.open(files, options);
     if (signal.aborted) {
       model.dispose(); // it was ready in the moment in which it was stopped
       throw new AbortError();
@@ -32,6 +33,15 @@ model.dispose();`;
 
   generate(prompt, options, { onPiece, signal }) {
     return this._read(this._model.generate(prompt, { ...options, signal }), onPiece);
+  }
+
+  async cannotChat() {
+    try {
+      await this._model.chatPrompt([{ role: "user", content: "Hello" }]);
+      return "";
+    } catch (error) {
+      return [error.summary ?? error.message, error.hint].filter(Boolean).join("; ");
+    }
   }
 
   chat(messages, options, { onPiece, signal }) {

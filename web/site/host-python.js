@@ -1,6 +1,5 @@
 // host-python.js: the page's Python host. Pyodide runs in a worker, so that starting it does not freeze the
 // page; there `import ruvq` does what the JavaScript host does here (same methods as JavaScriptHost).
-import { UsageError } from "../errors.js";
 import { PythonLink } from "./python-link.js";
 
 export class PythonHost {
@@ -17,18 +16,22 @@ model.close()`;
     this._link = new PythonLink(new URL("./python-worker.js", import.meta.url));
   }
 
-  async load({ url, file, files }, { onProgress, signal }) {
-    if (files) throw new UsageError("shards from the disk are read by the JavaScript host", { hint: "choose it" });
-    const address = url ? new URL(url, document.baseURI).href : URL.createObjectURL(file);
+  async load({ url, sha256 = "", files }, { onProgress, signal }) {
+    const made = url ? [] : files.map((file) => URL.createObjectURL(file));
+    const addresses = url ? [new URL(url, document.baseURI).href] : made;
     try {
-      return await this._link.request("load", [address], { onEvent: onProgress, signal });
+      return await this._link.request("load", [addresses, sha256], { onEvent: onProgress, signal });
     } finally {
-      if (!url) URL.revokeObjectURL(address);
+      made.forEach((address) => URL.revokeObjectURL(address));
     }
   }
 
   generate(prompt, options, hooks) {
     return this._read("generate", prompt, options, hooks);
+  }
+
+  cannotChat() {
+    return this._link.request("cannotChat", []);
   }
 
   chat(messages, options, hooks) {

@@ -4,11 +4,13 @@ import { byId, bytes, duration, figure } from "./dom.js";
 import { lineChart } from "./plot.js";
 
 const EVERY_MS = 100; // between two points
+const PLOT_WIDTH = 230;
 
 class Meter {
   start() {
     this._begun = performance.now();
-    this._drawn = -Infinity;
+    this._last = this._begun;
+    this._pieces = 0; // since the last point
     this._first = null;
     this._points = [];
     for (const name of ["speed", "first", "tokens", "memory"]) byId(`stat-${name}`).textContent = "–";
@@ -17,14 +19,21 @@ class Meter {
   /** After every piece. @param {{tokensPerSecond?: number, engineBytes?: number}} figures */
   add({ tokensPerSecond, engineBytes }) {
     const now = performance.now();
-    const time = (now - this._begun) / 1000;
-    this._first ??= time;
-    if (now - this._drawn < EVERY_MS || !tokensPerSecond) return;
-    this._drawn = now;
-    this._points.push({ time, speed: tokensPerSecond, memory: engineBytes });
+    this._first ??= (now - this._begun) / 1000;
+    this._pieces += 1;
+    if (now - this._last < EVERY_MS) return;
+    this._point(now, engineBytes);
     byId("stat-speed").textContent = figure(tokensPerSecond);
     if (engineBytes) byId("stat-memory").textContent = bytes(engineBytes);
     this._draw();
+  }
+
+  /** The speed since the last point. */
+  _point(now, memory) {
+    const speed = (1000 * this._pieces) / (now - this._last);
+    this._points.push({ time: (now - this._begun) / 1000, speed, memory });
+    this._last = now;
+    this._pieces = 0;
   }
 
   /** @param {object | null} stats of the generation, null when it failed */
@@ -34,8 +43,7 @@ class Meter {
     byId("stat-first").textContent = stats.timeToFirstToken === null ? "–" : duration(stats.timeToFirstToken);
     byId("stat-tokens").textContent = `${stats.tokens} (prompt ${stats.promptTokens})`;
     byId("stat-memory").textContent = bytes(stats.engineBytes);
-    const time = (performance.now() - this._begun) / 1000;
-    this._points.push({ time, speed: stats.tokensPerSecond, memory: stats.engineBytes });
+    if (this._points.length === 0 || this._pieces > 1) this._point(performance.now(), stats.engineBytes);
     for (const point of this._points) point.memory ??= stats.engineBytes;
     this._first = stats.timeToFirstToken;
     this._draw(stats);
@@ -48,6 +56,7 @@ class Meter {
       + (stats ? `; first token after ${duration(stats.timeToFirstToken ?? 0)}; memory ${bytes(last.memory)}` : "");
     byId("meter").replaceChildren(lineChart({
       label: words,
+      width: PLOT_WIDTH,
       x: points.map((p) => p.time),
       xLabel: "seconds",
       series: [

@@ -3,9 +3,9 @@
 import { element } from "./dom.js";
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
-const WIDTH = 320;
 const HEIGHT = 150;
-const MARGIN = { left: 34, right: 8, top: 8, bottom: 20 };
+const MARGIN = { left: 36, right: 8, top: 8, bottom: 20 };
+const LETTER = 6; // pixels that one takes, about
 
 function svg(tag, attributes, ...children) {
   const made = document.createElementNS(NAMESPACE, tag);
@@ -20,9 +20,9 @@ function scale(low, high, from, to) {
   return (value) => from + ((value - low) / span) * (to - from);
 }
 
-/** Three round numbers or so between two. */
+/** A few round numbers between two. */
 function ticks(low, high) {
-  const raw = (high - low) / 3 || 1;
+  const raw = (high - low) / 4 || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * ([1, 2, 5, 10].find((n) => n * power >= raw) ?? 10);
   const out = [];
@@ -32,17 +32,18 @@ function ticks(low, high) {
 
 const tickText = (value) => (Math.abs(value) >= 1000 ? `${value / 1000}k` : String(Number(value.toPrecision(3))));
 
-function frame(x, y, xRange, yRange, xLabel) {
+function frame(x, y, xRange, yRange, { xLabel, width }) {
   const { left, right } = MARGIN;
   const out = [];
+  const room = width - right - (xLabel.length + 2) * LETTER; // for ticks beside the axis's name
   for (const at of ticks(...yRange)) {
-    out.push(svg("line", { class: "grid", x1: left, x2: WIDTH - right, y1: y(at), y2: y(at) }));
+    out.push(svg("line", { class: "grid", x1: left, x2: width - right, y1: y(at), y2: y(at) }));
     out.push(svg("text", { class: "tick", x: left - 5, y: y(at) + 3, "text-anchor": "end" }, tickText(at)));
   }
-  for (const at of ticks(...xRange)) {
+  for (const at of ticks(...xRange).filter((tick) => x(tick) < room)) {
     out.push(svg("text", { class: "tick", x: x(at), y: HEIGHT - 6, "text-anchor": "middle" }, tickText(at)));
   }
-  out.push(svg("text", { class: "tick", x: WIDTH - right, y: HEIGHT - 6, "text-anchor": "end" }, xLabel));
+  out.push(svg("text", { class: "tick", x: width - right, y: HEIGHT - 6, "text-anchor": "end" }, xLabel));
   return out;
 }
 
@@ -55,22 +56,24 @@ function legend(series) {
   return element("div", { className: "keys-of-chart", "aria-hidden": "true" }, ...items);
 }
 
-function chart(label, series, ...parts) {
-  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label, class: "chart" },
+function chart({ label, series, width }, ...parts) {
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": label, class: "chart" },
     ...parts);
   return element("figure", { className: "plot" }, drawing, legend(series));
 }
 
 /**
  * Lines over x. A series with `own` is scaled by itself and has no axis.
- * @param {{label: string, x: number[], xLabel: string, zero?: boolean, mark?: {at: number, name: string},
+ * @param {{label: string, width: number, x: number[], xLabel: string, zero?: boolean,
+ *   mark?: {at: number, name: string},
  *   series: {name: string, values: number[], own?: boolean, format?: (value: number) => string}[]}} spec
  */
-export function lineChart({ label, x: xs, xLabel, series, mark, zero = true }) {
+export function lineChart(spec) {
+  const { width, x: xs, series, mark, zero = true } = spec;
   const shared = series.filter((s) => !s.own).flatMap((s) => s.values).filter(Number.isFinite);
   const yRange = [zero ? 0 : Math.min(...shared), Math.max(...shared)];
   const xRange = [Math.min(0, ...xs), Math.max(...xs)];
-  const x = scale(...xRange, MARGIN.left, WIDTH - MARGIN.right);
+  const x = scale(...xRange, MARGIN.left, width - MARGIN.right);
   const y = scale(...yRange, HEIGHT - MARGIN.bottom, MARGIN.top);
   const lines = series.map(({ values, own }, i) => {
     const high = Math.max(...values.filter(Number.isFinite));
@@ -81,18 +84,19 @@ export function lineChart({ label, x: xs, xLabel, series, mark, zero = true }) {
   });
   const marks = mark ? [svg("line", { class: "mark", x1: x(mark.at), x2: x(mark.at), y1: MARGIN.top,
     y2: HEIGHT - MARGIN.bottom }, svg("title", {}, mark.name))] : [];
-  return chart(label, series, ...frame(x, y, xRange, yRange, xLabel), ...marks, ...lines);
+  return chart(spec, ...frame(x, y, xRange, yRange, spec), ...marks, ...lines);
 }
 
 /**
  * Bars of the last series, with the others as lines over them; all share `edges`.
- * @param {{label: string, low: number, high: number, xLabel: string,
+ * @param {{label: string, width: number, low: number, high: number, xLabel: string,
  *   series: {name: string, values: number[]}[]}} spec `values`: one for each bin
  */
-export function histogram({ label, low, high, xLabel, series }) {
+export function histogram(spec) {
+  const { width, low, high, series } = spec;
   const count = series[0].values.length;
   const top = Math.max(...series.map((s) => Math.max(...s.values)));
-  const x = scale(low, high, MARGIN.left, WIDTH - MARGIN.right);
+  const x = scale(low, high, MARGIN.left, width - MARGIN.right);
   const y = scale(0, top, HEIGHT - MARGIN.bottom, MARGIN.top);
   const step = (high - low) / count;
   const draw = ({ values }, i) => {
@@ -105,7 +109,7 @@ export function histogram({ label, low, high, xLabel, series }) {
     return [svg("polyline", { class: `line series-${i}`, points })];
   };
   const drawn = series.map(draw).reverse().flat();
-  return chart(label, series, ...frame(x, y, [low, high], [0, top], xLabel), ...drawn);
+  return chart(spec, ...frame(x, y, [low, high], [0, top], spec), ...drawn);
 }
 
 /** A small bar for a table's cell. @param {number} part from 0 to 1 */
@@ -113,5 +117,5 @@ export function cellBar(part, text) {
   const width = `${(100 * Math.max(0, Math.min(1, part))).toFixed(1)}%`;
   const bar = element("span", { className: "cell-bar", "aria-hidden": "true" });
   bar.style.width = width;
-  return element("span", { className: "with-bar" }, bar, text);
+  return element("span", { className: "with-bar" }, text, bar);
 }

@@ -25,8 +25,9 @@ answer({
     flag = shared;
     return {};
   },
-  load: (url, context) => serve("load", [url], context),
+  load: (urls, sha256, context) => serve("load", [urls, sha256], context),
   generate: (prompt, options, context) => serve("generate", [prompt, options], context),
   chat: (messages, options, context) => serve("chat", [messages, options], context),
+  cannotChat: (context) => serve("cannotChat", [], context),
   cell: (code, names, context) => serve("cell", [code, names], context),
 }, async (id) => (await booted)?.globals.get("stop")(id));

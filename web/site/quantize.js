@@ -8,6 +8,7 @@ import { PythonLink } from "./python-link.js";
 
 const PHASES = { python: "Starting Python", packages: "Installing ruvq" };
 const FIRST = ["pi-t3", "pi-t2"]; // chosen until the user chooses
+const PLOT_WIDTH = 420;
 const NO_WEIGHTS = ["f32", "f16", "bf16"]; // floats: nothing to quantize
 
 const link = new PythonLink(new URL("./quantize-worker.js", import.meta.url));
@@ -97,21 +98,20 @@ async function run() {
 
 async function quantize(name, files, format, position, count) {
   const options = { format, embeddings: byId("embeddings").value, incoherence: byId("incoherence").value };
-  const begun = performance.now();
   const onEvent = ({ phase, tensor, done, total }) => {
     if (phase) showWork(PHASES[phase]);
     else showWork(`${format}: ${tensor}, ${bytes(done)} of ${bytes(total)}`, (position + done / total) / count);
   };
   const made = await link.request("quantize", [name, files, options], { onEvent, signal: running.signal });
   const blob = new File([made.data], `${name.replace(/\.\w+$/, "")}-${format}.gguf`);
-  results.push({ ...made, data: null, blob, format, seconds: (performance.now() - begun) / 1000 });
+  results.push({ ...made, data: null, blob, format });
   showResults();
 }
 
 // ---- the results ----
 
 function resultRow(result) {
-  const { report, blob, format, seconds } = result;
+  const { report, blob, format } = result;
   const name = element("th", { scope: "row" });
   const look = { className: "quiet-button", "aria-label": `Plots of ${format}` };
   name.append(button(format, () => showPlots(result), look));
@@ -119,11 +119,11 @@ function resultRow(result) {
   const actions = element("div", { className: "actions" },
     button("Download", () => saveFile(blob, blob.name), { "aria-label": `Download ${blob.name}` }),
     button("Run", () => {
-      void open({ key, name: blob.name, source: { file: blob }, from: "made in this tab", bytes: blob.size });
+      void open({ key, name: blob.name, source: { files: [blob] }, from: "made in this tab", bytes: blob.size });
       location.hash = "#write";
     }, { "aria-label": `Run ${blob.name}` }));
   const cells = [report.bits_per_weight_actual.toFixed(2), report.snr_db === null ? "exact" : figure(report.snr_db),
-    report.mse.toExponential(2), bytes(blob.size), duration(seconds)];
+    report.mse.toExponential(2), bytes(blob.size), duration(report.seconds)];
   return element("tr", {}, name, ...cells.map((text) => element("td", { textContent: text })),
     element("td", {}, actions));
 }
@@ -138,14 +138,14 @@ function showPlots(result) {
   const { format, histogram: { reach, weights, decoded }, spectrum, report } = result;
   const plots = [element("div", {}, element("h3", { textContent: `Weights on the grid of ${format}` }), histogram({
     label: `Histogram of the weights, and of the values that ${format} gives them, in units of the root mean square`,
-    low: -reach, high: reach, xLabel: "rms",
+    width: PLOT_WIDTH, low: -reach, high: reach, xLabel: "rms",
     series: [{ name: "weights", values: weights }, { name: `as ${format}`, values: decoded }],
   }))];
   if (spectrum) {
     const x = spectrum.signal.map((_, k) => k / (2 * spectrum.signal.length));
     plots.push(element("div", {}, element("h3", { textContent: "Spectral error, dB" }), lineChart({
       label: `Power of the weights and of the error of ${format} by frequency along a row, in dB over the weights`,
-      x, xLabel: "cycles per weight", zero: false,
+      width: PLOT_WIDTH, x, xLabel: "cycles per weight", zero: false,
       series: [{ name: "weights", values: spectrum.signal }, { name: "error", values: spectrum.error }],
     })));
   }

@@ -7,6 +7,8 @@ import { bytes, byId, hideError, showError } from "./dom.js";
 const HOSTS = { javascript: JavaScriptHost, pyodide: PythonHost };
 const PHASES = {
   engine: "Loading the engine",
+  wait: "Another tab fetches the same file",
+  cache: "Reading what is kept",
   python: "Starting Python",
   packages: "Installing ruvq",
   download: "Downloading",
@@ -15,7 +17,7 @@ const PHASES = {
 };
 
 /**
- * @typedef {{name: string, source: {url?: string, file?: Blob, files?: Blob[]}, key: string}} Wanted
+ * @typedef {{name: string, source: {url?: string, sha256?: string, files?: Blob[]}, key: string}} Wanted
  */
 class Session extends EventTarget {
   constructor() {
@@ -60,6 +62,11 @@ class Session extends EventTarget {
       if (!stopped) showError(error);
       this._set("failed", stopped ? "Loading was stopped" : "Loading failed");
     }
+  }
+
+  /** Why the loaded model can't chat, "" when it can. @returns {Promise<string>} */
+  cannotChat() {
+    return this._host.cannotChat();
   }
 
   /** Runs the same model by the other host. @param {"javascript" | "pyodide"} name */
