@@ -74,9 +74,11 @@ def quantize_models(source: Path, tokenizer: Path | None, folder: Path) -> list[
     return models
 
 
-def copy_folder(source: Path, target: Path, suffixes: tuple[str, ...]) -> None:
-    """The files of a folder that have these endings; what is gone from it goes from the target."""
+def copy_folder(source: Path, target: Path, suffixes: tuple[str, ...], leave_out: str = "") -> None:
+    """The files of a folder that have these endings; what is gone from it goes from the target. Those whose
+    names begin with `leave_out` stay behind."""
     wanted = {p.name: p for p in source.iterdir() if p.is_file() and p.suffix in suffixes}
+    wanted = {n: p for n, p in wanted.items() if not (leave_out and n.startswith(leave_out))}
     for path in wanted.values():
         copy_if_changed(path, target / path.name)
     for old in target.iterdir():
@@ -90,7 +92,7 @@ def copy_page(site: Path) -> None:
     for name in ("ruvq.wasm", "ruvq-threads.wasm"):
         if not (web / name).is_file():
             raise SystemExit(f"web/{name} is not there: run `make wasm`")
-    copy_folder(web, site, PAGE_SUFFIXES)
+    copy_folder(web, site, PAGE_SUFFIXES, "bench")  # what `make bench` drives
     for folder in ("site", "site/examples"):
         copy_folder(web / folder, site / folder, VIEW_SUFFIXES)
 

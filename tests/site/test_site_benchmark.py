@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ruvq import formats
+from site_page import await_text
 
-from .conftest import await_text
+from ruvq import formats
 
 
 def test_every_format_is_measured_and_can_be_shared(browser: Any, page: Any) -> None:

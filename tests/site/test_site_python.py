@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from site_page import PYTHON_MS, await_text
 
 from browser import ROOT
-
-from .conftest import PYTHON_MS, await_text
 
 EXAMPLES = json.loads((ROOT / "web" / "site" / "examples" / "index.json").read_text())
 

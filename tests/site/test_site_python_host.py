@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .conftest import PYTHON_MS, await_state, await_text
-from .test_site_write import STOP_AT_TEXT, written
+from site_page import PYTHON_MS, await_state, await_text
+from test_site_write import STOP_AT_TEXT, written
 
 
 def write(page: Any, seed: int, tokens: int = 40) -> str:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from site_page import PYTHON_MS, await_state, await_text
 
 import ruvq
 from browser import ROOT
-
-from .conftest import PYTHON_MS, await_state, await_text
 
 
 @pytest.fixture(scope="module")

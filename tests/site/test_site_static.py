@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .conftest import await_text, watched
+from site_page import await_text, watched
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -6,10 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from site_page import watched
 
 from browser import ROOT
-
-from .conftest import watched
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 VIEWS = ("write", "chat", "models", "quantize", "benchmark", "python")

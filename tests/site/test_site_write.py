@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from site_page import await_state, await_text, watched
 
 from browser import serving
-
-from .conftest import await_state, await_text, watched
 
 STOP_AT_TEXT = """(way) => new MutationObserver((_, observer) => {
   if (!document.getElementById("output").lastChild?.textContent) return;

@@ -20,7 +20,7 @@ model.close()`;
     const made = url ? [] : files.map((file) => URL.createObjectURL(file));
     const addresses = url ? [new URL(url, document.baseURI).href] : made;
     try {
-      return await this._link.request("load", [addresses, sha256], { onEvent: onProgress, signal });
+      return await this._link.request("load", [addresses, sha256], { onEvent: onProgress, signal, end: true });
     } finally {
       made.forEach((address) => URL.revokeObjectURL(address));
     }

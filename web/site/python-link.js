@@ -7,8 +7,8 @@
 import { AbortError, UnsupportedError, errorFromPlain } from "../errors.js";
 
 const SIGINT = 2;
-const PATIENCE_MS = 400; // for Python that waits
-const END_MS = 3000; // for Python that computes
+const PATIENCE_MS = 400; // until Python that has not stopped is taken to compute
+const END_MS = 3000; // until its worker is ended
 
 export class PythonLink {
   /** @param {string | URL} script of the worker */
@@ -20,21 +20,26 @@ export class PythonLink {
   }
 
   /**
-   * @param {string} call @param {any[]} args @param {{onEvent?: Function, signal?: AbortSignal}} options
+   * @param {string} call @param {any[]} args
+   * @param {{onEvent?: Function, signal?: AbortSignal, interrupt?: boolean, end?: boolean}} options `interrupt`: the
+   *   signal interrupts Python that computes; `end`: it ends the worker where nothing else helps
    * @returns {Promise<any>}
    */
-  request(call, args, { onEvent, signal } = {}) {
+  request(call, args, { onEvent, signal, interrupt = false, end = false } = {}) {
     if (signal?.aborted) return Promise.reject(new AbortError(call));
     const id = this._nextId++;
     const timers = [];
     const stop = () => {
       this._worker?.postMessage({ stop: id });
-      timers.push(setTimeout(() => this._interrupt(), PATIENCE_MS), setTimeout(() => this.close(), END_MS));
+      if (interrupt) timers.push(setTimeout(() => this._setFlag(SIGINT), PATIENCE_MS));
+      if (end) timers.push(setTimeout(() => this.close(), END_MS));
     };
     signal?.addEventListener("abort", stop);
     return new Promise((resolve, reject) => {
       this._waiting.set(id, { resolve, reject, onEvent });
-      this._start().postMessage({ id, call, args });
+      const worker = this._start();
+      this._setFlag(0); // an interrupt that came too late for the request before
+      worker.postMessage({ id, call, args });
     }).finally(() => {
       signal?.removeEventListener("abort", stop);
       timers.forEach(clearTimeout);
@@ -53,8 +58,8 @@ export class PythonLink {
     return worker;
   }
 
-  _interrupt() {
-    if (this._flag) this._flag[0] = SIGINT;
+  _setFlag(value) {
+    if (this._flag) this._flag[0] = value;
   }
 
   _receive({ id, event, value, error }) {

@@ -40,8 +40,9 @@ async function run() {
   byId("cell-status").textContent = "Running";
   const address = session.wanted?.source.url ?? "";
   const names = { MODEL: address && new URL(address, document.baseURI).href };
+  const options = { onEvent: write, signal: running.signal, interrupt: true, end: true };
   try {
-    const done = await link.request("cell", [byId("cell").value, names], { onEvent: write, signal: running.signal });
+    const done = await link.request("cell", [byId("cell").value, names], options);
     byId("cell-status").textContent = done.ok ? "Done" : done.stopped ? "Stopped" : "Ended with an error";
   } catch (error) {
     byId("cell-status").textContent = error.name === "AbortError" ? "Stopped" : "Python failed";

@@ -102,7 +102,8 @@ async function quantize(name, files, format, position, count) {
     if (phase) showWork(PHASES[phase]);
     else showWork(`${format}: ${tensor}, ${bytes(done)} of ${bytes(total)}`, (position + done / total) / count);
   };
-  const made = await link.request("quantize", [name, files, options], { onEvent, signal: running.signal });
+  const stopping = { signal: running.signal, interrupt: true, end: true };
+  const made = await link.request("quantize", [name, files, options], { onEvent, ...stopping });
   const blob = new File([made.data], `${name.replace(/\.\w+$/, "")}-${format}.gguf`);
   results.push({ ...made, data: null, blob, format });
   showResults();
