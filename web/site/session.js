@@ -47,6 +47,7 @@ class Session extends EventTarget {
     this.wanted = wanted;
     const mine = (this._loading = new AbortController());
     const current = () => this._loading === mine;
+    byId("progress").removeAttribute("value"); // until there is a figure
     this._set("loading", "Loading");
     this._host ??= new HOSTS[this.hostName]();
     const onProgress = (progress) => { if (current()) showProgress(progress); };
