@@ -33,7 +33,7 @@ async function source() {
     });
   }
   const [folder] = (own[0].webkitRelativePath || "model/").split("/");
-  return { name: folder, files: own.map((file) => ({ name: file.name, data: file })) };
+  return { name: own.length === 1 ? own[0].name : folder, files: own.map((file) => ({ name: file.name, data: file })) };
 }
 
 function choose(files) {
@@ -82,6 +82,8 @@ async function run() {
   hideError();
   setRunning(new AbortController());
   results = [];
+  byId("quantize-results").hidden = true;
+  showWork("Reading the model");
   try {
     if (formats.length === 0) throw new UsageError("no format was chosen", { hint: "choose one or more" });
     const { name, files } = await source();
