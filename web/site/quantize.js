@@ -178,4 +178,5 @@ export async function startQuantize() {
   byId("formats").replaceChildren(...formats.map(({ name, bits }) => element("label", { className: "chip" },
     element("input", { type: "checkbox", name: "format", value: name, checked: FIRST.includes(name) }),
     element("span", {}, name, element("small", { textContent: ` ${bits.toFixed(2)}` })))));
+  setRunning(null);
 }
