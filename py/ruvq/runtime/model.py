@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from ..errors import UsageError
 from ..gguf import GGUFFile
+from .chatting import Chatting
 from .engine import Engine, ModelInfo, Sampling
 from .generation import Generation, Stats, check_prompt
 from .tokenizer import Tokenizer
@@ -56,7 +57,7 @@ class Perplexity(float):
         return value
 
 
-class Model:
+class Model(Chatting):
     """An open model. Use it in a `with`, or `close()` it.
 
     Attributes: `info` (ModelInfo), `tokenizer` (Tokenizer), `last` (the last Generation, or None).
@@ -127,6 +128,13 @@ class Model:
         from ..browser.worker_model import fetch
 
         return await fetch(url, **options)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The file's metadata by key; arrays are read when they are asked for."""
+        self._open_engine()
+        assert self._file is not None
+        return self._file.metadata
 
     @property
     def tokenizer(self) -> Tokenizer:
