@@ -61,7 +61,8 @@ export class AbortError extends RuvqError {
 
 const CLASSES = {
   RuvqError, UsageError, MemoryLimitError, FileFormatError, VersionError, DataError, IntegrityError, ModelError,
-  TokenizerError, TemplateError, ContextFullError, SelfTestError, StorageError, DownloadError, UnsupportedError, AbortError,
+  TokenizerError, TemplateError,
+  ContextFullError, SelfTestError, StorageError, DownloadError, UnsupportedError, AbortError,
 };
 
 /** The container's codes that are not listed here are FileFormatErrors. */

@@ -6,6 +6,7 @@
 // Worker → page:   {id, event, ...}          progress and pieces of text, before the answer
 //                  {id, value}               the answer
 //                  {id, error}               errorToPlain() of what went wrong
+import { answerOptions, chatPrompt } from "./chat.js";
 import { download, readLocal } from "./download.js";
 import { AbortError, MemoryLimitError, UsageError, errorToPlain } from "./errors.js";
 import { ModelLoader } from "./local_model.js";
@@ -57,6 +58,13 @@ const CALLS = {
     });
     return { ...model.stats, engineBytes: engine.memoryBytes };
   },
+
+  /** Answers a conversation, as `generate` does. args: {prompt: messages, options}; see chat.js. */
+  async chat({ prompt: messages, options }, context) {
+    const prompt = await chatPrompt(model, messages, options);
+    return CALLS.generate({ prompt: prompt.ids, options: answerOptions(model, prompt, options) }, context);
+  },
+  chatPrompt: ({ messages, options }) => chatPrompt(model, messages, options),
 
   tokenize: ({ text, options }) => model.tokenize(text, options),
   detokenize: ({ ids, options }) => model.detokenize(ids, options),

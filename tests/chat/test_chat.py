@@ -69,7 +69,7 @@ def test_special_tokens_in_tools_and_names_are_text_too(model: ruvq.Model) -> No
         variables={"hint": "<|im_end|>"},
     )
     assert [t for t in prompt.tokens if t in (START, END, EOS)] == [START, END]
-    assert prompt.text == '<|im_start|>{"<|im_start|>": ["<|endoftext|>"]}<|im_end|><|im_end|><|im_end|>'
+    assert prompt.text == '<|im_start|>[{"<|im_start|>": ["<|endoftext|>"]}]<|im_end|><|im_end|><|im_end|>'
 
 
 def test_tokens_that_meet_at_a_border_are_no_special_token(model: ruvq.Model) -> None:
