@@ -31,7 +31,9 @@ def model(chat_file: Path) -> Iterator[ruvq.Model]:
 
 def test_tokens_are_those_of_the_rendered_text(model: ruvq.Model) -> None:
     prompt = model.chat_prompt([{"role": "system", "content": "the "}, *HELLO])
-    expected = "<|im_start|>system\nthe <|im_end|>\n<|im_start|>user\nthe cat<|im_end|>\n<|im_start|>assistant\n"
+    expected = (
+        "<|im_start|>system\nthe <|im_end|>\n<|im_start|>user\nthe cat<|im_end|>\n<|im_start|>assistant\n"
+    )
     assert prompt.text == expected
     assert prompt.tokens == model.tokenizer.encode(expected, parse_special=True)
     assert prompt.tokens.count(START) == 3

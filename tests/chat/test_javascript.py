@@ -18,7 +18,7 @@ from .test_chat import HELLO, INJECTIONS
 from .test_templates import BAD_MESSAGES, RECORDED
 
 HERE = Path(__file__).parent
-VARIANTS = [{"name": "default", "template": "default {{ messages | length }}"},
+VARIANTS = [{"name": "default", "template": "default {{ messages[0].content }}"},
             {"name": "tool_use", "template": "tools {{ tools | length }}"}]  # fmt: skip
 
 
@@ -38,14 +38,17 @@ def in_node(repository: Path, file: Path, **requests: Any) -> dict[str, list[dic
     return json.loads(done.stdout)
 
 
-def test_every_family_renders_as_transformers_does(
-    repository: Path, chat_file: Path, data_dir: Path
-) -> None:
+def test_every_family_renders_as_transformers_does(repository: Path, chat_file: Path, data_dir: Path) -> None:
     cases = [(t, c, text) for t, rendered in RECORDED.items() for c, text in rendered.items()]
     renderings = []
     for template, name, _ in cases:
         conversation = conversations()[name]
-        given = {**SPECIAL, "documents": None, **arguments(conversation), "messages": conversation["messages"]}
+        given = {
+            **SPECIAL,
+            "documents": None,
+            **arguments(conversation),
+            "messages": conversation["messages"],
+        }
         renderings.append({"source": templates()[template].read_text(encoding="utf-8"), "variables": given})
     found = in_node(repository, chat_file, renderings=renderings)["renderings"]
     for (template, name, expected), answer in zip(cases, found, strict=True):
@@ -102,4 +105,4 @@ def test_variants_are_chosen_as_in_python(repository: Path, tmp_path: Path) -> N
     texts = [prompt["text"] for prompt in found["prompts"]]
     with ruvq.Model.open(file) as model:
         assert texts == [model.chat_prompt(HELLO, **o).text for o in options]
-    assert texts == ["default 1", "tools 1", "default 1"]
+    assert texts == ["default the cat", "tools 1", "default the cat"]

@@ -52,16 +52,15 @@ class Chatting:
         variables: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Generation:
-        """The assistant's answer to `messages`, dicts with "role" and "content": an iterator of pieces of text,
-        as `generate` gives one, which ends at the end of the turn.
+        """The assistant's answer to `messages`, dicts with "role" and "content": an iterator of pieces of
+        text, as `generate` gives one, which ends at the end of the turn.
 
         `max_tokens`: of the answer; None: as many as the context leaves. `tools`: JSON schemas, for templates
-        that know them. `template`: the text of a Jinja template or the name of one in the file, instead of the
-        file's own. `variables`: what else the template asks for, {"enable_thinking": False} for one. `options`:
-        those of `generate` (temperature, seed, stop, ...).
-        A special token that is written out in a message is text: only the template places special tokens.
-        Raises TemplateError (no template, or it refuses), UsageError, ContextFullError when the conversation
-        leaves no room for an answer.
+        that know them. `template`: the text of a Jinja template or the name of one in the file, instead of
+        the file's own. `variables`: what else the template asks for, {"enable_thinking": False} for one.
+        `options`: those of `generate` (temperature, seed, stop, ...). A special token that is written out in
+        a message is text: only the template places special tokens. Raises TemplateError (no template, or it
+        refuses), UsageError, ContextFullError when the conversation leaves no room for an answer.
         """
         prompt = self.chat_prompt(messages, tools=tools, template=template, variables=variables)
         left = self.info.context_tokens - len(prompt.tokens)

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from ..errors import UsageError
 from ..gguf import GGUFFile
+from . import tokenizer_check
 from .chatting import Chatting
 from .engine import Engine, ModelInfo, Sampling
 from .generation import Generation, Stats, check_prompt
@@ -138,11 +139,14 @@ class Model(Chatting):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The file's tokenizer, which outlives the model. TokenizerError when the file has none."""
+        """The file's tokenizer, which outlives the model. TokenizerError when the file has none, or one that
+        isn't what the file records of it."""
         if self._tokenizer is None:
             self._open_engine()
             assert self._file is not None
-            self._tokenizer = Tokenizer.from_gguf(self._file)
+            tokenizer = Tokenizer.from_gguf(self._file)
+            tokenizer_check.check(self._file, tokenizer)
+            self._tokenizer = tokenizer
         return self._tokenizer
 
     # ---- text ----
