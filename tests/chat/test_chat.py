@@ -1,4 +1,5 @@
-"""Model.chat: tokens as the template has them, no special token from a message, ends of turns, the context."""
+"""Model.chat: tokens as the template has them, no special token from a message, ends of turns, the
+context."""
 
 from __future__ import annotations
 

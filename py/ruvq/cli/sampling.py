@@ -17,9 +17,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--top-p", type=number(0, 1), default=0.95, help="nucleus sampling; 1: off (default 0.95)"
     )
-    group.add_argument(
-        "--min-p", type=number(0, 1), default=0.0, help="least share of the likeliest; 0: off"
-    )
+    group.add_argument("--min-p", type=number(0, 1), default=0.0, help="least share of the likeliest; 0: off")
     group.add_argument("--top-k", type=whole(0), default=0, help="likeliest tokens to draw from; 0: all")
     group.add_argument(
         "--seed", type=SEED, help="the same seed gives the same text on every host (default: random)"

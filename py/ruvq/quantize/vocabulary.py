@@ -27,8 +27,8 @@ def checked_vocabulary(source: Source, keys: Mapping[str, Any], chat_template: s
 
     The vocabulary is opened as the engine will open it; its fingerprint and test strings are recorded, after
     the strings were compared with the `tokenizers` package where that is installed and can read the source.
-    The chat template is rendered once, its variants are compiled. `chat_template`: a file to take it from, or "none".
-    Raises TokenizerError, TemplateError, StorageError.
+    The chat template is rendered once, its variants are compiled. `chat_template`: a file to take it from, or
+    "none". Raises TokenizerError, TemplateError, StorageError.
     """
     out = _with_template(keys, chat_template)
     with tempfile.TemporaryDirectory(prefix="ruvq-") as folder:

@@ -32,12 +32,14 @@ class Chatting:
 
     if TYPE_CHECKING:
         info: ModelInfo
-        tokenizer: Tokenizer
+
+        @property
+        def tokenizer(self) -> Tokenizer: ...
 
         @property
         def metadata(self) -> Mapping[str, Any]: ...
 
-        def generate(self, prompt: Sequence[int], max_tokens: int = 256, **options: Any) -> Generation: ...
+        def generate(self, *args: Any, **options: Any) -> Generation: ...
 
     _special: dict[str, int] | None = None
     _templates: dict[Any, ChatTemplate] | None = None  # compiled, by what chose them
