@@ -1,6 +1,6 @@
 """Hatch build hook: what goes into a wheel beside the Python files, by the variable RUVQ_WHEEL.
 
-pure     py3-none-any: the WebAssembly module and the JavaScript that drives it, for Pyodide
+pure     py3-none-any: the WebAssembly module and the JavaScript that drives it, for Pyodide; no command line
 native   py3-none-<platform>: the native library, for this desktop
 unset    nothing (an editable install uses what `make native` built)
 """
@@ -48,6 +48,8 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind == "pure":
+            # a page has no command line: what it need not download
+            self.build_config.target_config.setdefault("exclude", []).append("py/ruvq/cli")
             build_data["tag"] = "py3-none-any"
         else:
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")

@@ -97,6 +97,23 @@ def test_refusals_have_pythons_names(repository: Path, chat_file: Path, tmp_path
     assert "`template`" in missing["message"]
 
 
+def test_a_changed_tokenizer_is_noticed_when_a_model_is_loaded(
+    repository: Path, chat_file: Path, tmp_path: Path
+) -> None:
+    content = chat_file.read_bytes()
+    begin = content.index(b'[["Once upon a time')
+    digit = begin + content[begin:].index(b",[") + 2
+    other = b"7" if content[digit : digit + 1] != b"7" else b"8"
+    for changed, message in ((other, "other tokens"), (b"x", "can't be read")):
+        damaged = tmp_path / "damaged.gguf"
+        damaged.write_bytes(content[:digit] + changed + content[digit + 1 :])
+        words = ["node", str(HERE / "node_chat.mjs"), str(repository / "web" / "ruvq.wasm"), str(damaged)]
+        done = subprocess.run(words, input="{}", capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode != 0
+        assert "TokenizerError" in done.stderr
+        assert message in done.stderr
+
+
 def test_variants_are_chosen_as_in_python(repository: Path, tmp_path: Path) -> None:
     file = quantized(write_chat_model(tmp_path / "model", template=VARIANTS), tmp_path / "named.gguf")
     tools = [{"type": "function"}]

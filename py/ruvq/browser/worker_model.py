@@ -313,8 +313,9 @@ class WorkerGeneration:
             return
         self._ended = True
         await _awaited(getattr(self._pieces, "return")())
-        if self._generation.stats is not None:
-            self.stats = self._generation.stats.to_py()
+        stats = self._generation.stats
+        if hasattr(stats, "to_py"):  # not JavaScript's null: an error has no statistics
+            self.stats = stats.to_py()
 
     @property
     def tokens_per_second(self) -> float:

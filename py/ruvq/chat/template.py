@@ -10,6 +10,7 @@ What a template sees is what it sees in `transformers`: `messages`, `tools`, `do
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,17 +32,7 @@ class ChatTemplate:
     def __init__(self, source: str, special: Mapping[str, str] | None = None, name: str = DEFAULT) -> None:
         """Raises TemplateError for a text that is no template, or too long; MissingDependencyError."""
         self.source, self.name, self.special = source, name, dict(special or {})
-        try:
-            from . import sandbox
-        except ImportError as error:
-            raise MissingDependencyError(
-                "rendering chat templates needs Jinja2",
-                subject="jinja2",
-                actual=str(error),
-                hint='install it (in Pyodide: await micropip.install("jinja2")), or use Model.fetch there',
-            ) from error
-        self._render = sandbox.render
-        self._compiled = sandbox.compile_template(source)
+        self._render = _renderer(source)
 
     @classmethod
     def choose(
@@ -96,7 +87,27 @@ class ChatTemplate:
             "tools": plain(tools, change, "tools") if tools else None,
             "add_generation_prompt": add_generation_prompt,
         }
-        return self._render(self._compiled, given)
+        return self._render(given)
+
+
+def _renderer(source: str) -> Callable[[Mapping[str, Any]], str]:
+    """What renders this template: Jinja2, or in Pyodide what `ruvq.browser.templates` has loaded."""
+    try:
+        from . import sandbox
+    except ImportError as error:
+        if sys.platform == "emscripten":
+            from ..browser import templates
+
+            if templates.loaded():
+                return lambda variables: templates.render(source, variables)
+        raise MissingDependencyError(
+            "rendering chat templates needs Jinja2",
+            subject="jinja2",
+            actual=str(error),
+            hint='install it (in Pyodide: await micropip.install("jinja2")), or use stream_chat there',
+        ) from error
+    compiled = sandbox.compile_template(source)
+    return lambda variables: sandbox.render(compiled, variables)
 
 
 def template_names(metadata: Mapping[str, Any]) -> dict[str, str]:

@@ -105,7 +105,7 @@ def _bash(found: Sequence[Command]) -> str:
 
 def _zsh(found: Sequence[Command]) -> str:
     def text(help: str) -> str:
-        return help.translate(str.maketrans({"'": "", "[": "(", "]": ")", ":": " ", "`": "", "\\": ""}))
+        return help.translate(str.maketrans("[]:", "() ", "'`\\"))
 
     lines = ["#compdef ruvq", "# zsh completion for ruvq", "_ruvq() {", "  local -a commands", "  commands=("]
     lines += [f"    '{c.name}:{text(c.help)}'" for c in found]

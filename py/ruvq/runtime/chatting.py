@@ -9,7 +9,8 @@ none. What the KV cache holds of the conversation so far isn't computed again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..chat import ChatPrompt, ChatTemplate, chat_prompt
@@ -84,9 +85,21 @@ class Chatting:
 
     def stream_chat(
         self, messages: Sequence[Message], max_tokens: int | None = None, **options: Any
-    ) -> Generation:
-        """`chat` for `async for`: the event loop gets a turn before every token, and may cancel there."""
-        return self.chat(messages, max_tokens, **options)
+    ) -> AsyncIterator[str]:
+        """`chat` for `async for`: the event loop gets a turn before every token, and may cancel there. The
+        Generation is in `last`. Works in Pyodide without Jinja2."""
+        if sys.platform != "emscripten":
+            return self.chat(messages, max_tokens, **options)
+        return self._stream_in_pyodide(messages, max_tokens, options)
+
+    async def _stream_in_pyodide(
+        self, messages: Sequence[Message], max_tokens: int | None, options: dict[str, Any]
+    ) -> AsyncIterator[str]:
+        from ..browser import templates
+
+        await templates.load()
+        async for piece in self.chat(messages, max_tokens, **options):
+            yield piece
 
     def chat_prompt(
         self,
