@@ -17,7 +17,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 def web_runtime(web: Path) -> list[Path]:
     """The WebAssembly modules and the runtime's JavaScript; what only pages need stays out."""
-    scripts = [p for p in sorted(web.glob("*.js")) if not p.stem.startswith(("demo", "bench", "coi-"))]
+    found = {*web.glob("*.js"), web / "jinja.js"}  # the copy of a package: missed where it wasn't made
+    scripts = [p for p in sorted(found) if not p.stem.startswith(("demo", "bench", "coi-"))]
     # threads without relaxed SIMD would take the wheel over its budget: such browsers get one thread
     names = ("ruvq", "ruvq-relaxed", "ruvq-threads-relaxed")
     return [*(web / f"{name}.wasm" for name in names), *scripts]

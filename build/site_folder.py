@@ -39,7 +39,7 @@ def copy_if_changed(source: Path, target: Path) -> None:
 def copy_page(site: Path) -> None:
     """The scripts, the page and the engine; files that are gone from web/ go from the site."""
     sources = [p for p in (ROOT / "web").iterdir() if p.is_file() and p.suffix in PAGE_SUFFIXES]
-    for name in ("ruvq.wasm", "ruvq-threads.wasm"):
+    for name in ("ruvq.wasm", "ruvq-threads.wasm", "jinja.js"):
         if not any(p.name == name for p in sources):
             raise SystemExit(f"web/{name} is not there: run `make wasm`")
     for source in sources:

@@ -294,6 +294,9 @@ class Metered extends Interpreter {
     const name = filter.callee?.value ?? filter.value;
     const [args, named] = filter.args ? this.evaluateArguments(filter.args, environment) : [[], new Map()];
     this._spend(this._weigh(operand));
+    if (name === "tojson" && operand.type === NOTHING.type) {
+      throw new TemplateError("the template writes something undefined as JSON");
+    }
     if (name === "string") return new TEXT(printed(operand));
     if (name === "join" && operand instanceof ARRAY) return this._join(operand, args, named);
     if (name === "replace" && operand instanceof TEXT) this._checkReplace(operand, args);

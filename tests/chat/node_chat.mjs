@@ -1,4 +1,4 @@
-// Chat in Node, for test_javascript.py. usage: node node_chat.mjs WASM MODEL < requests.json
+// Chat in Node, for test_javascript.py and record.py. usage: node node_chat.mjs [WASM MODEL] < requests.json
 // standard input: {renderings: [{source, variables}], prompts: [{messages, options}], answers: [{messages, options}]};
 // standard output: the same lists, of {text}, {text, ids, endIds, stops}, {text, finishReason} or {error, message}.
 import { readFileSync } from "node:fs";
@@ -9,8 +9,7 @@ import { renderTemplate } from "../../web/template.js";
 
 const [wasm, file] = process.argv.slice(2);
 const { renderings = [], prompts = [], answers = [] } = JSON.parse(readFileSync(0, "utf8"));
-const engine = await Engine.load(readFileSync(wasm));
-const model = LocalModel.fromBytes(engine, readFileSync(file), { kv: "f32" });
+const model = wasm && LocalModel.fromBytes(await Engine.load(readFileSync(wasm)), readFileSync(file), { kv: "f32" });
 
 async function each(requests, work) {
   const out = [];
@@ -36,4 +35,4 @@ console.log(JSON.stringify({
   prompts: await each(prompts, ({ messages, options }) => chatPrompt(model, messages, options)),
   answers: await each(answers, answer),
 }));
-model.dispose();
+if (model) model.dispose();

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,19 +71,44 @@ def ruvq_text(source: str, conversation: dict[str, Any]) -> str:
         return f"error: {error.actual}"
 
 
+def javascript_texts(cases: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """The same by ruvq.js, in Node."""
+    renderings = [
+        {
+            "source": source,
+            "variables": {**SPECIAL, "documents": None, **arguments(c), "messages": c["messages"]},
+        }
+        for source, c in cases
+    ]
+    done = subprocess.run(
+        ["node", str(HERE / "node_chat.mjs")],
+        input=json.dumps({"renderings": renderings}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)["renderings"]
+    return [answer.get("text", f"error: {answer.get('message')}") for answer in found]
+
+
 def compare(folder: Path) -> int:
     """Prints where ruvq and transformers differ; how often."""
-    different = total = 0
-    for path in sorted(folder.glob("**/*.jinja")):
-        source = path.read_text(encoding="utf-8")
-        for name, conversation in conversations().items():
-            theirs, ours = transformers_text(source, conversation), ruvq_text(source, conversation)
-            total += 1
-            if theirs != ours and not (theirs.startswith("error: ") and ours.startswith("error: ")):
-                different += 1
-                print(f"{path.name}, {name}:\n  transformers {theirs!r}\n  ruvq         {ours!r}")
-    print(f"{total} conversations rendered, {different} different")
-    return different
+    named = [
+        (f"{path.name}, {name}", path.read_text(encoding="utf-8"), conversation)
+        for path in sorted(folder.glob("**/*.jinja"))
+        for name, conversation in conversations().items()
+    ]
+    cases = [(source, conversation) for _, source, conversation in named]
+    ours = {"Python": [ruvq_text(*case) for case in cases], "JavaScript": javascript_texts(cases)}
+    theirs = [transformers_text(*case) for case in cases]
+    different = dict.fromkeys(ours, 0)
+    for host, texts in ours.items():
+        for (name, _, _), text, expected in zip(named, texts, theirs, strict=True):
+            if text != expected and not (text.startswith("error: ") and expected.startswith("error: ")):
+                different[host] += 1
+                print(f"{host}, {name}:\n  transformers {expected!r}\n  ruvq         {text!r}")
+    print(f"{len(named)} conversations rendered; different: {different}")
+    return sum(different.values())
 
 
 def main() -> int:
