@@ -23,7 +23,11 @@ out/.setup-%: build/setup.sh pyproject.toml package.json package-lock.json
 
 native: out/.setup-demo $(NATIVE_LIBRARY) ## the C core as a native library
 
-wasm: out/.setup-demo $(WASM_MODULES) ## the C core as WebAssembly modules (CC=emcc: with Emscripten)
+wasm: out/.setup-demo $(WASM_MODULES) web/jinja.js ## the C core as WebAssembly modules (CC=emcc: with Emscripten)
+
+web/jinja.js: out/.setup-demo # the package that renders chat templates, its licence in front, beside the scripts
+	{ echo '/*'; cat node_modules/@huggingface/jinja/LICENSE; echo '*/'; \
+	  cat node_modules/@huggingface/jinja/dist/index.js; } > $@.part && mv $@.part $@
 
 wheel: out/.setup-demo native wasm ## the pure wheel for Pyodide and the wheel for this desktop, into out/wheels
 	$(PYTHON) build/wheel.py
@@ -68,4 +72,4 @@ data: ## fetch the public test data into RUVQ_DATA, checked by SHA-256 (needs a 
 	python3 build/data.py --to $(RUVQ_DATA)
 
 clean: ## remove everything that was built (not .venv and node_modules)
-	rm -rf out py/ruvq/core/_native py/ruvq/core/_wasm web/*.wasm
+	rm -rf out py/ruvq/core/_native py/ruvq/core/_wasm web/*.wasm web/jinja.js

@@ -3,7 +3,7 @@ import js from "@eslint/js";
 import globals from "globals";
 
 export default [
-  { ignores: ["out/", "node_modules/", ".venv/", "web/abi.js"] },
+  { ignores: ["out/", "node_modules/", ".venv/", "web/abi.js", "web/jinja.js"] },
   js.configs.recommended,
   {
     files: ["**/*.js", "**/*.mjs"],

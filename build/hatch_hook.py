@@ -1,6 +1,6 @@
 """Hatch build hook: what goes into a wheel beside the Python files, by the variable RUVQ_WHEEL.
 
-pure     py3-none-any: the WebAssembly module and the JavaScript that drives it, for Pyodide
+pure     py3-none-any: the WebAssembly module and the JavaScript that drives it, for Pyodide; no command line
 native   py3-none-<platform>: the native library, for this desktop
 unset    nothing (an editable install uses what `make native` built)
 """
@@ -17,7 +17,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 def web_runtime(web: Path) -> list[Path]:
     """The WebAssembly modules and the runtime's JavaScript; what only pages need stays out."""
-    scripts = [p for p in sorted(web.glob("*.js")) if not p.stem.startswith(("bench", "coi-"))]
+    found = {*web.glob("*.js"), web / "jinja.js"}  # the copy of a package: missed where it wasn't made
+    scripts = [p for p in sorted(found) if not p.stem.startswith(("bench", "coi-"))]
     # threads without relaxed SIMD would take the wheel over its budget: such browsers get one thread
     names = ("ruvq", "ruvq-relaxed", "ruvq-threads-relaxed")
     return [*(web / f"{name}.wasm" for name in names), *scripts]
@@ -48,6 +49,8 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind == "pure":
+            # a page has no command line: what it need not download
+            self.build_config.target_config.setdefault("exclude", []).append("py/ruvq/cli")
             build_data["tag"] = "py3-none-any"
         else:
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")

@@ -89,7 +89,7 @@ def copy_folder(source: Path, target: Path, suffixes: tuple[str, ...], leave_out
 def copy_page(site: Path) -> None:
     """The page, its views and the engine."""
     web = ROOT / "web"
-    for name in ("ruvq.wasm", "ruvq-threads.wasm"):
+    for name in ("ruvq.wasm", "ruvq-threads.wasm", "jinja.js"):
         if not (web / name).is_file():
             raise SystemExit(f"web/{name} is not there: run `make wasm`")
     copy_folder(web, site, PAGE_SUFFIXES, "bench")  # what `make bench` drives

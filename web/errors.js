@@ -38,6 +38,8 @@ export class IntegrityError extends RuvqError {}
 export class ModelError extends RuvqError {}
 /** A vocabulary is inconsistent, unknown or of another model. */
 export class TokenizerError extends RuvqError {}
+/** A chat template is missing, can't be rendered within its limits, or refuses the conversation. */
+export class TemplateError extends RuvqError {}
 /** The tokens don't fit into the model's context. */
 export class ContextFullError extends RuvqError {}
 /** A kernel gives wrong results on this machine. */
@@ -61,8 +63,8 @@ export class AbortError extends RuvqError {
 
 const CLASSES = {
   RuvqError, UsageError, MemoryLimitError, FileFormatError, VersionError, DataError, IntegrityError, ModelError,
-  TokenizerError, ContextFullError, SelfTestError, StorageError, QuotaError, DownloadError, UnsupportedError,
-  AbortError,
+  TokenizerError, TemplateError, ContextFullError, SelfTestError, StorageError, QuotaError, DownloadError,
+  UnsupportedError, AbortError,
 };
 
 /** The container's codes that are not listed here are FileFormatErrors. */

@@ -33,11 +33,13 @@ const seconds = () => performance.now() / 1000;
  * Yields {kind: "prompt", done, total} while the prompt is computed and {kind: "token", id, text} for every
  * token; `text` may be empty where a character or a stop text is unfinished. A last {kind: "rest", text} holds
  * what was held back. Returns the stats, which `model.stats` holds too; closing the generator early is an abort.
- * @param {object} model a LocalModel @param {string} prompt @param {GenerateOptions} [options]
+ * @param {object} model a LocalModel @param {string | number[]} prompt text, or ids as they are
+ * @param {GenerateOptions & {endIds?: number[]}} [options] `endIds`: more ids that end the text
  */
 export function* generate(model, prompt, options = {}) {
   const { maxTokens, stop, sampling } = checkOptions(options);
-  const ids = promptTokens(model.tokenizer, prompt);
+  const ids = typeof prompt === "string" ? promptTokens(model.tokenizer, prompt) : prompt;
+  const ends = new Set(options.endIds);
   const started = seconds();
   const stats = (model.stats = {
     promptTokens: ids.length, promptSeconds: 0, tokens: 0, seconds: 0, tokensPerSecond: 0, timeToFirstToken: null,
@@ -64,7 +66,7 @@ export function* generate(model, prompt, options = {}) {
       }
       const id = (last = model.sample());
       stats.tokens += 1;
-      const end = model.tokenizer.isEnd(id);
+      const end = model.tokenizer.isEnd(id) || ends.has(id);
       const piece = end ? "" : scanner.push(text.push(id));
       if (end || scanner.found) reason = "stop";
       else if (stats.tokens >= maxTokens) reason = "length";

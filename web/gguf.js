@@ -50,6 +50,32 @@ class IndexedFile {
     return SCALAR_TYPE[kv.type](engine.view, address + kv.value_offset);
   }
 
+  /**
+   * An array of texts or of 32-bit integers. @param {string} key
+   * @returns {string[] | Int32Array | undefined} undefined when the file hasn't got such an array
+   */
+  array(key) {
+    const { engine } = this;
+    const position = engine.withText(key, (text, length) =>
+      engine.exports.rq_gguf_find_key(this.index, this.address, text, length));
+    if (position < 0) return undefined;
+    const at = this.index + this.header.kv_start + position * STRUCTS.rq_gguf_kv.size;
+    const kv = engine.readStruct("rq_gguf_kv", at);
+    const start = this.address + kv.value_offset;
+    if (kv.type !== C.RQ_KV_ARRAY) return undefined;
+    if (kv.element_type === C.RQ_KV_I32 || kv.element_type === C.RQ_KV_U32) {
+      return Int32Array.from({ length: kv.count }, (_, i) => engine.view.getInt32(start + 4 * i, true));
+    }
+    if (kv.element_type !== C.RQ_KV_STRING) return undefined;
+    const texts = [];
+    for (let place = start; texts.length < kv.count; ) { // validated by the parser
+      const bytes = Number(engine.view.getBigUint64(place, true));
+      texts.push(engine.readText(place + 8, bytes));
+      place += 8 + bytes;
+    }
+    return texts;
+  }
+
   /** Name, format, shape and size of every tensor. */
   tensors() {
     const { engine, address } = this;

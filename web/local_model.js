@@ -10,6 +10,7 @@ import { UsageError, megabytes } from "./errors.js";
 import { generate } from "./generate.js";
 import { GgufFile, ShardedFile } from "./gguf.js";
 import { Tokenizer } from "./tokenizer.js";
+import { checkTokenizer } from "./tokenizer-check.js";
 
 /**
  * @typedef {object} ModelOptions
@@ -187,6 +188,7 @@ export class LocalModel {
     this.tokenizer = new Tokenizer(engine, file);
     this._scratch = 0;
     try {
+      checkTokenizer(file, this.tokenizer);
       withOptions(engine, options, (address) =>
         engine.call("rq_model_open", file.index, file.address, address, memory, memory + memoryBytes));
       if (engine.pool) engine.call("rq_model_use_pool", memory, engine.pool.address);

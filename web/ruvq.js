@@ -136,6 +136,25 @@ export class Model {
   }
 
   /**
+   * The assistant's answer to messages, as `generate` gives a text: read with `for await`, stopped in the same
+   * ways. The file's own chat template renders them; a special token spelled out in a message is text.
+   * @param {import("./chat.js").Message[]} messages
+   * @param {GenerateOptions & import("./chat.js").ChatOptions} [options]
+   * @returns {Generation} reading it throws a TemplateError (no template, or it refuses) or a ContextFullError
+   */
+  chat(messages, options = {}) {
+    return new Generation(this, messages, options, "chat");
+  }
+
+  /** What `chat` would let the model continue; to see and to count it.
+   * @param {import("./chat.js").Message[]} messages
+   * @param {import("./chat.js").ChatOptions & {addGenerationPrompt?: boolean}} [options]
+   * @returns {Promise<import("./chat.js").ChatPrompt>} */
+  chatPrompt(messages, options) {
+    return this._link.request("chatPrompt", { messages, options });
+  }
+
+  /**
    * @param {string} text @param {{special?: boolean, parseSpecial?: boolean}} [options] see tokenizer.js
    * @returns {Promise<number[]>}
    */
@@ -174,7 +193,7 @@ export class Model {
 /** One run of `generate`: an async iterable of pieces of text. Starts when it is first read. */
 export class Generation {
   /** @private */
-  constructor(model, prompt, options) {
+  constructor(model, prompt, options, call = "generate") {
     /** The text so far. */
     this.text = "";
     /** @type {GenerateStats | null} when it has ended */
@@ -183,14 +202,14 @@ export class Generation {
     this.prompt = { done: 0, total: 0 };
     /** Tokens a second so far. */
     this.tokensPerSecond = 0;
-    this._pieces = this._run(model, prompt, options);
+    this._pieces = this._run(model, call, prompt, options);
   }
 
   [Symbol.asyncIterator]() {
     return this._pieces;
   }
 
-  async *_run(model, prompt, { signal, ...options }) {
+  async *_run(model, call, prompt, { signal, ...options }) {
     const stop = new AbortController();
     const forward = () => stop.abort();
     signal?.addEventListener("abort", forward);
@@ -205,7 +224,7 @@ export class Generation {
         queue.push(event.text);
       }
     };
-    const answer = model._link.request("generate", { prompt, options }, { signal: stop.signal, onEvent });
+    const answer = model._link.request(call, { prompt, options }, { signal: stop.signal, onEvent });
     answer.then(() => queue.end(), (error) => queue.end(error)).finally(release);
     try {
       for (let piece = await queue.next(); piece !== undefined; piece = await queue.next()) {

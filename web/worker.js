@@ -9,6 +9,7 @@
 //                  {id, error}               errorToPlain() of what went wrong
 //                  {ask, method, args}       a question: a call of the page's storage (storage.js)
 import { Arrival, checkKeepOptions } from "./arrival.js";
+import { answerOptions, chatPrompt } from "./chat.js";
 import { Sha256 } from "./digest.js";
 import { readLocal } from "./download.js";
 import { AbortError, MemoryLimitError, UsageError, errorFromPlain, errorToPlain } from "./errors.js";
@@ -97,6 +98,13 @@ const CALLS = {
     });
     return { ...model.stats, engineBytes: engine.memoryBytes };
   },
+
+  /** Answers a conversation, as `generate` does. args: {prompt: messages, options}; see chat.js. */
+  async chat({ prompt: messages, options }, context) {
+    const prompt = await chatPrompt(model, messages, options);
+    return CALLS.generate({ prompt: prompt.ids, options: answerOptions(model, prompt, options) }, context);
+  },
+  chatPrompt: ({ messages, options }) => chatPrompt(model, messages, options),
 
   tokenize: ({ text, options }) => model.tokenize(text, options),
   detokenize: ({ ids, options }) => model.detokenize(ids, options),

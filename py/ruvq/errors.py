@@ -77,6 +77,10 @@ class TokenizerError(RuvqError, ValueError):
     """A vocabulary is inconsistent, unknown or of another model."""
 
 
+class TemplateError(RuvqError, ValueError):
+    """A chat template is missing, can't be rendered within its limits, or refuses the conversation."""
+
+
 class ContextFullError(RuvqError):
     """The tokens don't fit into the model's context."""
 

@@ -7,7 +7,8 @@ page that uses it from JavaScript. Python only passes text along, so the page st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,35 @@ def _options(**options: Any) -> Any:
     return to_js(given, dict_converter=js.Object.fromEntries)
 
 
+def _plain_object(value: Any) -> Any:
+    """Lists, dicts and texts as JavaScript's own."""
+    import js
+
+    return js.JSON.parse(json.dumps(value))
+
+
+def _sampling(
+    temperature: float,
+    top_p: float,
+    min_p: float,
+    top_k: int,
+    seed: int | None,
+    stop: str | Sequence[str] | None,
+) -> Any:
+    """Options of ruvq.js. UsageError for a seed beyond 64 bits."""
+    stops = [stop] if isinstance(stop, str) else list(stop or ())
+    options = _options(temperature=temperature, topP=top_p, minP=min_p, topK=top_k, stop=stops)
+    if seed is not None:
+        import js
+
+        if not 0 <= seed < 2**64:
+            raise UsageError(
+                "the seed is out of range", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
+            )
+        options.seed = js.BigInt(str(seed))
+    return options
+
+
 async def fetch(
     url: str | Sequence[str],
     *,
@@ -185,33 +215,58 @@ class WorkerModel:
     ) -> WorkerGeneration:
         """Continues `prompt`: an async iterator of pieces of text, cancellable at every token. The options
         are those of `ruvq.Model.generate`; the same seed gives the same text as there."""
-        stops = [stop] if isinstance(stop, str) else list(stop or ())
-        options = _options(
-            maxTokens=max_tokens, temperature=temperature, topP=top_p, minP=min_p, topK=top_k, stop=stops
-        )
-        if seed is not None:
-            import js
-
-            if not 0 <= seed < 2**64:
-                raise UsageError(
-                    "the seed is out of range", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
-                )
-            options.seed = js.BigInt(str(seed))
+        options = _sampling(temperature, top_p, min_p, top_k, seed, stop)
+        options.maxTokens = max_tokens
         self.last = WorkerGeneration(self._model.generate(prompt, options))
         return self.last
+
+    def stream_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_tokens: int | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        temperature: float = 0.8,
+        top_p: float = 0.95,
+        min_p: float = 0.0,
+        top_k: int = 0,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> WorkerGeneration:
+        """The assistant's answer to messages, with the file's own chat template: as `ruvq.Model.chat`, to be
+        read with `async for`. The template runs in the worker. Reading it raises TemplateError, UsageError,
+        ContextFullError."""
+        options = _sampling(temperature, top_p, min_p, top_k, seed, stop)
+        given = {"maxTokens": max_tokens, "tools": tools, "template": template, "variables": variables}
+        for name, value in given.items():
+            if value is not None:
+                setattr(options, name, _plain_object(value))
+        self.last = WorkerGeneration(self._model.chat(_plain_object(messages), options))
+        return self.last
+
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], max_tokens: int | None = None, **options: Any
+    ) -> Iterator[str]:
+        """`stream_chat` for a plain `for`; works and fails where `generate` does."""
+        return self._in_turn("chat", lambda: self.stream_chat(messages, max_tokens, **options))
 
     def generate(self, prompt: str, max_tokens: int = 256, **options: Any) -> Iterator[str]:
         """`stream` for a plain `for`, where Pyodide can wait for JavaScript in synchronous code (Chromium
         from version 137). Raises UsageError elsewhere: use `async for piece in model.stream(...)`."""
+        return self._in_turn("generate", lambda: self.stream(prompt, max_tokens, **options))
+
+    def _in_turn(self, name: str, start: Callable[[], WorkerGeneration]) -> Iterator[str]:
         from pyodide.ffi import can_run_sync, run_sync
 
         if not can_run_sync():
             raise UsageError(
                 "this browser can't wait for a worker in synchronous code",
-                subject="generate",
-                hint="use `async for piece in model.stream(...)`, or ruvq.Model.open in this thread",
+                subject=name,
+                hint="use `async for` with stream or stream_chat, or ruvq.Model.open in this thread",
             )
-        pieces = self.stream(prompt, max_tokens, **options)
+        pieces = start()
         try:
             while (piece := run_sync(pieces.next_piece())) is not None:
                 yield piece
@@ -277,8 +332,9 @@ class WorkerGeneration:
             return
         self._ended = True
         await _awaited(getattr(self._pieces, "return")())
-        if self._generation.stats is not None:
-            self.stats = self._generation.stats.to_py()
+        stats = self._generation.stats
+        if hasattr(stats, "to_py"):  # not JavaScript's null: an error has no statistics
+            self.stats = stats.to_py()
 
     @property
     def tokens_per_second(self) -> float:

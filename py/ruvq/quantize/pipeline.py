@@ -33,6 +33,7 @@ from .chunks import thread_count
 from .plan import Plan, PlannedTensor, file_type, make_plan
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
 from .tensors import DEFAULT_K, SCALE_RULES
+from .vocabulary import checked_vocabulary
 
 HEADER_RESERVE = 1 << 20  # bytes beside tensor data and vocabulary that the space check allows for
 STALE_SECONDS = 3600  # a temporary file untouched for so long was left by a killed process
@@ -160,6 +161,7 @@ def quantize_model(
     command: str | None = None,
     on_plan: Callable[[Plan, Source], None] | None = None,
     observe: Observe | None = None,
+    chat_template: str | None = None,
 ) -> Report:
     """Converts a float model to a GGUF file.
 
@@ -168,12 +170,13 @@ def quantize_model(
     `output_tensor`: another format for these tensors. `fallback`: the format for tensors whose width the
     main one can't hold. `k`, `scale`: see the encoders. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under
     type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`: a bar, or a function
-    that is called with a Step. `on_plan` sees the plan before anything is written. `observe` is called
-    with every chunk: the tensor's name, rows, width, and where the core's memory holds the weights that
-    were encoded and what they decode to, as float32, during the call.
+    that is called with a Step. `chat_template`: a file with the Jinja template to store instead of the
+    model's own, or "none". `on_plan` sees the plan before anything is written. `observe` is called with
+    every chunk: the tensor's name, rows, width, and where the core's memory holds the weights that were
+    encoded and what they decode to, as float32, during the call.
 
-    Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, DataError; nothing is left
-    behind then.
+    Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, TemplateError, DataError;
+    nothing is left behind then.
     """
     started = time.perf_counter()
     target = Path(output)
@@ -201,7 +204,7 @@ def quantize_model(
             type_ids=type_ids,
         )
         _check_options(plan, options)
-        metadata = _metadata(source, plan, seed, options)
+        metadata = _metadata(source, plan, seed, options, chat_template)
         _check_space(target, plan)
         if on_plan is not None:
             on_plan(plan, source)
@@ -303,7 +306,9 @@ def glob_escape(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
-def _metadata(source: Source, plan: Plan, seed: int, options: EncodeOptions) -> dict[str, Any]:
+def _metadata(
+    source: Source, plan: Plan, seed: int, options: EncodeOptions, chat_template: str | None
+) -> dict[str, Any]:
     """Everything that describes the model, in the order in which llama.cpp's converters write it."""
     out: dict[str, Any] = {"general.type": "model", "general.name": source.name}
     out |= source.extra_metadata
@@ -317,7 +322,8 @@ def _metadata(source: Source, plan: Plan, seed: int, options: EncodeOptions) -> 
     for key, kind, value in source.parameters.metadata():
         out[key] = Typed(value, kind)
     if source.tokenizer is not None:
-        out |= {key: _stored(value) for key, value in source.tokenizer.metadata().items()}
+        keys = {key: _stored(value) for key, value in source.tokenizer.metadata().items()}
+        out |= checked_vocabulary(source, keys, chat_template)
     if plan.hadamard_tensors:
         out["ruvq.hadamard.seed"] = Typed(seed, "u64")
         out["ruvq.hadamard.generator"] = "splitmix64"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -107,6 +107,10 @@ class Generation:
         self._stream = model.tokenizer.stream(at_start=at_start)
         self._ends = frozenset(model.tokenizer.end_ids)
         self._events = self._run()
+
+    def end_at(self, ids: Iterable[int]) -> None:
+        """More ids that end the text; before it is first read."""
+        self._ends |= frozenset(ids)
 
     # ---- the work, one step at a time: yields "" where nothing can be shown yet ----
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..gguf import GGUFFile
+from . import tokenizer_check
+from .chatting import Chatting
 from .engine import Engine, ModelInfo, Sampling
 from .generation import Generation, Stats, check_prompt
 from .tokenizer import Tokenizer
@@ -58,7 +60,7 @@ class Perplexity(float):
         return value
 
 
-class Model:
+class Model(Chatting):
     """An open model. Use it in a `with`, or `close()` it.
 
     Attributes: `info` (ModelInfo), `tokenizer` (Tokenizer), `last` (the last Generation, or None).
@@ -146,12 +148,22 @@ class Model:
         return await fetch(url, **options)
 
     @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The file's metadata by key; arrays are read when they are asked for."""
+        self._open_engine()
+        assert self._file is not None
+        return self._file.metadata
+
+    @property
     def tokenizer(self) -> Tokenizer:
-        """The file's tokenizer, which outlives the model. TokenizerError when the file has none."""
+        """The file's tokenizer, which outlives the model. TokenizerError when the file has none, or one that
+        isn't what the file records of it."""
         if self._tokenizer is None:
             self._open_engine()
             assert self._file is not None
-            self._tokenizer = Tokenizer.from_gguf(self._file)
+            tokenizer = Tokenizer.from_gguf(self._file)
+            tokenizer_check.check(self._file, tokenizer)
+            self._tokenizer = tokenizer
         return self._tokenizer
 
     # ---- text ----
