@@ -71,17 +71,15 @@ async def generate(report, prompt, options):
 async def cannot_chat(report):
     """Why the model can't chat, "" when it can."""
     try:
-        await model.chat_prompt([{"role": "user", "content": "Hello"}])
+        await model.stream_chat([{"role": "user", "content": "Hello"}], 0).next_piece()
     except ruvq.RuvqError as error:
         return "; ".join(filter(None, [error.message, error.hint]))
-    except AttributeError:
-        return "chat needs the JavaScript host"
     return ""
 
 
 async def chat(report, messages, options):
     """The next message of a conversation."""
-    return await read(report, model.chat(messages, **sampling(options)))
+    return await read(report, model.stream_chat(messages, **sampling(options)))
 
 
 class Printer:
