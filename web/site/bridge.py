@@ -73,7 +73,7 @@ async def cannot_chat(report):
     try:
         await model.stream_chat([{"role": "user", "content": "Hello"}], 0).next_piece()
     except ruvq.RuvqError as error:
-        return "; ".join(filter(None, [error.message, error.hint]))
+        return error.message
     return ""
 
 

@@ -40,7 +40,7 @@ model.dispose();`;
       await this._model.chatPrompt([{ role: "user", content: "Hello" }]);
       return "";
     } catch (error) {
-      return [error.summary ?? error.message, error.hint].filter(Boolean).join("; ");
+      return error.summary ?? error.message;
     }
   }
 

@@ -43,7 +43,8 @@ class Meter {
     byId("stat-first").textContent = stats.timeToFirstToken === null ? "–" : duration(stats.timeToFirstToken);
     byId("stat-tokens").textContent = `${stats.tokens} (prompt ${stats.promptTokens})`;
     byId("stat-memory").textContent = bytes(stats.engineBytes);
-    if (this._points.length === 0 || this._pieces > 1) this._point(performance.now(), stats.engineBytes);
+    const now = performance.now();
+    if (this._points.length === 0 || now - this._last > EVERY_MS / 2) this._point(now, stats.engineBytes);
     for (const point of this._points) point.memory ??= stats.engineBytes;
     this._first = stats.timeToFirstToken;
     this._draw(stats);
