@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from site_page import await_text, watched
 
+from browser import serving
+
 
 class Quiet(SimpleHTTPRequestHandler):
     """Python's own static server, without its log."""
@@ -39,6 +41,17 @@ def test_the_service_worker_gives_it_threads(browser: Any, plain_server: str) ->
         page.click("nav a[href='#models']")
         page.wait_for_selector("#device dd")
         assert not page.is_visible("#advice")  # nothing is missing
+
+
+def test_a_strict_content_security_policy_is_enough(browser: Any, site_path: Path) -> None:
+    policy = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; img-src data:"
+    with (
+        serving(site_path, extra={"Content-Security-Policy": policy}) as url,
+        watched(browser, f"{url}/") as page,  # it is ready without eval, and nothing was refused
+    ):
+        page.fill("#max-tokens", "20")
+        page.click("#run")
+        await_text(page, "#status", "Done")
 
 
 def test_the_folder_is_complete(site_path: Path) -> None:
