@@ -7,7 +7,8 @@ page that uses it from JavaScript. Python only passes text along, so the page st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,27 @@ def _options(**options: Any) -> Any:
     return to_js(given, dict_converter=js.Object.fromEntries)
 
 
+_SAMPLING = {
+    name: re.sub(r"_([a-z])", lambda m: m[1].upper(), name)
+    for name in (
+        "typical_p",
+        "mirostat_tau",
+        "mirostat_eta",
+        "repeat_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "penalty_tokens",
+    )
+}
+
+
+def _camel(name: str) -> str:
+    """An option of generating as ruvq.js calls it."""
+    if name not in _SAMPLING:
+        raise UsageError("unknown option of generate", subject=name, expected=", ".join(_SAMPLING))
+    return _SAMPLING[name]
+
+
 async def fetch(
     url: str | Sequence[str],
     *,
@@ -182,13 +204,30 @@ class WorkerModel:
         top_k: int = 0,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        *,
+        logprobs: int | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        **sampling_options: float,
     ) -> WorkerGeneration:
         """Continues `prompt`: an async iterator of pieces of text, cancellable at every token. The options
         are those of `ruvq.Model.generate`; the same seed gives the same text as there."""
         stops = [stop] if isinstance(stop, str) else list(stop or ())
+        given: dict[str, Any] = {_camel(name): value for name, value in sampling_options.items()}
         options = _options(
-            maxTokens=max_tokens, temperature=temperature, topP=top_p, minP=min_p, topK=top_k, stop=stops
+            maxTokens=max_tokens,
+            temperature=temperature,
+            topP=top_p,
+            minP=min_p,
+            topK=top_k,
+            stop=stops,
+            logprobs=logprobs,
+            **given,
         )
+        if logit_bias:
+            import js
+            from pyodide.ffi import to_js
+
+            options.logitBias = js.Map.new(to_js([[int(t), float(b)] for t, b in logit_bias.items()]))
         if seed is not None:
             import js
 
@@ -227,6 +266,15 @@ class WorkerModel:
         from pyodide.ffi import to_js
 
         return await _awaited(self._model.detokenize(to_js(list(ids))))
+
+    async def embed(self, text: str, normalize: bool = True) -> list[float]:
+        """The embedding of a text, as `ruvq.Model.embed` gives it."""
+        return list((await _awaited(self._model.embed(text, _options(normalize=normalize)))).to_py())
+
+    async def metadata(self, key: str) -> Any:
+        """A value of the file's metadata; None when it hasn't got it."""
+        value = await _awaited(self._model.metadata(key))
+        return value.to_py() if hasattr(value, "to_py") else value
 
     async def hashes(self) -> list[int]:
         """Hashes of the activations after every layer, for a model fetched with `hashes=True`."""
