@@ -2,6 +2,7 @@
 import { STRUCTS, CONSTANTS as C } from "./abi.js";
 import { Engine, cString } from "./engine.js";
 import { UsageError } from "./errors.js";
+import { engineModules } from "./modules.js";
 
 let engine = null;
 let loading = null;
@@ -13,7 +14,7 @@ let loading = null;
  * @returns {Promise<void>} @throws {UnsupportedError | DownloadError}
  */
 export async function init({ wasm } = {}) {
-  loading ??= Engine.load(wasm ?? new URL("./ruvq.wasm", import.meta.url)).catch((error) => {
+  loading ??= Engine.load(wasm ?? engineModules()).catch((error) => {
     loading = null;
     throw error;
   });
