@@ -31,6 +31,9 @@ export function checkOptions(options) {
   return { maxTokens, stop: stops, logprobs, sampling };
 }
 
+/** Always the likeliest token. */
+export const GREEDY = checkOptions({ temperature: 0, topP: 1, seed: 0 }).sampling;
+
 /** @returns {[number, number][]} token ids and biases */
 function biasEntries(logitBias) {
   const entries = logitBias instanceof Map ? [...logitBias] : Object.entries(logitBias ?? {});

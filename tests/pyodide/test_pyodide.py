@@ -97,9 +97,10 @@ for cache in ("reload", "only-if-cached"):
     embedding = await model.embed(prompt)
     model.close()
 errors = []
+large = f"{base}/models/f32.gguf"
 for wrong in (dict(sha256="0" * 64), dict(nbytes=5), dict(memory_budget=2**21), dict(cache="often")):
     try:
-        await ruvq.Model.fetch(url, **wrong)
+        await ruvq.Model.fetch(large, kv="f32", threads=1, **wrong)
     except ruvq.RuvqError as error:
         errors.append(type(error).__name__)
 try:
