@@ -11,7 +11,7 @@ PYTHON := .venv/bin/python
 RUVQ_DATA ?= ../shared/data
 export RUVQ_DATA
 
-.PHONY: help setup native wasm wheel abi model site demo test test-site shots lint format bench data clean
+.PHONY: help setup native wasm wheel npm abi model site demo test test-site shots lint format bench data clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ web/jinja.js: out/.setup-demo # the package that renders chat templates, its lic
 
 wheel: out/.setup-demo native wasm ## the pure wheel for Pyodide and the wheel for this desktop, into out/wheels
 	$(PYTHON) build/wheel.py
+
+npm: setup wasm ## the JavaScript package with its types, out/npm/ruvq-VERSION.tgz
+	$(PYTHON) build/npm_package.py
 
 abi: setup ## regenerate what Python and JavaScript know of ruvq.h
 	$(PYTHON) build/generate_abi.py

@@ -122,7 +122,9 @@ export const CONSTANTS = {
  "RQ_MAX_THREADS": 64,
  "RQ_THREAD_STACK": 262144,
  "RQ_POOL_SPIN": 1,
- "RQ_POOL_SMALL_JOBS": 2
+ "RQ_POOL_SMALL_JOBS": 2,
+ "RQ_MAX_RECENT": 4096,
+ "RQ_MAX_TOP": 256
 };
 
 // error code: [name, meaning]
@@ -840,22 +842,22 @@ export const STRUCTS = {
    ]
   }
  },
- "rq_sampler": {
-  "size": 24,
+ "rq_sampling": {
+  "size": 40,
   "fields": {
-   "state_low": [
-    0,
-    "u4",
-    1
-   ],
-   "state_high": [
-    4,
-    "u4",
-    1
-   ],
    "temperature": [
-    8,
+    0,
     "f4",
+    1
+   ],
+   "typical_p": [
+    4,
+    "f4",
+    1
+   ],
+   "top_k": [
+    8,
+    "i4",
     1
    ],
    "top_p": [
@@ -868,9 +870,69 @@ export const STRUCTS = {
     "f4",
     1
    ],
-   "top_k": [
+   "mirostat_tau": [
     20,
+    "f4",
+    1
+   ],
+   "mirostat_eta": [
+    24,
+    "f4",
+    1
+   ],
+   "repeat_penalty": [
+    28,
+    "f4",
+    1
+   ],
+   "presence_penalty": [
+    32,
+    "f4",
+    1
+   ],
+   "frequency_penalty": [
+    36,
+    "f4",
+    1
+   ]
+  }
+ },
+ "rq_sampler": {
+  "size": 52,
+  "fields": {
+   "state_low": [
+    0,
+    "u4",
+    1
+   ],
+   "state_high": [
+    4,
+    "u4",
+    1
+   ],
+   "how": [
+    8,
+    "rq_sampling",
+    1
+   ],
+   "mirostat_mu": [
+    48,
+    "f4",
+    1
+   ]
+  }
+ },
+ "rq_logit_bias": {
+  "size": 8,
+  "fields": {
+   "token": [
+    0,
     "i4",
+    1
+   ],
+   "bias": [
+    4,
+    "f4",
     1
    ]
   }
@@ -1051,6 +1113,14 @@ export const FUNCTIONS = {
   "i",
   "epi"
  ],
+ "rq_model_keep_states": [
+  "i",
+  "epi"
+ ],
+ "rq_model_embedding": [
+  "i",
+  "epip"
+ ],
  "rq_model_logits_rows": [
   "i",
   "p"
@@ -1105,7 +1175,7 @@ export const FUNCTIONS = {
  ],
  "rq_sampler_init": [
   "i",
-  "epuufffi"
+  "epuup"
  ],
  "rq_sample_scratch": [
   "i",
@@ -1115,8 +1185,16 @@ export const FUNCTIONS = {
   "i",
   "eppipp"
  ],
+ "rq_adjust_logits": [
+  "i",
+  "eppipipip"
+ ],
  "rq_log_probability": [
   "i",
   "epiip"
+ ],
+ "rq_top_log_probabilities": [
+  "i",
+  "epiipp"
  ]
 };

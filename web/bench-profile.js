@@ -4,6 +4,7 @@
 import { CONSTANTS as C } from "./abi.js";
 import { benchEngine, threadsOf } from "./bench-engine.js";
 import { LocalModel } from "./local_model.js";
+import { GREEDY } from "./sampling.js";
 
 const now = () => performance.now() / 1000;
 
@@ -88,7 +89,7 @@ export async function contexts({ url, lengths, tokens, threads }) {
   const engine = await benchEngine(threads);
   const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
   const local = LocalModel.fromBytes(engine, bytes, { context: Math.max(...lengths) + tokens + 1 });
-  local.startSampler({ seed: 0n, temperature: 0, topP: 1, minP: 0, topK: 0 });
+  local.startSampler(GREEDY);
   tokenSeconds(local, 8, 4); // warms up
   const result = {};
   let have = 0;
@@ -104,7 +105,7 @@ export async function profile({ url, tensors, lengths, tokens, rounds, readUrl, 
   const engine = await benchEngine();
   const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
   const local = LocalModel.fromBytes(engine, bytes, { context: Math.max(...lengths) + tokens + 1 });
-  local.startSampler({ seed: 0n, temperature: 0, topP: 1, minP: 0, topK: 0 });
+  local.startSampler(GREEDY);
   tokenSeconds(local, 8, 4); // warms up
   const after = {};
   for (const context of lengths) after[context] = tokenSeconds(local, context, tokens);

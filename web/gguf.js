@@ -76,6 +76,15 @@ class IndexedFile {
     return texts;
   }
 
+  /** @returns {string[]} all keys, in the order of the file */
+  metadataKeys() {
+    const { engine, address } = this;
+    return Array.from({ length: this.header.kv_count }, (_, n) => {
+      const kv = engine.readStruct("rq_gguf_kv", this.index + this.header.kv_start + n * STRUCTS.rq_gguf_kv.size);
+      return engine.readText(address + kv.key_offset, kv.key_bytes);
+    });
+  }
+
   /** Name, format, shape and size of every tensor. */
   tensors() {
     const { engine, address } = this;

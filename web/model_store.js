@@ -99,7 +99,8 @@ export class ModelStore {
     return limit - (used ?? (await this._call("list")).reduce((sum, file) => sum + file.bytes, 0));
   }
 
-  /** Deletes what is kept of `url`; nothing happens when that is nothing. */
+  /** Deletes what is kept of `url`; nothing happens when that is nothing.
+   * @param {string} url @param {{signal?: AbortSignal}} [options] */
   async delete(url, { signal } = {}) {
     const release = await this.lock(url, { signal });
     try {
@@ -157,6 +158,7 @@ export class ModelStore {
 
   /**
    * Waits until no other tab or model is at this file.
+   * @param {string} url @param {{signal?: AbortSignal, onWait?: () => void}} [options]
    * @returns {Promise<() => void>} a function that lets the next one in
    */
   lock(url, { signal, onWait } = {}) {

@@ -14,7 +14,11 @@ import { WorkerLink, engineURLs } from "./worker_link.js";
 export * from "./errors.js";
 export { diagnose } from "./diagnose.js";
 export { ModelLibrary } from "./model_library.js";
+export { init } from "./kernels.js";
+export { PiQuantWasm, QuantBenchWasm } from "./pi_quant.js";
+export { compare, dequantize, matvec, quantize } from "./quant.js";
 export { MemoryStorage, OpfsStorage } from "./storage.js";
+export { Tokenizer } from "./tokenizer.js";
 
 /**
  * @typedef {object} LoadExtras
@@ -128,7 +132,7 @@ export class Model {
    * Continues a prompt. The result is read with `for await`; leaving the loop or aborting `signal` stops the
    * engine after the token it is at, and so does another `generate`. An abort ends the loop without an error:
    * what was written stands, in the pieces and in `.text`, and `.stats.finishReason` is "aborted".
-   * @param {string} prompt @param {GenerateOptions} [options]
+   * @param {string | number[]} prompt text, or token ids as they are @param {GenerateOptions} [options]
    * @returns {Generation}
    */
   generate(prompt, options = {}) {
@@ -167,6 +171,38 @@ export class Model {
     return this._link.request("detokenize", { ids: Array.from(ids), options });
   }
 
+  /**
+   * The embedding of a text: the mean of the model's last states over its tokens. Stops a generation that runs.
+   * @param {string} text @param {{normalize?: boolean, signal?: AbortSignal}} [options] `normalize`: to length 1,
+   *   the default
+   * @returns {Promise<Float32Array>} (width)
+   */
+  async embed(text, { normalize = true, signal } = {}) {
+    const stop = new AbortController();
+    const { ready, release } = this._takeTurn(stop);
+    await ready;
+    const forward = () => stop.abort();
+    signal?.addEventListener("abort", forward);
+    if (signal?.aborted) stop.abort();
+    try {
+      return await this._link.request("embed", { text, options: { normalize } }, { signal: stop.signal });
+    } finally {
+      signal?.removeEventListener("abort", forward);
+      release();
+    }
+  }
+
+  /** A value of the file's metadata: number, boolean or text; of an array {count, elementType}.
+   * @param {string} key @returns {Promise<unknown>} undefined when the file hasn't got it */
+  metadata(key) {
+    return this._link.request("metadata", { key });
+  }
+
+  /** @returns {Promise<string[]>} the keys of the metadata */
+  metadataKeys() {
+    return this._link.request("metadata", {});
+  }
+
   /** Hashes of the activations over all tokens so far, for a model loaded with {hashes: true}: after the
    * embedding, after each layer, of the logits. @returns {Promise<Uint32Array>} */
   hashes() {
@@ -200,6 +236,8 @@ export class Generation {
     this.stats = null;
     /** Tokens of the prompt that are computed, and all of them. */
     this.prompt = { done: 0, total: 0 };
+    /** @type {import("./generate.js").TokenReport[]} of every token so far, where `logprobs` asks for them */
+    this.logprobs = [];
     /** Tokens a second so far. */
     this.tokensPerSecond = 0;
     this._pieces = this._run(model, call, prompt, options);
@@ -221,6 +259,7 @@ export class Generation {
       if (event.event === "prompt") this.prompt = { done: event.done, total: event.total };
       else {
         this.tokensPerSecond = event.tokensPerSecond;
+        if (event.report) this.logprobs.push(event.report);
         queue.push(event.text);
       }
     };

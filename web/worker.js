@@ -94,7 +94,10 @@ const CALLS = {
     const steps = model.generate(prompt, options);
     await inSteps(steps, signal, (step) => {
       if (step.kind === "prompt") emit("prompt", { done: step.done, total: step.total });
-      else emit("piece", { text: step.text, tokens: model.stats.tokens, tokensPerSecond: model.stats.tokensPerSecond });
+      else {
+        const { tokens, tokensPerSecond } = model.stats;
+        emit("piece", { text: step.text, report: step.report, tokens, tokensPerSecond });
+      }
     });
     return { ...model.stats, engineBytes: engine.memoryBytes };
   },
@@ -106,6 +109,15 @@ const CALLS = {
   },
   chatPrompt: ({ messages, options }) => chatPrompt(model, messages, options),
 
+  /** The embedding of a text. args: {text, options} */
+  async embed({ text, options }, { signal }) {
+    const steps = model.embed(text, options);
+    const vector = await inSteps(steps, signal, () => {});
+    if (!vector) throw new AbortError("the embedding");
+    return vector;
+  },
+
+  metadata: ({ key }) => (key === undefined ? model.file.metadataKeys() : model.file.metadata(key)),
   tokenize: ({ text, options }) => model.tokenize(text, options),
   detokenize: ({ ids, options }) => model.detokenize(ids, options),
   hashes: () => model.hashes(),

@@ -2,7 +2,9 @@
 // protocol is at the top of worker.js.
 import { AbortError, UnsupportedError, UsageError, errorFromPlain, errorToPlain } from "./errors.js";
 import { pageMemory } from "./model_store.js";
+import { engineModules, threadModules } from "./modules.js";
 import { STORAGE_METHODS, storageError } from "./storage.js";
+import { BESIDE } from "./threads.js";
 
 /** Requests to a worker of its own. */
 export class WorkerLink {
@@ -82,11 +84,10 @@ function absolute(wasmURL) {
 /** Addresses of the modules and of the helpers' script, which lie beside this file unless they are given. */
 export function engineURLs({ wasmURL, wasmThreadsURL, poolWorkerURL }) {
   const given = (url) => (url ? absolute(url) : undefined);
-  const beside = (name) => (wasmURL ? undefined : new URL(name, import.meta.url).href);
   return {
-    wasmURL: given(wasmURL) ?? beside("./ruvq.wasm"),
-    wasmThreadsURL: given(wasmThreadsURL) ?? beside("./ruvq-threads.wasm"),
-    poolWorkerURL: given(poolWorkerURL) ?? beside("./pool-worker.js"),
+    wasmURL: given(wasmURL) ?? engineModules(),
+    wasmThreadsURL: given(wasmThreadsURL) ?? (wasmURL ? undefined : threadModules()),
+    poolWorkerURL: given(poolWorkerURL) ?? (wasmURL ? undefined : BESIDE),
   };
 }
 

@@ -414,6 +414,10 @@ int32_t rq_model_step(rq_error *error, void *model);
 /* Whether the steps that follow keep all logits; `all` needs RQ_MODEL_ALL_LOGITS at open, and it is on then.
  */
 int32_t rq_model_keep_logits(rq_error *error, void *model, int32_t all);
+/* While `on`, steps compute no logits; instead the states behind the last norm are summed up, from zero on,
+ * for rq_model_embedding: their mean over the tokens, of length 1 with `normalize`. */
+int32_t rq_model_keep_states(rq_error *error, void *model, int32_t on);
+int32_t rq_model_embedding(rq_error *error, void *model, int32_t normalize, float *out /* (width) */);
 /* Tokens of the last step whose logits are kept, and the logits: (tokens, vocab_size). */
 int32_t rq_model_logits_rows(const void *model);
 float *rq_model_logits(void *model);
@@ -455,21 +459,46 @@ int32_t rq_threads_stop(void *pool);
 
 /* ---- sampler --------------------------------------------------------------- */
 
+/* How a token is drawn, in this order: temperature, typical_p, top_k, top_p, min_p; or, with mirostat_tau
+ * above 0, temperature and Mirostat 2 alone. The penalties are applied by rq_adjust_logits. */
+typedef struct rq_sampling {
+  float temperature; /* 0: greedy, ties to the lower id */
+  float typical_p;   /* 1: off; share of the tokens whose surprise is nearest to the expected one */
+  int32_t top_k;     /* 0: off */
+  float top_p;       /* 1: off */
+  float min_p;       /* 0: off */
+  float mirostat_tau, mirostat_eta; /* surprise in bits that is aimed at, 0: off; how fast it is followed */
+  float repeat_penalty;    /* 1: off; logits of tokens seen lately are divided by it (multiplied below 0) */
+  float presence_penalty;  /* 0: off; taken from the logits of tokens seen lately */
+  float frequency_penalty; /* 0: off; the same for each time */
+} rq_sampling;
 typedef struct rq_sampler {
   uint32_t state_low, state_high; /* SplitMix64 */
-  float temperature;              /* 0: greedy, ties to the lower id */
-  float top_p;                    /* 1: off */
-  float min_p;                    /* 0: off */
-  int32_t top_k;                  /* 0: off */
+  rq_sampling how;
+  float mirostat_mu; /* bits of surprise allowed now */
 } rq_sampler;
 int32_t rq_sampler_init(rq_error *error, rq_sampler *sampler, uint32_t seed_low, uint32_t seed_high,
-                        float temperature, float top_p, float min_p, int32_t top_k);
+                        const rq_sampling *how);
 int32_t rq_sample_scratch(int32_t vocab_size);
 /* A token id drawn from the logits. */
 int32_t rq_sample(rq_error *error, rq_sampler *sampler, const float *logits, int32_t vocab_size,
                   void *scratch, void *scratch_end);
+
+typedef struct rq_logit_bias {
+  int32_t token;
+  float bias; /* added to the logit; -infinity: never this token */
+} rq_logit_bias;
+enum { RQ_MAX_RECENT = 4096, RQ_MAX_TOP = 256 };
+/* out <- logits + biases, then the sampler's penalties for the tokens of `recent`. */
+int32_t rq_adjust_logits(rq_error *error, const rq_sampler *sampler, const float *logits, int32_t vocab_size,
+                         const rq_logit_bias *biases, int32_t bias_count, const int32_t *recent,
+                         int32_t recent_count, /* at most RQ_MAX_RECENT */
+                         float *out /* (vocab_size) */);
 /* Natural logarithm of the softmax at `token`. */
 int32_t rq_log_probability(rq_error *error, const float *logits, int32_t vocab_size, int32_t token,
                            float *out);
+/* The `count` likeliest tokens, the best first, ties to the lower id, with their log-probabilities. */
+int32_t rq_top_log_probabilities(rq_error *error, const float *logits, int32_t vocab_size,
+                                 int32_t count /* at most RQ_MAX_TOP */, int32_t *tokens, float *out);
 
 #endif

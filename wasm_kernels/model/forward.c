@@ -156,8 +156,21 @@ static int32_t compute_logits(rq_error *error, rq_model *model, int32_t first, i
   return RQ_OK;
 }
 
+/* Adds the states behind the last norm to their sum. */
+static int32_t sum_states(rq_error *error, rq_model *model, int32_t tokens) {
+  const rq_model_info *i = &model->hyper.info;
+  rms_norm(model, model->weights.output_norm, model->x, tokens, i->width, model->normed);
+  if (!rq_all_finite(model->normed, tokens * i->width)) return fail_in_layer(error, i->layers, "output norm");
+  for (int32_t t = 0; t < tokens; t++)
+    for (int32_t n = 0; n < i->width; n++)
+      model->state_sum[n] += (double)model->normed[(size_t)t * (size_t)i->width + (size_t)n];
+  model->states += tokens;
+  return RQ_OK;
+}
+
 /* All rows, or only the last: a prompt's other logits are computed where a hash asks for them. */
 static int32_t output(rq_error *error, rq_model *model, int32_t tokens) {
+  if (model->keep_states) return sum_states(error, model, tokens);
   if (model->all_logits) return compute_logits(error, model, 0, tokens);
   if (model->hashes)
     for (int32_t t = 0; t < tokens - 1; t++) {

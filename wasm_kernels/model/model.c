@@ -43,6 +43,7 @@ static void lay_out_buffers(rq_arena *arena, rq_model *m) {
   m->x = take_floats(arena, batch, i->width);
   m->normed = take_floats(arena, batch, i->width);
   m->branch = take_floats(arena, batch, i->width);
+  m->state_sum = rq_arena_take(arena, (uint64_t)i->width * sizeof(double));
   m->query = take_floats(arena, batch, i->heads * h->key_width);
   m->key = take_floats(arena, batch, i->kv_heads * h->key_width);
   m->value = take_floats(arena, batch, i->kv_heads * h->value_width);
@@ -221,6 +222,40 @@ int32_t RQ_EXPORT rq_model_keep_logits(rq_error *error, void *model, int32_t all
   }
   m->all_logits = all != 0;
   return RQ_OK;
+}
+
+int32_t RQ_EXPORT rq_model_keep_states(rq_error *error, void *model, int32_t on) {
+  rq_model *m = model;
+  if (m->magic != RQ_MODEL_MAGIC) return not_open(error);
+  m->keep_states = on != 0;
+  if (!on) return RQ_OK;
+  m->states = 0;
+  rq_zero(m->state_sum, (size_t)m->hyper.info.width * sizeof(double));
+  return RQ_OK;
+}
+
+static RQ_NOINLINE int32_t embedding(rq_error *error, const rq_model *m, bool normalize, float *out) {
+  if (m->states == 0) {
+    rq_fail(error, RQ_E_ARGUMENT, "model");
+    rq_expected(error, "steps with rq_model_keep_states on");
+    rq_actual(error, "none");
+    rq_hint(error, "feed at least one token");
+    return RQ_E_ARGUMENT;
+  }
+  double squares = 0.0, factor = 1.0 / m->states;
+  for (int32_t i = 0; i < m->hyper.info.width; i++) squares += m->state_sum[i] * m->state_sum[i];
+  if (normalize) factor = squares > 0.0 ? 1.0 / __builtin_sqrt(squares) : 0.0;
+  for (int32_t i = 0; i < m->hyper.info.width; i++) out[i] = (float)(m->state_sum[i] * factor);
+  return RQ_OK;
+}
+
+int32_t RQ_EXPORT rq_model_embedding(rq_error *error, void *model, int32_t normalize, float *out) {
+  const rq_model *m = model;
+  if (m->magic != RQ_MODEL_MAGIC) return not_open(error);
+  uint32_t saved = rq_fp_enter();
+  int32_t code = embedding(error, m, normalize != 0, out);
+  rq_fp_leave(saved);
+  return code;
 }
 
 int32_t RQ_EXPORT rq_model_logits_rows(const void *model) { return ((const rq_model *)model)->logits_rows; }

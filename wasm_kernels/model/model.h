@@ -89,6 +89,9 @@ typedef struct rq_model {
   int32_t fed;                /* tokens computed and waiting */
   bool all_logits;            /* keep the logits of every token of a step */
   int32_t logits_rows;        /* rows of `logits` that are valid */
+  bool keep_states;           /* sum up the last states instead of computing logits */
+  int32_t states;             /* tokens in the sum */
+  double *state_sum;          /* (width) */
   rq_inputs inputs;
   float *x;         /* (batch, width) the residual stream */
   float *normed;    /* (batch, width) */
@@ -155,6 +158,11 @@ int32_t rq_attend(rq_error *error, rq_model *model, int32_t layer, int32_t token
 
 /* forward.c: computes `tokens` waiting tokens. */
 int32_t rq_forward(rq_error *error, rq_model *model, int32_t tokens);
+
+/* logits.c */
+/* Position of the largest logit, the lower id among equals; RQ_E_NONFINITE. */
+int32_t rq_find_largest(rq_error *error, const float *logits, int32_t vocab_size);
+int32_t rq_check_vocab(rq_error *error, int32_t vocab_size);
 
 /* hash.c */
 uint32_t rq_hash_floats(uint32_t hash, const float *x, size_t count);

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,6 +110,27 @@ def _plain_object(value: Any) -> Any:
     return js.JSON.parse(json.dumps(value))
 
 
+_SAMPLING = {
+    name: re.sub(r"_([a-z])", lambda m: m[1].upper(), name)
+    for name in (
+        "typical_p",
+        "mirostat_tau",
+        "mirostat_eta",
+        "repeat_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "penalty_tokens",
+    )
+}
+
+
+def _camel(name: str) -> str:
+    """An option of generating as ruvq.js calls it."""
+    if name not in _SAMPLING:
+        raise UsageError("unknown option of generate", subject=name, expected=", ".join(_SAMPLING))
+    return _SAMPLING[name]
+
+
 def _sampling(
     temperature: float,
     top_p: float,
@@ -116,13 +138,23 @@ def _sampling(
     top_k: int,
     seed: int | None,
     stop: str | Sequence[str] | None,
+    logprobs: int | None = None,
+    logit_bias: Mapping[int, float] | None = None,
+    **more: Any,
 ) -> Any:
-    """Options of ruvq.js. UsageError for a seed beyond 64 bits."""
-    stops = [stop] if isinstance(stop, str) else list(stop or ())
-    options = _options(temperature=temperature, topP=top_p, minP=min_p, topK=top_k, stop=stops)
-    if seed is not None:
-        import js
+    """Options of ruvq.js. UsageError for a seed beyond 64 bits and for unknown options."""
+    import js
 
+    stops = [stop] if isinstance(stop, str) else list(stop or ())
+    given: dict[str, Any] = {_camel(name): value for name, value in more.items()}
+    options = _options(
+        temperature=temperature, topP=top_p, minP=min_p, topK=top_k, stop=stops, logprobs=logprobs, **given
+    )
+    if logit_bias:
+        from pyodide.ffi import to_js
+
+        options.logitBias = js.Map.new(to_js([[int(t), float(b)] for t, b in logit_bias.items()]))
+    if seed is not None:
         if not 0 <= seed < 2**64:
             raise UsageError(
                 "the seed is out of range", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
@@ -212,10 +244,16 @@ class WorkerModel:
         top_k: int = 0,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        *,
+        logprobs: int | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        **sampling_options: float,
     ) -> WorkerGeneration:
         """Continues `prompt`: an async iterator of pieces of text, cancellable at every token. The options
         are those of `ruvq.Model.generate`; the same seed gives the same text as there."""
-        options = _sampling(temperature, top_p, min_p, top_k, seed, stop)
+        options = _sampling(
+            temperature, top_p, min_p, top_k, seed, stop, logprobs, logit_bias, **sampling_options
+        )
         options.maxTokens = max_tokens
         self.last = WorkerGeneration(self._model.generate(prompt, options))
         return self.last
@@ -282,6 +320,15 @@ class WorkerModel:
         from pyodide.ffi import to_js
 
         return await _awaited(self._model.detokenize(to_js(list(ids))))
+
+    async def embed(self, text: str, normalize: bool = True) -> list[float]:
+        """The embedding of a text, as `ruvq.Model.embed` gives it."""
+        return list((await _awaited(self._model.embed(text, _options(normalize=normalize)))).to_py())
+
+    async def metadata(self, key: str) -> Any:
+        """A value of the file's metadata; None when it hasn't got it."""
+        value = await _awaited(self._model.metadata(key))
+        return value.to_py() if hasattr(value, "to_py") else value
 
     async def hashes(self) -> list[int]:
         """Hashes of the activations after every layer, for a model fetched with `hashes=True`."""

@@ -178,13 +178,19 @@ class Model(Chatting):
         top_k: int = 0,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        *,
+        logprobs: int | None = None,
+        **sampling_options: Any,
     ) -> Generation:
         """Continues `prompt` (text, to which BOS is added as the file says, or token ids as they are).
 
         Gives an iterator of pieces of text in whole characters. It ends at an end token, at a `stop` string
         (which isn't given), after `max_tokens` tokens or when the context is full: see `finish_reason`.
         Starting another generation ends this one. What the KV cache already holds of the prompt is not
-        computed again, which changes nothing in the result.
+        computed again, which changes nothing in the result. `logprobs`: keep the log-probability of each
+        token, and of so many likeliest ones, in `generation.logprobs`. `sampling_options`: the other fields
+        of `Sampling`: typical_p, mirostat_tau, mirostat_eta, repeat_penalty, presence_penalty,
+        frequency_penalty, penalty_tokens, logit_bias.
         Raises ContextFullError for a prompt longer than the context, UsageError for options out of range.
         """
         if max_tokens < 0:
@@ -196,12 +202,16 @@ class Model(Chatting):
             )
         tokens = self._prompt_tokens(prompt)
         check_prompt(tokens, self.info.context_tokens)
-        sampling = Sampling(temperature, top_p, min_p, top_k, seed)
+        try:
+            sampling = Sampling(temperature, top_p, min_p, top_k, seed, **sampling_options)
+        except TypeError as error:
+            raise UsageError("unknown option of generate", actual=str(error)) from None
         self._open_engine().start_sampling(sampling)  # options are refused here, not at the first piece
         stops = [stop] if isinstance(stop, str) else list(stop or ())
         if self.last is not None:
             self.last.close()
-        self.last = Generation(self, tokens, max_tokens, sampling, stops, at_start=prompt == "")
+        at_start = isinstance(prompt, str) and not prompt
+        self.last = Generation(self, tokens, max_tokens, sampling, stops, at_start, logprobs)
         return self.last
 
     def stream(self, prompt: str | Sequence[int], max_tokens: int = 256, **options: Any) -> Generation:
@@ -256,6 +266,25 @@ class Model(Chatting):
         finally:
             if self._engine is not None:
                 engine.keep_all_logits(False)
+
+    def embed(self, text: str, normalize: bool = True) -> list[float]:
+        """The embedding of a text (width): the mean of the states behind the last norm over its tokens, of
+        length 1 unless `normalize` is False. Ends a generation that runs. ContextFullError, UsageError."""
+        tokens = self._prompt_tokens(text)
+        check_prompt(tokens, self.info.context_tokens)
+        if self.last is not None:
+            self.last.close()
+        self.reset()
+        engine = self._open_engine()
+        engine.keep_states(True)
+        try:
+            engine.feed(tokens)
+            while engine.step():
+                pass
+            return engine.embedding(normalize)
+        finally:
+            engine.keep_states(False)
+            self.reset()
 
     def perplexity(self, text: str, window: int = WINDOW) -> Perplexity:
         """Perplexity of a text by the protocol of docs/formats.md: split at <|endoftext|>, each piece with
@@ -339,6 +368,12 @@ class Model(Chatting):
         engine = self._open_engine()
         engine.feed([token])
         engine.step()
+
+    def _recent(self, sampling: Sampling) -> list[int]:
+        """The tokens that penalties are about."""
+        if not sampling.penalizes or sampling.penalty_tokens == 0:
+            return []
+        return self._history[-sampling.penalty_tokens :]
 
     def _step(self) -> int:
         return self._open_engine().step()
