@@ -11,7 +11,7 @@ PYTHON := .venv/bin/python
 RUVQ_DATA ?= ../shared/data
 export RUVQ_DATA
 
-.PHONY: help setup native wasm wheel abi model demo test lint format bench data clean
+.PHONY: help setup native wasm wheel abi model demo test fuzz soak lint format bench data clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,12 @@ demo: wheel ## quantize the bundled model, serve the page and print its address 
 test: setup wheel ## every test, the browser's too
 	$(MAKE) wasm CC=emcc
 	$(PYTHON) -m pytest tests $(PYTEST_FLAGS)
+
+fuzz: setup native $(FUZZ_PROGRAMS) ## run the fuzzers, FUZZ_SECONDS (60) each, with address and undefined-behaviour sanitizers
+	$(PYTHON) build/fuzz.py $(FUZZ_OPTIONS)
+
+soak: setup native wasm ## load, write, abort, dispose in Chromium for SOAK_MINUTES (120): memory must not grow
+	$(PYTHON) build/soak.py $(SOAK_OPTIONS)
 
 lint: setup ## formatters, linters, type checker, generated files
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
