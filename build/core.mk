@@ -83,11 +83,12 @@ WASM_MODULES := $(WASM_NAMES:%=$(WASM_TARGET)/%.wasm)
 
 # ---- fuzzers: libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer ----
 FUZZ_CC := clang-19
-FUZZ_FLAGS := -std=c11 -O1 -g -ffp-contract=off -fno-sanitize-recover=all -Iout/generated \
+FUZZ_FLAGS := -std=c11 -O2 -g -ffp-contract=off -fno-sanitize-recover=all -Iout/generated \
   -fsanitize=address,undefined
 FUZZ_TARGETS := file tokenizer model
 FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=out/fuzz/fuzz_%)
 
+.SECONDARY: $(CORE_SOURCES:wasm_kernels/%.c=out/fuzz/core/%.o)
 out/fuzz/core/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
 	@mkdir -p $(@D)
 	@echo "  CC fuzz    $<"

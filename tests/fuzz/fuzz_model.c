@@ -29,6 +29,7 @@ static const struct {
     {"rope.scaling.attn_factor", RQ_KV_F32, 0x3F800000, false},
     {"expert_count", RQ_KV_U32, 8, false},
 };
+enum { MOST_DATA = 65536 }; /* bytes of tensors; with more the file ends before them */
 enum { KEY_COUNT = sizeof KEYS / sizeof KEYS[0] };
 
 static const struct {
@@ -154,9 +155,11 @@ static file build(const plan *p, source *s) {
     offset = (offset + row_bytes(t) * t->outer + 31) & ~(uint64_t)31;
   }
   pad(&f);
-  uint32_t fill = take(s), spoiled = take(s); /* small floats of one sign, now and then anything */
-  for (uint64_t i = 0; i < offset; i++)
-    put_number(&f, spoiled & 1 ? take(s) ^ fill : i % 4 == 3 ? 0x3C : fill * (i % 7 + 1), 1);
+  uint8_t piece[32]; /* repeated: small floats, or whatever the fuzzer likes */
+  uint32_t fill = take(s), spoiled = take(s) & 1;
+  for (uint32_t i = 0; i < sizeof piece; i++)
+    piece[i] = spoiled ? take(s) : i % 4 == 3 ? 0x3C : (uint8_t)(fill * (i % 7 + 1));
+  for (uint64_t i = 0; i < offset && offset <= MOST_DATA; i += sizeof piece) put(&f, piece, sizeof piece);
   finish(&f);
   return f;
 }
@@ -200,3 +203,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t bytes) {
   free(f.data);
   return 0;
 }
+
+#pragma clang attribute pop

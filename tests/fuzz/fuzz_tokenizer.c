@@ -159,3 +159,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t bytes) {
   free(f.data);
   return 0;
 }
+
+#pragma clang attribute pop

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from attacks import VALID, Case, corpus, write_corpus
-from build_gguf import U8, gguf, info, kv
+from attacks.build_gguf import U8, gguf, info, kv
 
 from ruvq import core, errors
 from ruvq.core import CONSTANTS, structs

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from attacks import VALID, corpus, digests, own, write_corpus
-from build_gguf import llama
+from attacks.build_gguf import llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from attacks import VALID, own
-from build_gguf import F64, I64, STRING, U8, U32, array, gguf, info, kv, llama, llama_tensors, pad
+from attacks.build_gguf import F64, I64, STRING, U8, U32, array, gguf, info, kv, llama, llama_tensors, pad
 
 from ruvq import errors
 from ruvq.gguf import GGUFFile, inspect

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from attacks import corpus, digests
-from build_gguf import GGML_F32, gguf, info, llama, pad
+from attacks.build_gguf import GGML_F32, gguf, info, llama, pad
 
 from ruvq import core, errors
 from ruvq.core import structs
