@@ -18,7 +18,8 @@ from attacks.build_gguf import (
     u32,
 )
 from attacks.case import Case
-from attacks.container import ONE, VALID, with_kvs, with_tensor
+from attacks.container import VALID, with_kvs, with_tensor
+
 
 def unusual_but_valid() -> Iterator[Case]:
     """Beside each class, the nearest file that is right."""
@@ -41,6 +42,10 @@ def unusual_but_valid() -> Iterator[Case]:
     yield Case("ok-no-padding-at-the-end", 0, gguf([], [info("a", [9])], bytes(36)), None)
     yield Case("ok-padding-at-the-end", 0, gguf([], [info("a", [9])], bytes(64)), None)
     yield Case("ok-padding-behind-metadata", 0, pad(with_kvs(kv("n", U32, 7))), None)
+    nested = kv(
+        "ruvq.recipe", STRING, "[" * 200_000
+    )  # somebody else's recipe: shown as text, never parsed so deep
+    yield Case("ok-recipe-nested", 0, with_kvs(nested), None)
     for alignment in (8, 16, 64, 65536):
         kvs = [kv("general.alignment", U32, alignment)]
         entries = [info("a", [2]), info("b", [2], offset=alignment)]

@@ -1,6 +1,6 @@
 """What Python's ruvq makes of the corpus; runs on the desktop and, this very file, in Pyodide.
 
-    python -m attacks.answer FOLDER      prints {"results": [...], "memoryBytes": most}
+python -m attacks.answer FOLDER      prints {"results": [...], "memoryBytes": most}
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import ruvq
 from ruvq import core, errors
 from ruvq.core import structs
 from ruvq.gguf import GGUFFile
+from ruvq.gguf.inspection import inspect_file
 
 
 def answer(path: Path, stage: str) -> None:
@@ -24,7 +25,11 @@ def answer(path: Path, stage: str) -> None:
 
         SafetensorsFile(path).close()
         return
+    if stage == "open":
+        ruvq.Model.open(path.read_bytes(), verify=True).close()
+        return
     with GGUFFile.open(path.read_bytes()) as file:
+        inspect_file(file)
         if stage == "verify":
             file.verify().raise_first()
         elif stage == "model":
@@ -63,11 +68,11 @@ def results(folder: Path) -> list[dict[str, Any]]:
 
 
 def most_memory() -> int:
-    """Bytes that this process has taken at most; 0 where the system doesn't say (Pyodide)."""
-    try:
-        import resource
-    except ImportError:
-        return 0
+    """Bytes taken at most: by this process, or in Pyodide by the engine's module (its memory never shrinks)."""
+    if sys.platform == "emscripten":
+        return core.get()._exports.memory.buffer.byteLength  # type: ignore[attr-defined]
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

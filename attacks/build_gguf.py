@@ -144,9 +144,12 @@ def llama(
     extra: Iterable[bytes] = (),
     architecture: str = "llama",
     own: dict[str, tuple[int, ...]] | None = None,
+    vocabulary: list[bytes] | None = None,
+    nan: bool = False,
 ) -> bytes:
     """The small model; `change` replaces hyper-parameters, or leaves them out where the value is None. Under
-    another architecture's name the keys have its prefix, and `own` tensors are added."""
+    another architecture's name the keys have its prefix, and `own` tensors are added. `vocabulary` replaces its keys;
+    `nan` puts one NaN into the last tensor."""
     parameters = {**LLAMA, **(change or {})}
     kvs = [kv("general.architecture", STRING, architecture)]
     for key, typed in parameters.items():
@@ -158,4 +161,7 @@ def llama(
         floats = [((i * 7 + j * 13) % 29 - 14) / 64 for j in range(count)]  # nothing special, and never NaN
         infos.append(info(name, dims, GGML_F32, len(data)))
         data = pad(data + struct.pack(f"<{count}f", *floats))
-    return gguf([*kvs, *llama_vocabulary(), *extra], infos, data)
+    if nan:
+        data = data[:-4] + struct.pack("<f", float("nan"))
+    vocabulary = llama_vocabulary() if vocabulary is None else vocabulary
+    return gguf([*kvs, *vocabulary, *extra], infos, data)

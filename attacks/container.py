@@ -21,7 +21,6 @@ from attacks.build_gguf import (
     gguf,
     info,
     kv,
-    llama,
     pad,
     text,
     u32,
@@ -319,4 +318,19 @@ def layout() -> Iterator[Case]:
     yield Case("layout-ok-tail", 0, own(row_bytes=26, widths=[64]), None)
 
 
-GENERATORS = (truncation, header, counts, strings, keys, values, alignments, names, dimensions, types, rows, offsets, totals, layout,)
+GENERATORS = (
+    truncation,
+    header,
+    counts,
+    strings,
+    keys,
+    values,
+    alignments,
+    names,
+    dimensions,
+    types,
+    rows,
+    offsets,
+    totals,
+    layout,
+)

@@ -20,8 +20,6 @@ from attacks.build_gguf import (
 from attacks.case import Case
 from attacks.container import ONE, ONE_DATA, own, with_tensor
 
-
-
 NAN16, INF16, NAN32 = b"\x00\x7e", b"\x00\x7c", struct.pack("<f", float("nan"))
 
 

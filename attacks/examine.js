@@ -1,11 +1,15 @@
 // examine.js: what the JavaScript binding makes of the corpus, in Node and in a page.
 import { RuvqError } from "../web/errors.js";
 import { GgufFile } from "../web/gguf.js";
-import { ModelLoader, finish } from "../web/local_model.js";
+import { LocalModel, ModelLoader, finish } from "../web/local_model.js";
 import { Tokenizer } from "../web/tokenizer.js";
 
 /** The stages that the corpus knows, each with all before it. A safetensors file is nothing but no model here. */
 function examine(engine, bytes, stage) {
+  if (stage === "open") {
+    LocalModel.fromBytes(engine, bytes, { verify: true }).dispose();
+    return;
+  }
   if (stage === "model") {
     const loader = new ModelLoader(engine);
     try {

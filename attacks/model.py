@@ -13,14 +13,12 @@ from attacks.build_gguf import (
     STRING,
     U32,
     U64,
-    kv,
+    array,
     llama,
+    llama_vocabulary,
     text,
-    u64,
 )
 from attacks.case import Case
-
-
 
 
 def hyperparameters() -> Iterator[Case]:
@@ -86,4 +84,18 @@ def architectures() -> Iterator[Case]:
     yield Case("qwen2-with-keys-of-qwen3", 14, other, "RQ_E_HYPERPARAMETER", "qwen2.", "model")
 
 
-GENERATORS = (hyperparameters, architectures,)
+def whole_models() -> Iterator[Case]:
+    """Classes 15 and 19 as a user meets them: a model that is right but for its vocabulary, a weight, a digest."""
+    parts = llama_vocabulary()
+    scores = [part for part in parts if part.startswith(text("tokenizer.ggml.scores"))]
+    short = [part for part in parts if part not in scores] + [
+        array("tokenizer.ggml.scores", F32, [0.0] * 258)
+    ]
+    yield Case("open-scores-too-few", 15, llama(vocabulary=short), "RQ_E_TOKENIZER", "scores", "open")
+    yield Case("open-weight-nan", 19, llama(nan=True), "RQ_E_DATA", "output_norm", "open")
+    digest = array("ruvq.sha256.tensors", STRING, ["0" * 64] * 11)
+    yield Case("open-digest-differs", 19, llama(extra=[digest]), "RQ_E_INTEGRITY", "token_embd", "open")
+    yield Case("ok-open", 0, llama(), None, stage="open")
+
+
+GENERATORS = (hyperparameters, architectures, whole_models)

@@ -57,4 +57,5 @@ def test_a_minute_of_loading_writing_aborting_and_disposing_does_not_grow(tmp_pa
     result = json.loads(report.read_text())
     assert result["state"] == "steady"
     assert result["cycles"] >= soak.FEWEST_SAMPLES
+    assert result["stopped"] > 0
     assert set(result["memory"]) == set(soak.MOST_GROWTH)
