@@ -54,7 +54,13 @@ def program(target: str, folder: Path, *options: str) -> list[str]:
     limits = [f"-max_len={LONGEST[target]}", f"-timeout={HANG_SECONDS}", f"-rss_limit_mb={MOST_MEMORY_MB}"]
     found = OUT / "found"
     found.mkdir(exist_ok=True)
-    return [str(OUT / f"fuzz_{target}"), *limits, f"-artifact_prefix={found}/{target}-", *options, str(folder)]
+    return [
+        str(OUT / f"fuzz_{target}"),
+        *limits,
+        f"-artifact_prefix={found}/{target}-",
+        *options,
+        str(folder),
+    ]
 
 
 def run(target: str, seconds: int, runs: int) -> dict[str, Any]:
@@ -90,7 +96,9 @@ def keep_corpus() -> None:
             merge = program(target, smallest, "-merge=1")
             done = subprocess.run([*merge, str(OUT / "corpus" / target)], capture_output=True, check=False)
             if done.returncode:
-                raise SystemExit(f"minimising {target} failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
+                raise SystemExit(
+                    f"minimising {target} failed:\n{done.stderr.decode(errors='replace')[-2000:]}"
+                )
             for file in sorted(smallest.iterdir()):
                 entry = tarfile.TarInfo(f"{target}/{file.name[:16]}")
                 entry.size = file.stat().st_size
@@ -103,10 +111,16 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     seconds = int(os.environ.get("FUZZ_SECONDS", "60"))
-    parser.add_argument("--seconds", type=int, default=seconds, help="of each target; default FUZZ_SECONDS, or 60")
+    parser.add_argument(
+        "--seconds", type=int, default=seconds, help="of each target; default FUZZ_SECONDS, or 60"
+    )
     parser.add_argument("--runs", type=int, default=-1, help="most executions of each target")
-    parser.add_argument("--target", choices=list(LONGEST), action="append", help="only this one; may be repeated")
-    parser.add_argument("--keep", action="store_true", help="minimise the corpus into tests/fuzz/corpus.tar.xz")
+    parser.add_argument(
+        "--target", choices=list(LONGEST), action="append", help="only this one; may be repeated"
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="minimise the corpus into tests/fuzz/corpus.tar.xz"
+    )
     args = parser.parse_args()
     unpack_corpus()
     results = {target: run(target, args.seconds, args.runs) for target in args.target or LONGEST}

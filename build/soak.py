@@ -115,7 +115,9 @@ class Tab:
         self._session = self.page.context.new_cdp_session(self.page)
         self._browser_session = browser.new_browser_cdp_session()
         renderers = [p for p in self._processes() if p["type"] == "renderer"]
-        self.process = max(renderers, key=lambda p: p["cpuTime"])["id"]  # the others are spares that did nothing
+        self.process = max(renderers, key=lambda p: p["cpuTime"])[
+            "id"
+        ]  # the others are spares that did nothing
 
     def _processes(self) -> list[dict[str, Any]]:
         return self._browser_session.send("SystemInfo.getProcessInfo")["processInfo"]
@@ -161,7 +163,9 @@ def soak(tab: Tab, seconds: float, share: float, report: Path | None) -> dict[st
         text = text or found["texts"][0]
         check_cycle(found, text)
         cycles += 1
-        stopped += found["stopped"] == "aborted"  # on a busy machine the text may end before the page can stop it
+        stopped += (
+            found["stopped"] == "aborted"
+        )  # on a busy machine the text may end before the page can stop it
         for kind, value in (tab.memory() | {"engine": found["engine"]}).items():
             samples[kind].append(value)
         took = time.monotonic() - begun
@@ -217,8 +221,12 @@ def main() -> int:
     )
     minutes = float(os.environ.get("SOAK_MINUTES", "120"))
     parser.add_argument("--minutes", type=float, default=minutes, help="default SOAK_MINUTES, or 120")
-    parser.add_argument("--share", type=float, default=1.0, help="of the time that cycles take; pauses between")
-    parser.add_argument("--json", type=Path, default=demo.ROOT / "out" / "soak.json", help="the result's file")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the time that cycles take; pauses between"
+    )
+    parser.add_argument(
+        "--json", type=Path, default=demo.ROOT / "out" / "soak.json", help="the result's file"
+    )
     args = parser.parse_args()
     result = run(args.minutes * 60, args.share, args.json)
     print(json.dumps({key: value for key, value in result.items() if key != "samples"}))

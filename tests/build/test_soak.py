@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import browser  # noqa: F401  puts build/ on the path
+import browser
+
 import soak  # isort: skip
 
 LEVEL = 180e6  # bytes, of a renderer
@@ -51,7 +52,10 @@ def test_a_minute_of_loading_writing_aborting_and_disposing_does_not_grow(tmp_pa
     report = tmp_path / "soak.json"
     script = browser.ROOT / "build" / "soak.py"
     done = subprocess.run(
-        [sys.executable, script, "--minutes", "1", "--json", report], capture_output=True, text=True, check=False
+        [sys.executable, script, "--minutes", "1", "--json", report],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr + done.stdout
     result = json.loads(report.read_text())

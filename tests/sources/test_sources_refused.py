@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attacks.sources import ACCEPTED, HOSTILE, MOST_HEADER_BYTES, entry, packed
+from attacks.sources import ACCEPTED, HOSTILE, entry, packed
 from ruvq.errors import (
     DataError,
     FileFormatError,
@@ -22,7 +22,7 @@ from ruvq.errors import (
     UsageError,
 )
 from ruvq.sources import open_source
-from ruvq.sources.safetensors_file import MAX_HEADER_BYTES, SafetensorsFile
+from ruvq.sources.safetensors_file import SafetensorsFile
 from sources.tiny_models import (
     TINY,
     hf_config,

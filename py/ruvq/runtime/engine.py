@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import core
 from ..core import CONSTANTS, Allocation, structs
-from ..errors import UsageError
+from ..errors import MemoryLimitError, UsageError
 from .threads import Pool, choose
 
 if TYPE_CHECKING:
@@ -85,6 +85,19 @@ class Sampling:
         object.__setattr__(self, "seed", seed)
 
 
+def check_limit(needed: int, limit: int | None, subject: str) -> None:
+    """MemoryLimitError when more bytes are needed than the host allows; None: as many as there are."""
+    if limit is None or needed <= limit:
+        return
+    raise MemoryLimitError(
+        "the model doesn't fit into its memory limit",
+        subject=subject or "memory_limit",
+        expected=f"at most {limit:,} bytes",
+        actual=f"{needed:,} bytes of file, KV cache and activations",
+        hint="use a format of fewer bits or a shorter context, or allow more",
+    )
+
+
 class Engine:
     """A model opened in the core. `file` must stay open as long as it is used."""
 
@@ -100,8 +113,9 @@ class Engine:
         kernels: str = "best",
         threads: int | None = 1,
         split_all: bool = False,
+        memory_limit: int | None = None,
     ) -> None:
-        """`threads` as in `ruvq.Model.open`; `split_all` shares out even small work, for tests.
+        """`threads` and `memory_limit` as in `ruvq.Model.open`; `split_all` shares out even small work, for tests.
 
         Raises ModelError, FileFormatError and UsageError as the model and the options deserve, and
         MemoryLimitError when there is no memory for weights' companions and the KV cache. `kernels`: "best"
@@ -121,7 +135,7 @@ class Engine:
             threads=choose(threads, self._core.host),
         )
         self._pool: Pool | None = None
-        self._memory = self._open(file, options)
+        self._memory = self._open(file, options, memory_limit)
         self.info = self._describe(file)
         self._small: list[Allocation] = []
         self._tokens = self._take(4 * self.info.context_tokens)
@@ -143,13 +157,15 @@ class Engine:
         self._small.append(allocation)
         return allocation
 
-    def _open(self, file: GGUFFile, options: bytes) -> Allocation:
+    def _open(self, file: GGUFFile, options: bytes, limit: int | None) -> Allocation:
         backend = self._core
         with backend.alloc(len(options)) as given, backend.alloc(8) as number:
             backend.write(given.address, options)
             where = (file.index_address, file.data_address, given.address)
             backend.call("rq_model_measure", *where, number.address)
-            memory = backend.alloc(int.from_bytes(backend.read(number.address, 8), "little"))
+            nbytes = int.from_bytes(backend.read(number.address, 8), "little")
+            check_limit(file.memory_bytes + nbytes, limit, file.subject)
+            memory = backend.alloc(nbytes)
             try:
                 backend.call("rq_model_open", *where, memory.address, memory.end)
             except BaseException:

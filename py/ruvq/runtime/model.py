@@ -19,12 +19,22 @@ from typing import Any, BinaryIO
 
 from ..errors import UsageError
 from ..gguf import GGUFFile
-from .engine import Engine, ModelInfo, Sampling
+from .engine import Engine, ModelInfo, Sampling, check_limit
 from .generation import Generation, Stats, check_prompt
 from .tokenizer import Tokenizer
 from .windows import WINDOW, eval_windows
 
 __all__ = ["Generation", "Model", "ModelInfo", "Perplexity", "Sampling", "Stats"]
+
+
+_TOKENIZER_KEY = "tokenizer.ggml.model"
+
+
+def _known_size(source: Any) -> int:
+    """Bytes of a path or buffer; 0 where only reading tells, or what is wrong with the path."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.stat(source).st_size if os.path.isfile(source) else 0
+    return 0 if hasattr(source, "read") else memoryview(source).nbytes
 
 
 class Perplexity(float):
@@ -83,26 +93,44 @@ class Model:
         batch: int | None = None,
         scalar: bool = False,
         threads: int | None = None,
+        sha256: str | None = None,
+        memory_limit: int | None = None,
     ) -> Model:
         """Opens a path (mapped, not read, on the desktop), the bytes of a file, or a binary file object.
 
         `context`: most tokens of prompt and answer together; None: what the model was trained for, at
         most 4096. `kv`: the KV cache's numbers, "f16" or "f32". `hashes`: keep a hash of the activations
-        after every layer. `verify`: check all weights and recorded digests first. `batch`: prompt tokens
+        after every layer. `verify`: check all weights and recorded digests first. `sha256`: of the whole file,
+        64 hexadecimal digits from somebody you trust, compared before anything of it is used. `memory_limit`:
+        most bytes that the file, its index, KV cache and activations may take together. `batch`: prompt tokens
         of one step. `scalar`: the plain kernels (slow; the results are the same). `threads`: how many compute
         (the results are the same); None: the physical cores, at most 8. In Pyodide `open` has one thread,
         `fetch` more where the page allows it.
+        A vocabulary that is there is checked too, used or not; without one a model takes and gives ids.
         Raises StorageError, FileFormatError, VersionError, IntegrityError, DataError, ModelError, UsageError,
-        MemoryLimitError.
+        TokenizerError, MemoryLimitError.
         """
+        check_limit(_known_size(source), memory_limit, "")  # before any of it is read
         file = GGUFFile.open(source)
         try:
+            if sha256 is not None:
+                file.check_sha256(sha256)
             if verify:
                 file.verify().raise_first()
+            tokenizer = Tokenizer.from_gguf(file) if _TOKENIZER_KEY in file.metadata else None
             engine = Engine(
-                file, context=context, kv=kv, hashes=hashes, batch=batch, scalar=scalar, threads=threads
+                file,
+                context=context,
+                kv=kv,
+                hashes=hashes,
+                batch=batch,
+                scalar=scalar,
+                threads=threads,
+                memory_limit=memory_limit,
             )
-            return cls(file, engine)
+            model = cls(file, engine)
+            model._tokenizer = tokenizer
+            return model
         except BaseException:
             file.close()
             raise
