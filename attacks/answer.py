@@ -49,7 +49,8 @@ def measure(file: GGUFFile) -> None:
 
 
 def result_of(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
-    """The index's entry with what was found: "found" (code, or null), "typed", "name", "message", "seconds"."""
+    """The index's entry with what was found: "found" (code, or null), "typed", "name", "message",
+    "seconds"."""
     begun = time.process_time()
     found: dict[str, Any] = {"found": None, "typed": True}
     try:
@@ -68,12 +69,12 @@ def results(folder: Path) -> list[dict[str, Any]]:
 
 
 def most_memory() -> int:
-    """Bytes taken at most: by this process, or in Pyodide by the engine's module (its memory never shrinks)."""
+    """Bytes taken at most: by this process, or in Pyodide by the engine's module (its memory never
+    shrinks)."""
     if sys.platform == "emscripten":
         return core.get()._exports.memory.buffer.byteLength  # type: ignore[attr-defined]
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    status = Path("/proc/self/status").read_text()  # getrusage would count what ran here before exec, too
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 if __name__ == "__main__":

@@ -148,8 +148,8 @@ def llama(
     nan: bool = False,
 ) -> bytes:
     """The small model; `change` replaces hyper-parameters, or leaves them out where the value is None. Under
-    another architecture's name the keys have its prefix, and `own` tensors are added. `vocabulary` replaces its keys;
-    `nan` puts one NaN into the last tensor."""
+    another architecture's name the keys have its prefix, and `own` tensors are added. `vocabulary` replaces
+    its keys; `nan` puts one NaN into the last tensor."""
     parameters = {**LLAMA, **(change or {})}
     kvs = [kv("general.architecture", STRING, architecture)]
     for key, typed in parameters.items():

@@ -1,4 +1,5 @@
-"""Classes 1 to 13, 18 and what a first look at 20 sees: GGUF files that are wrong before any tensor is read."""
+"""Classes 1 to 13, 18 and what a first look at 20 sees: GGUF files that are wrong before any tensor is
+read."""
 
 from __future__ import annotations
 

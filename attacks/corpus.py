@@ -2,9 +2,8 @@
 
     python -m attacks.corpus FOLDER
 
-writes each as a file, and index.json with what must happen: {"file", "attack", "stage", "code", "says"}. `code` is
-null where the file must be accepted; the fields are those of case.py.
-"""
+writes each as a file, and index.json with what must happen: {"file", "attack", "stage", "code", "says"}.
+`code` is null where the file must be accepted; the fields are those of case.py."""
 
 from __future__ import annotations
 

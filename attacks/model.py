@@ -85,7 +85,8 @@ def architectures() -> Iterator[Case]:
 
 
 def whole_models() -> Iterator[Case]:
-    """Classes 15 and 19 as a user meets them: a model that is right but for its vocabulary, a weight, a digest."""
+    """Classes 15 and 19 as a user meets them: a model that is right but for its vocabulary, a weight, a
+    digest."""
     parts = llama_vocabulary()
     scores = [part for part in parts if part.startswith(text("tokenizer.ggml.scores"))]
     short = [part for part in parts if part not in scores] + [

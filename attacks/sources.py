@@ -1,5 +1,6 @@
-"""Class 21: safetensors files with headers that lie. (Folders whose parts belong to different models, a tokenizer.json
-of another model among them, are in tests/sources/test_sources_refused.py: they are no single file.)"""
+"""Class 21: safetensors files with headers that lie. (Folders whose parts belong to different models, a
+tokenizer.json of another model among them, are in tests/sources/test_sources_refused.py: they are no single
+file.)"""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Runs the fuzzers of tests/fuzz under AddressSanitizer and UndefinedBehaviorSanitizer: `make fuzz` builds them.
+"""Runs the fuzzers of tests/fuzz under AddressSanitizer and UndefinedBehaviorSanitizer: `make fuzz` builds
+them.
 
     python build/fuzz.py                      each target for FUZZ_SECONDS (60)
     python build/fuzz.py --runs 1000000       or that many executions, whichever comes first
     python build/fuzz.py --keep               then minimises the corpus into tests/fuzz/corpus.tar.xz
 
-Targets: `file` (any bytes through parser, checks, tokenizer and model), `tokenizer` (vocabularies that parse, opened,
-and a text through them), `model` (hyper-parameters, tensors and options of a small model). Each starts from the kept
-corpus; `file` also from the hostile files of attacks/. What crashes, hangs for 5 s or takes more than 512 MB is a
-finding: it is written to out/fuzz/found and the exit code is 1. The last line of standard output is the result:
-executions, seconds and files of the corpus of each target.
-"""
+Targets: `file` (any bytes through parser, checks, tokenizer and model), `tokenizer` (vocabularies that
+parse, opened, and a text through them), `model` (hyper-parameters, tensors and options of a small model).
+Each starts from the kept corpus; `file` also from the hostile files of attacks/. What crashes, hangs for 5
+s or takes more than 512 MB is a finding: it is written to out/fuzz/found and the exit code is 1. The last
+line of standard output is the result: executions, seconds and files of the corpus of each target."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def program(target: str, folder: Path, *options: str) -> list[str]:
 
 
 def run(target: str, seconds: int, runs: int) -> dict[str, Any]:
-    """One fuzzer's run: {"executions", "seconds", "corpus", "coverage", "finding"}; "finding" is "" if none."""
+    """One fuzzer's run: {"executions", "seconds", "corpus", "coverage", "finding"}; "finding" is "" if
+    none."""
     folder = OUT / "corpus" / target
     options = [f"-max_total_time={seconds}", f"-runs={runs}", "-print_final_stats=1", "-use_value_profile=1"]
     started = time.monotonic()

@@ -2,16 +2,16 @@
 
     python build/soak.py [--minutes 120] [--share 0.5] [--json out/soak.json]      (or: make soak)
 
-A cycle loads the bundled model in a worker of its own, writes, stops a second text half-way, opens a file that
-is refused, aborts a download now and then, and disposes of it all. A second model stays open the whole time and
-writes and is stopped in every cycle. After each cycle, once the workers are gone and garbage is collected, three
-things are read: the renderer process's resident memory, the page's JavaScript heap, the kept engine's memory.
+A cycle loads the bundled model in a worker of its own, writes, stops a second text half-way, opens a file
+that is refused, aborts a download now and then, and disposes of it all. A second model stays open the whole
+time and writes and is stopped in every cycle. After each cycle, once the workers are gone and garbage is
+collected, three things are read: the renderer process's resident memory, the page's JavaScript heap, the
+kept engine's memory.
 
-The verdict is a robust line through the samples after warm-up (Theil-Sen: the median of all slopes, which single
-jumps don't move): none of the three may rise by more than its MOST_GROWTH over the run. A text that differs from the
-first cycle's fails too. `--json` is rewritten as the run goes on, with "state": "running" until it ends. The last
-line of standard output is the result; the exit code is 1 when anything grew.
-"""
+The verdict is a robust line through the samples after warm-up (Theil-Sen: the median of all slopes, which
+single jumps don't move): none of the three may rise by more than its MOST_GROWTH over the run. A text that
+differs from the first cycle's fails too. `--json` is rewritten as the run goes on, with "state": "running"
+until it ends. The last line of standard output is the result; the exit code is 1 when anything grew."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ CYCLE = """async ([url, threads, abortLoad]) => {
   const refused = await Model.open(new Uint8Array(4096)).then(() => "nothing", (error) => error.name);
   if (abortLoad) {
     const stop = new AbortController();
-    await Model.fetch(url, { signal: stop.signal, onProgress: ({ phase }) => phase === "download" && stop.abort() })
+    const onProgress = ({ phase }) => phase === "download" && stop.abort();
+    await Model.fetch(url, { signal: stop.signal, onProgress })
       .then((model) => model.dispose(), (error) => { if (error.name !== "AbortError") throw error; });
   }
   const model = await Model.fetch(url, { threads });

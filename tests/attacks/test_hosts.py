@@ -1,5 +1,5 @@
-"""The corpus of attacks/ on every host: the verdict, a typed error, bounded memory. `python -m attacks.table` prints
-the same as a table, with the time that each host took."""
+"""The corpus of attacks/ on every host: the verdict, a typed error, bounded memory. `python -m
+attacks.table` prints the same as a table, with the time that each host took."""
 
 from __future__ import annotations
 

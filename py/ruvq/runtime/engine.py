@@ -115,7 +115,8 @@ class Engine:
         split_all: bool = False,
         memory_limit: int | None = None,
     ) -> None:
-        """`threads` and `memory_limit` as in `ruvq.Model.open`; `split_all` shares out even small work, for tests.
+        """`threads` and `memory_limit` as in `ruvq.Model.open`; `split_all` shares out even small work, for
+        tests.
 
         Raises ModelError, FileFormatError and UsageError as the model and the options deserve, and
         MemoryLimitError when there is no memory for weights' companions and the KV cache. `kernels`: "best"

@@ -100,16 +100,15 @@ class Model:
 
         `context`: most tokens of prompt and answer together; None: what the model was trained for, at
         most 4096. `kv`: the KV cache's numbers, "f16" or "f32". `hashes`: keep a hash of the activations
-        after every layer. `verify`: check all weights and recorded digests first. `sha256`: of the whole file,
-        64 hexadecimal digits from somebody you trust, compared before anything of it is used. `memory_limit`:
-        most bytes that the file, its index, KV cache and activations may take together. `batch`: prompt tokens
-        of one step. `scalar`: the plain kernels (slow; the results are the same). `threads`: how many compute
-        (the results are the same); None: the physical cores, at most 8. In Pyodide `open` has one thread,
-        `fetch` more where the page allows it.
-        A vocabulary that is there is checked too, used or not; without one a model takes and gives ids.
-        Raises StorageError, FileFormatError, VersionError, IntegrityError, DataError, ModelError, UsageError,
-        TokenizerError, MemoryLimitError.
-        """
+        after every layer. `verify`: check all weights and recorded digests first. `sha256`: of the whole
+        file, 64 hexadecimal digits from somebody you trust, compared before anything of it is used.
+        `memory_limit`: most bytes that the file, its index, KV cache and activations may take together.
+        `batch`: prompt tokens of one step. `scalar`: the plain kernels (slow; the results are the same).
+        `threads`: how many compute (the results are the same); None: the physical cores, at most 8. In
+        Pyodide `open` has one thread, `fetch` more where the page allows it. A vocabulary that is there is
+        checked too, used or not; without one a model takes and gives ids. Raises StorageError,
+        FileFormatError, VersionError, IntegrityError, DataError, ModelError, UsageError, TokenizerError,
+        MemoryLimitError."""
         check_limit(_known_size(source), memory_limit, "")  # before any of it is read
         file = GGUFFile.open(source)
         try:
