@@ -135,8 +135,15 @@ def llama_tensors(
 
 
 # what the others have beside it, in every layer
-QWEN2_TENSORS = {"blk.0.attn_q.bias": (32,), "blk.0.attn_k.bias": (16,), "blk.0.attn_v.bias": (16,)}
-QWEN3_TENSORS = {"blk.0.attn_q_norm.weight": (8,), "blk.0.attn_k_norm.weight": (8,)}
+QWEN2_TENSORS: dict[str, tuple[int, ...]] = {
+    "blk.0.attn_q.bias": (32,),
+    "blk.0.attn_k.bias": (16,),
+    "blk.0.attn_v.bias": (16,),
+}
+QWEN3_TENSORS: dict[str, tuple[int, ...]] = {
+    "blk.0.attn_q_norm.weight": (8,),
+    "blk.0.attn_k_norm.weight": (8,),
+}
 
 
 def llama(

@@ -70,7 +70,7 @@ def architectures() -> Iterator[Case]:
         None,
         stage="model",
     )
-    wide = dict.fromkeys(QWEN3_TENSORS, (9,))
+    wide: dict[str, tuple[int, ...]] = dict.fromkeys(QWEN3_TENSORS, (9,))
     bad: dict[str, tuple[str, dict[str, tuple[int, ...]], str]] = {
         "qwen2-without-biases": ("qwen2", {}, "attn_q.bias"),
         "qwen2-bias-of-another-width": ("qwen2", QWEN2_TENSORS | {"blk.0.attn_v.bias": (32,)}, "attn_v.bias"),

@@ -2,9 +2,9 @@
 
     python tests/fuzz/fuzz_readers.py [-max_total_time=60] [-runs=100000]      options of libFuzzer
 
-Any bytes as a safetensors file, a tokenizer of each kind, config.json, a llama2.c checkpoint and a GGUF source:
-each must give a reader, or a RuvqError that says what was expected. The first byte chooses the reader; the
-start corpus is one right file for each. A finding is any other exception, or 10 s.
+Any bytes as a safetensors file, a tokenizer of each kind, config.json, a llama2.c checkpoint and a GGUF
+source: each must give a reader, or a RuvqError that says what was expected. The first byte chooses the
+reader; the start corpus is one right file for each. A finding is any other exception, or 10 s.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ with atheris.instrument_imports(include=["ruvq.sources", "ruvq.json_text", "ruvq
     from ruvq.sources.safetensors_file import SafetensorsFile
     from ruvq.sources.tokenizers import load_tokenizer
 
-from attacks.build_gguf import llama
-from sources.tiny_models import (
+from attacks.build_gguf import llama  # noqa: E402
+from sources.tiny_models import (  # noqa: E402
     hf_config,
     hf_tensors,
     llama2c_bytes,
@@ -90,7 +90,8 @@ def one_input(data: bytes) -> None:
     try:
         read(data[1:])
     except RuvqError as error:
-        assert error.expected or error.hint, repr(error)
+        if not (error.expected or error.hint):
+            raise RuntimeError("a refusal without what was expected") from error
 
 
 def main() -> None:
