@@ -11,7 +11,7 @@ PYTHON := .venv/bin/python
 RUVQ_DATA ?= ../shared/data
 export RUVQ_DATA
 
-.PHONY: help setup native wasm wheel npm abi model site demo test test-site shots lint format bench data clean
+.PHONY: help setup native wasm wheel npm abi model site demo test test-site fuzz soak shots lint format bench data clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -56,6 +56,12 @@ test-site: setup site ## the site with the network off: every view, both themes,
 
 shots: setup site ## screenshots of every view, at phone and desktop width, into docs/img
 	$(PYTHON) build/site_shots.py
+
+fuzz: setup native $(FUZZ_PROGRAMS) ## run the fuzzers, FUZZ_SECONDS (60) each, with address and undefined-behaviour sanitizers
+	$(PYTHON) build/fuzz.py $(FUZZ_OPTIONS)
+
+soak: setup native wasm ## load, write, abort, dispose in Chromium for SOAK_MINUTES (120): memory must not grow
+	$(PYTHON) build/soak.py $(SOAK_OPTIONS)
 
 lint: setup ## formatters, linters, type checker, generated files
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -21,5 +21,8 @@ export default [
     },
   },
   { files: ["web/**/*.js"], languageOptions: { globals: { ...globals.browser, ...globals.worker } } },
-  { files: ["build/**", "tests/**"], languageOptions: { globals: { ...globals.node, ...globals.browser } } },
+  {
+    files: ["attacks/**", "build/**", "tests/**"],
+    languageOptions: { globals: { ...globals.node, ...globals.browser } },
+  },
 ];

@@ -80,3 +80,20 @@ $(eval $(call wasm_variant,ruvq-threads-relaxed,-mrelaxed-simd -matomics -mmutab
 # Debian's emcc knows no relaxed SIMD
 WASM_NAMES := ruvq ruvq-threads $(if $(filter emcc,$(notdir $(CC))),,ruvq-relaxed ruvq-threads-relaxed)
 WASM_MODULES := $(WASM_NAMES:%=$(WASM_TARGET)/%.wasm)
+
+# ---- fuzzers: libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer ----
+FUZZ_CC := clang-19
+FUZZ_FLAGS := -std=c11 -O2 -g -ffp-contract=off -fno-sanitize-recover=all -Iout/generated \
+  -fsanitize=address,undefined
+FUZZ_TARGETS := file tokenizer model
+FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=out/fuzz/fuzz_%)
+
+.SECONDARY: $(CORE_SOURCES:wasm_kernels/%.c=out/fuzz/core/%.o)
+out/fuzz/core/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
+	@mkdir -p $(@D)
+	@echo "  CC fuzz    $<"
+	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -c $< -o $@
+
+out/fuzz/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/build_file.h $(CORE_SOURCES:wasm_kernels/%.c=out/fuzz/core/%.o)
+	@echo "  LD fuzz    $@"
+	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer $< $(filter %.o,$^) -lpthread -o $@

@@ -258,6 +258,11 @@ class GGUFFile:
         return self._open_source().data.address
 
     @property
+    def memory_bytes(self) -> int:
+        """Bytes of the file (resident once they are used, where it is mapped) and of its index."""
+        return self.nbytes + len(self._index_bytes)
+
+    @property
     def index_address(self) -> int:
         """Where the core's index of the file lies."""
         self._open_source()
@@ -328,6 +333,14 @@ class GGUFFile:
     def verify(self, progress: Callable[[check.VerifyProgress], None] | None = None) -> check.VerifyReport:
         """Checks every tensor's data and every recorded digest. Damage is in the report, not raised."""
         return check.verify(self, progress)
+
+    def sha256(self) -> str:
+        """SHA-256 of the whole file, in lower-case hexadecimal digits."""
+        return check.file_sha256(self)
+
+    def check_sha256(self, expected: str) -> None:
+        """IntegrityError unless the whole file's SHA-256 is `expected` (64 hexadecimal digits)."""
+        check.check_sha256(self, expected)
 
     # ---- closing ----
 

@@ -115,6 +115,19 @@ class Sampling:
         object.__setattr__(self, "logit_bias", dict(self.logit_bias))
 
 
+def check_budget(needed: int, limit: int | None, subject: str) -> None:
+    """MemoryLimitError when more bytes are needed than the host allows; None: as many as there are."""
+    if limit is None or needed <= limit:
+        return
+    raise MemoryLimitError(
+        "the model doesn't fit into its memory limit",
+        subject=subject or "memory_budget",
+        expected=f"at most {limit:,} bytes",
+        actual=f"{needed:,} bytes of file, KV cache and activations",
+        hint="use a format of fewer bits or a shorter context, or allow more",
+    )
+
+
 class Engine:
     """A model opened in the core. `file` must stay open as long as it is used."""
 
@@ -184,7 +197,7 @@ class Engine:
             where = (file.index_address, file.data_address, given.address)
             backend.call("rq_model_measure", *where, number.address)
             needed = int.from_bytes(backend.read(number.address, 8), "little")
-            _check_budget(file.nbytes, needed, budget)
+            check_budget(file.memory_bytes + needed, budget, file.subject)
             memory = backend.alloc(needed)
             try:
                 backend.call("rq_model_open", *where, memory.address, memory.end)
@@ -337,21 +350,6 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _check_budget(file_bytes: int, model_bytes: int, budget: int | None) -> None:
-    """Refuses what doesn't fit, and says what it takes."""
-    if budget is None or file_bytes + model_bytes <= budget:
-        return
-    mega = 2**20
-    parts = f"{file_bytes / mega:.1f} MB of weights, {model_bytes / mega:.1f} MB of KV cache and activations"
-    raise MemoryLimitError(
-        "the model doesn't fit into the memory it may take",
-        subject="memory_budget",
-        expected=f"at least {(file_bytes + model_bytes) / mega:.1f} MB: {parts}",
-        actual=f"a limit of {budget / mega:.1f} MB",
-        hint="use a smaller model, fewer bits per weight or a shorter context, or raise the limit",
-    )
 
 
 def _checked(name: str, value: int | None) -> int:

@@ -20,7 +20,7 @@ from ..errors import UsageError
 from ..gguf import GGUFFile
 from . import tokenizer_check
 from .chatting import Chatting
-from .engine import Engine, ModelInfo, Sampling
+from .engine import Engine, ModelInfo, Sampling, check_budget
 from .generation import Generation, Stats, check_prompt
 from .tokenizer import Tokenizer
 from .windows import WINDOW, eval_windows
@@ -29,6 +29,18 @@ if TYPE_CHECKING:
     from ..gguf.reader import GGUFInput
 
 __all__ = ["Generation", "Model", "ModelInfo", "Perplexity", "Sampling", "Stats"]
+
+
+_TOKENIZER_KEY = "tokenizer.ggml.model"
+
+
+def _known_size(source: Any) -> int:
+    """Bytes of a path or buffer; 0 where only reading tells, or what is wrong with the path."""
+    if isinstance(source, (list, tuple)):
+        return sum(map(_known_size, source))
+    if isinstance(source, (str, os.PathLike)):
+        return os.stat(source).st_size if os.path.isfile(source) else 0
+    return 0 if hasattr(source, "read") else memoryview(source).nbytes
 
 
 class Perplexity(float):
@@ -87,6 +99,7 @@ class Model(Chatting):
         batch: int | None = None,
         scalar: bool = False,
         threads: int | None = None,
+        sha256: str | None = None,
         memory_budget: int | None = None,
     ) -> Model:
         """Opens a path (mapped, not read, on the desktop), the bytes of a file, or a binary file object; of a
@@ -94,18 +107,26 @@ class Model(Chatting):
 
         `context`: most tokens of prompt and answer together; None: what the model was trained for, at
         most 4096. `kv`: the KV cache's numbers, "f16" or "f32". `hashes`: keep a hash of the activations
-        after every layer. `verify`: check all weights and recorded digests first. `batch`: prompt tokens
-        of one step. `scalar`: the plain kernels (slow; the results are the same). `threads`: how many compute
-        (the results are the same); None: the physical cores, at most 8. In Pyodide `open` has one thread,
-        `fetch` more where the page allows it. `memory_budget`: bytes that file and engine together may take;
-        a model that needs more is refused before anything is computed.
-        Raises StorageError, FileFormatError, VersionError, IntegrityError, DataError, ModelError, UsageError,
-        MemoryLimitError.
-        """
+        after every layer. `verify`: check all weights and recorded digests first. `sha256`: of the whole
+        file, 64 hexadecimal digits from somebody you trust, compared before anything of it is used.
+        `memory_budget`: most bytes that the file, its index, KV cache and activations may take together.
+        `batch`: prompt tokens of one step. `scalar`: the plain kernels (slow; the results are the same).
+        `threads`: how many compute (the results are the same); None: the physical cores, at most 8. In
+        Pyodide `open` has one thread, `fetch` more where the page allows it. A vocabulary that is there is
+        checked too, used or not; without one a model takes and gives ids. Raises StorageError,
+        FileFormatError, VersionError, IntegrityError, DataError, ModelError, UsageError, TokenizerError,
+        MemoryLimitError."""
+        check_budget(_known_size(source), memory_budget, "")  # before any of it is read
         file = GGUFFile.open(source)
         try:
+            if sha256 is not None:
+                file.check_sha256(sha256)
             if verify:
                 file.verify().raise_first()
+            tokenizer = None
+            if _TOKENIZER_KEY in file.metadata:
+                tokenizer = Tokenizer.from_gguf(file)
+                tokenizer_check.check(file, tokenizer)
             engine = Engine(
                 file,
                 context=context,
@@ -116,7 +137,9 @@ class Model(Chatting):
                 threads=threads,
                 memory_budget=memory_budget,
             )
-            return cls(file, engine)
+            model = cls(file, engine)
+            model._tokenizer = tokenizer
+            return model
         except BaseException:
             file.close()
             raise

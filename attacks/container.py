@@ -1,34 +1,18 @@
-"""The corpus of malformed and hostile GGUF files, by the class numbers of docs/container.md, and of unusual
-but valid ones that must be accepted. One corpus for every host:
-
-    python tests/gguf/attacks.py FOLDER
-
-writes each case as a file, and index.json with what must happen: {"file", "attack", "stage", "code", "says"}.
-`code` is null where the file must be accepted. `stage` is where the answer is given: "parse" (rq_gguf_parse),
-"verify" (rq_gguf_check_header and rq_gguf_check_step) or "model" (rq_model_measure).
-"""
+"""Classes 1 to 13, 18 and what a first look at 20 sees: GGUF files that are wrong before any tensor is
+read."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import struct
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
-from build_gguf import (
+from attacks.build_gguf import (
     ARRAY,
     BOOL,
     F32,
-    F64,
-    GGML_F16,
     GGML_I8,
     GGML_Q8_0,
     I32,
-    QWEN2_TENSORS,
-    QWEN3_TENSORS,
     STRING,
     U8,
     U16,
@@ -38,34 +22,12 @@ from build_gguf import (
     gguf,
     info,
     kv,
-    llama,
     pad,
     text,
     u32,
     u64,
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    """One file and what must happen: an error code with `says` in its text, or None for acceptance."""
-
-    name: str
-    attack: int  # class number, 0 for none
-    data: bytes
-    code: str | None
-    says: str = ""
-    stage: str = "parse"
-
-
-Generator = Callable[[], Iterator[Case]]
-GENERATORS: list[Generator] = []
-
-
-def generator(function: Generator) -> Generator:
-    GENERATORS.append(function)
-    return function
-
+from attacks.case import Case
 
 ONE = info("a", [8])  # one tensor of 8 floats
 ONE_DATA = bytes(32)
@@ -83,7 +45,6 @@ def with_tensor(entry: bytes, data: bytes = ONE_DATA, kvs: tuple[bytes, ...] = (
 # ---- 1 and 2: truncation, header ----
 
 
-@generator
 def truncation() -> Iterator[Case]:
     yield Case("empty", 1, b"", "RQ_E_TRUNCATED", "cut short")
     yield Case("magic-only", 1, b"GGUF", "RQ_E_TRUNCATED")
@@ -91,7 +52,6 @@ def truncation() -> Iterator[Case]:
     yield Case("no-data", 1, VALID[:-32], "RQ_E_TRUNCATED", "a: ")
 
 
-@generator
 def header() -> Iterator[Case]:
     body = VALID[8:]
     yield Case("magic-wrong", 2, b"GGML" + VALID[4:], "RQ_E_MAGIC")
@@ -113,7 +73,6 @@ def header() -> Iterator[Case]:
 # ---- 3: counts (and 18: the same where size_t has 32 bits) ----
 
 
-@generator
 def counts() -> Iterator[Case]:
     for count in (2**31, 2**32, 2**32 + 1, 2**63, 2**64 - 1, 65537):
         attack = 18 if count in (2**31, 2**32, 2**32 + 1) else 3
@@ -129,7 +88,6 @@ def counts() -> Iterator[Case]:
 # ---- 4 to 7: metadata ----
 
 
-@generator
 def strings() -> Iterator[Case]:
     for length in (2**64 - 1, 2**63, 2**32, 2**24 + 1):
         body = text("k") + u32(STRING) + text("abc", length)
@@ -148,7 +106,6 @@ def strings() -> Iterator[Case]:
         yield Case(f"name-{name}", 4, with_tensor(info(raw, [8])), "RQ_E_STRING", "UTF-8")
 
 
-@generator
 def keys() -> Iterator[Case]:
     yield Case("key-empty", 5, with_kvs(kv("", U32, 1)), "RQ_E_KEY", "empty")
     yield Case(
@@ -157,7 +114,6 @@ def keys() -> Iterator[Case]:
     yield Case("key-too-long", 5, with_kvs(kv("k" * 4097, U32, 1)), "RQ_E_LIMIT", "4096")
 
 
-@generator
 def values() -> Iterator[Case]:
     for kind in (13, 255, 2**31, 2**32 - 1):
         yield Case(f"value-type-{kind}", 6, with_kvs(text("k") + u32(kind) + bytes(16)), "RQ_E_VALUE", "type")
@@ -185,7 +141,6 @@ def values() -> Iterator[Case]:
     yield Case("bool-array-255", 6, with_kvs(array("k", BOOL, [0, 1, 255])), "RQ_E_VALUE", "bool")
 
 
-@generator
 def alignments() -> Iterator[Case]:
     for value in (0, 1, 4, 13, 48, 2**17, 2**31, 2**32 - 1):
         data = gguf([kv("general.alignment", U32, value)], [ONE], ONE_DATA)
@@ -200,7 +155,6 @@ def alignments() -> Iterator[Case]:
 # ---- 8 to 11: tensor entries ----
 
 
-@generator
 def names() -> Iterator[Case]:
     yield Case("name-empty", 8, with_tensor(info("", [8])), "RQ_E_NAME", "1 to 127")
     yield Case("name-too-long", 8, with_tensor(info("n" * 128, [8])), "RQ_E_NAME", "128")
@@ -209,7 +163,6 @@ def names() -> Iterator[Case]:
     yield Case("name-twice", 8, twice, "RQ_E_NAME", "tensors 0 and 1")
 
 
-@generator
 def dimensions() -> Iterator[Case]:
     for n_dims in (5, 10**6, 2**31, 2**32 - 1):
         entry = info("a", [1] * 5, n_dims=n_dims)
@@ -227,7 +180,6 @@ def dimensions() -> Iterator[Case]:
         yield Case(f"dims32-{name}", 18, with_tensor(info("a", dims)), "RQ_E_TRUNCATED", "bytes of data")
 
 
-@generator
 def types() -> Iterator[Case]:
     for kind in (43, 100, 2**31 - 1, 2**31, 2**32 - 1):
         yield Case(f"type-{kind}", 10, with_tensor(info("a", [256], kind)), "RQ_E_TYPE", "damaged")
@@ -255,7 +207,6 @@ def types() -> Iterator[Case]:
     )
 
 
-@generator
 def rows() -> Iterator[Case]:
     for kind, width in ((GGML_Q8_0, 33), (GGML_Q8_0, 8), (12, 32), (20, 16), (41, 64)):
         entry = info("a", [width, 2], kind)
@@ -272,7 +223,6 @@ def two(second: int, data: bytes, first: int = 0, dims: int = 8) -> bytes:
     return gguf([], [info("a", [dims], offset=first), info("b", [8], offset=second)], data)
 
 
-@generator
 def offsets() -> Iterator[Case]:
     yield Case("offset-minus-one", 12, two(2**64 - 1, bytes(64)), "RQ_E_OFFSET", "b: ")
     yield Case("offset-unaligned", 12, two(36, bytes(96), dims=9), "RQ_E_OFFSET", "64")
@@ -285,7 +235,6 @@ def offsets() -> Iterator[Case]:
         yield Case(f"offset32-{offset}", 18, two(offset, bytes(64)), "RQ_E_OFFSET")
 
 
-@generator
 def totals() -> Iterator[Case]:
     vast = 0x7FFFFFFFFFFFFFC0
     entries = [info("a", [vast], GGML_I8), info("b", [vast], GGML_I8, vast)]
@@ -331,7 +280,6 @@ def own(
     return gguf([k for k in kvs if k], [info("a", [row_bytes, rows], kind)], pad(body))
 
 
-@generator
 def layout() -> Iterator[Case]:
     v = "ruvq.layout_version"
     yield Case(
@@ -371,204 +319,19 @@ def layout() -> Iterator[Case]:
     yield Case("layout-ok-tail", 0, own(row_bytes=26, widths=[64]), None)
 
 
-# ---- 14: hyper-parameters ----
-
-
-@generator
-def hyperparameters() -> Iterator[Case]:
-    p = "llama."
-    bad: dict[str, tuple[str, tuple[int, object] | None, str]] = {
-        "block-count-0": ("block_count", (U32, 0), "RQ_E_HYPERPARAMETER"),
-        "block-count-513": ("block_count", (U32, 513), "RQ_E_HYPERPARAMETER"),
-        "block-count-max": ("block_count", (U32, 2**32 - 1), "RQ_E_HYPERPARAMETER"),
-        "block-count-u64": ("block_count", (U64, 2**32 + 1), "RQ_E_VALUE"),
-        "block-count-string": ("block_count", (STRING, "1"), "RQ_E_VALUE"),
-        "block-count-float": ("block_count", (F32, 1.0), "RQ_E_VALUE"),
-        "block-count-missing": ("block_count", None, "RQ_E_HYPERPARAMETER"),
-        "block-count-2": ("block_count", (U32, 2), "RQ_E_TENSOR"),
-        "heads-0": ("attention.head_count", (U32, 0), "RQ_E_HYPERPARAMETER"),
-        "heads-5": ("attention.head_count", (U32, 5), "RQ_E_HYPERPARAMETER"),
-        "heads-negative": ("attention.head_count", (I32, -4), "RQ_E_VALUE"),
-        "kv-heads-0": ("attention.head_count_kv", (U32, 0), "RQ_E_HYPERPARAMETER"),
-        "kv-heads-3": ("attention.head_count_kv", (U32, 3), "RQ_E_HYPERPARAMETER"),
-        "rope-above-head": ("rope.dimension_count", (U32, 10), "RQ_E_HYPERPARAMETER"),
-        "rope-odd": ("rope.dimension_count", (U32, 7), "RQ_E_HYPERPARAMETER"),
-        "context-0": ("context_length", (U32, 0), "RQ_E_HYPERPARAMETER"),
-        "context-2^31": ("context_length", (U32, 2**31), "RQ_E_HYPERPARAMETER"),
-        "width-0": ("embedding_length", (U32, 0), "RQ_E_HYPERPARAMETER"),
-        "width-other": ("embedding_length", (U32, 64), "RQ_E_TENSOR"),
-        "ff-0": ("feed_forward_length", (U32, 0), "RQ_E_HYPERPARAMETER"),
-        "ff-other": ("feed_forward_length", (U32, 96), "RQ_E_TENSOR"),
-        "epsilon-0": ("attention.layer_norm_rms_epsilon", (F32, 0.0), "RQ_E_HYPERPARAMETER"),
-        "epsilon-nan": ("attention.layer_norm_rms_epsilon", (F32, float("nan")), "RQ_E_VALUE"),
-        "epsilon-infinite": ("attention.layer_norm_rms_epsilon", (F64, 1e300), "RQ_E_VALUE"),
-        "rope-base-0": ("rope.freq_base", (F32, 0.0), "RQ_E_HYPERPARAMETER"),
-        "rope-base-negative": ("rope.freq_base", (F32, -1.0), "RQ_E_HYPERPARAMETER"),
-        "experts": ("expert_count", (U32, 8), "RQ_E_HYPERPARAMETER"),
-    }
-    for name, (key, typed, code) in bad.items():
-        yield Case(f"hyper-{name}", 14, llama({p + key: typed}), code, stage="model")
-    other = llama().replace(text("llama"), text("xlstm"), 1)
-    yield Case("architecture-unknown", 14, other, "RQ_E_ARCHITECTURE", "xlstm", "model")
-    yield Case("model-ok", 0, llama(), None, stage="model")
-
-
-@generator
-def architectures() -> Iterator[Case]:
-    """The architectures beside llama: complete, and with parts missing or of another shape."""
-    yield Case("model-ok-qwen2", 0, llama(architecture="qwen2", own=QWEN2_TENSORS), None, stage="model")
-    yield Case("model-ok-qwen3", 0, llama(architecture="qwen3", own=QWEN3_TENSORS), None, stage="model")
-    yield Case(
-        "model-ok-qwen3-biases",
-        0,
-        llama(architecture="qwen3", own=QWEN3_TENSORS | QWEN2_TENSORS),
-        None,
-        stage="model",
-    )
-    wide = dict.fromkeys(QWEN3_TENSORS, (9,))
-    bad: dict[str, tuple[str, dict[str, tuple[int, ...]], str]] = {
-        "qwen2-without-biases": ("qwen2", {}, "attn_q.bias"),
-        "qwen2-bias-of-another-width": ("qwen2", QWEN2_TENSORS | {"blk.0.attn_v.bias": (32,)}, "attn_v.bias"),
-        "qwen3-without-norms-of-heads": ("qwen3", {}, "attn_q_norm"),
-        "qwen3-norms-of-another-width": ("qwen3", wide, "attn_q_norm"),
-    }
-    for name, (architecture, own_tensors, says) in bad.items():
-        data = llama(architecture=architecture, own=own_tensors)
-        yield Case(name, 14, data, "RQ_E_TENSOR", says, "model")
-    other = llama(architecture="qwen3", own=QWEN3_TENSORS).replace(text("qwen3"), text("qwen2"), 1)
-    yield Case("qwen2-with-keys-of-qwen3", 14, other, "RQ_E_HYPERPARAMETER", "qwen2.", "model")
-
-
-# ---- 19: data ----
-
-NAN16, INF16, NAN32 = b"\x00\x7e", b"\x00\x7c", struct.pack("<f", float("nan"))
-
-
-def digests(data: bytes, header: bool, tensors: bool, wrong: str = "") -> bytes:
-    """One tensor "a" with its digests; `wrong` names the one that is spoiled."""
-    sha = hashlib.sha256(data).hexdigest()
-    if wrong == "tensor":
-        sha = hashlib.sha256(b"other").hexdigest()
-    kvs = [array("ruvq.sha256.tensors", STRING, [sha])] if tensors else []
-    if header:
-        kvs.append(kv("ruvq.sha256.header", STRING, "0" * 64))
-    file = gguf(kvs, [info("a", [len(data) // 4])], pad(data))
-    if header:
-        start = len(file) - len(pad(data))
-        whole = hashlib.sha256(file[:start]).hexdigest()
-        if wrong == "header":
-            whole = "f" * 64
-        file = file.replace(b"0" * 64, whole.encode(), 1)
-    return file
-
-
-@generator
-def data() -> Iterator[Case]:
-    floats = struct.pack("<8f", *range(8))
-    spoiled = {
-        "f32-nan": with_tensor(info("a", [8]), floats[:28] + NAN32),
-        "f32-infinity": with_tensor(
-            info("a", [4, 2]), struct.pack("<8f", *[1.0] * 4, float("inf"), *[1.0] * 3)
-        ),
-        "f16-nan": with_tensor(info("a", [16], GGML_F16), bytes(30) + NAN16),
-        "f16-infinity": with_tensor(info("a", [16], GGML_F16), bytes(16) + INF16 + bytes(14)),
-        "bf16-nan": with_tensor(info("a", [16], 30), bytes(30) + b"\xc0\x7f"),
-        "q8_0-scale-nan": with_tensor(info("a", [32], GGML_Q8_0), NAN16 + bytes(62)),
-        "q8_0-scale-infinity": with_tensor(info("a", [64], GGML_Q8_0), bytes(34) + INF16 + bytes(60)),
-        "pi-q3-scale-nan": own(formats=["pi-q3"], data=bytes(98 + 96) + NAN16),
-        "pi-q2-scale-infinity": own(row_bytes=66, formats=["pi-q2"], data=bytes(64) + INF16 + bytes(66)),
-        "pi-t3-alpha-248": own(data=bytes(96) + b"\xf8\0" + bytes(98)),
-        "pi-t2-alpha-255": own(row_bytes=66, formats=["pi-t2"], data=bytes(66 + 64) + b"\xff\0"),
-        "ternary-code-3": own(row_bytes=66, formats=["ternary"], data=b"\x03" + bytes(131)),
-        "ternary-gamma-negative": own(
-            row_bytes=66, formats=["ternary"], data=bytes(64) + b"\x00\xbc" + bytes(66)
-        ),
-    }
-    for name, file in spoiled.items():
-        yield Case(f"data-{name}", 19, file, "RQ_E_DATA", "a", "verify")
-    key = "ruvq.sha256.tensors"
-    i, where = "RQ_E_INTEGRITY", "verify"
-    yield Case("digest-tensor-differs", 19, digests(floats, False, True, "tensor"), i, "a: ", where)
-    yield Case(
-        "digest-header-differs", 19, digests(floats, True, True, "header"), i, "ruvq.sha256.header", where
-    )
-    changed = bytearray(digests(floats, True, True))
-    changed[-1] ^= 1
-    yield Case("digest-data-changed", 19, bytes(changed), i, "a: ", where)
-    padded = bytearray(digests(floats[:4], True, True))
-    padded[-1] = 1
-    yield Case("digest-padding-changed", 19, bytes(padded), i, "padding", where)
-    yield Case(
-        "digest-count", 19, gguf([array(key, STRING, ["0" * 64] * 2)], [ONE], ONE_DATA), i, "one for each"
-    )
-    yield Case("digest-short", 19, gguf([array(key, STRING, ["0" * 63])], [ONE], ONE_DATA), i, "64")
-    yield Case("digest-upper-case", 19, gguf([array(key, STRING, ["A" * 64])], [ONE], ONE_DATA), i, "64")
-    yield Case("digest-number", 19, gguf([kv("ruvq.sha256.header", U32, 1)], [ONE], ONE_DATA), i, "64")
-    yield Case("digest-ok", 0, digests(floats, True, True), None, stage=where)
-    yield Case("digest-ok-padding", 0, digests(floats[:4], True, True), None, stage=where)
-
-
-# ---- what must not be refused ----
-
-
-@generator
-def unusual_but_valid() -> Iterator[Case]:
-    """Beside each class, the nearest file that is right."""
-    all_scalars = [kv(f"k{kind}", kind, 1) for kind in range(13) if kind not in (STRING, ARRAY)]
-    yield Case("ok-empty", 0, gguf(), None)
-    yield Case("ok-version-2", 0, b"GGUF" + u32(2) + VALID[8:], None)
-    yield Case("ok-all-types", 0, with_kvs(*all_scalars, kv("s", STRING, "")), None)
-    yield Case(
-        "ok-all-arrays", 0, with_kvs(*(array(f"k{k}", k, [1, 0]) for k in range(13) if k not in (8, 9))), None
-    )
-    yield Case("ok-empty-arrays", 0, with_kvs(array("k", U8, []), array("s", STRING, [])), None)
-    yield Case("ok-unicode", 0, with_kvs(kv("ключ", STRING, "\x01 é € 😀 \U0010ffff \ud7ff \ue000")), None)
-    yield Case("ok-key-4096", 0, with_kvs(kv("k" * 4096, U32, 1)), None)
-    yield Case("ok-name-127", 0, with_tensor(info("n" * 127, [8])), None)
-    yield Case("ok-1000-keys", 0, with_kvs(*(kv(f"key.{i}", U32, i) for i in range(1000))), None)
-    many = [info(f"t{i}", [8], offset=32 * i) for i in range(1000)]
-    yield Case("ok-1000-tensors", 0, gguf([], many, bytes(32000)), None)
-    yield Case("ok-scalar-tensor", 0, with_tensor(info("a", []), bytes(32)), None)
-    yield Case("ok-4-dims", 0, with_tensor(info("a", [2, 2, 2, 1])), None)
-    yield Case("ok-no-padding-at-the-end", 0, gguf([], [info("a", [9])], bytes(36)), None)
-    yield Case("ok-padding-at-the-end", 0, gguf([], [info("a", [9])], bytes(64)), None)
-    yield Case("ok-padding-behind-metadata", 0, pad(with_kvs(kv("n", U32, 7))), None)
-    for alignment in (8, 16, 64, 65536):
-        kvs = [kv("general.alignment", U32, alignment)]
-        entries = [info("a", [2]), info("b", [2], offset=alignment)]
-        data = bytes(alignment) + bytes(8)
-        yield Case(f"ok-alignment-{alignment}", 0, gguf(kvs, entries, data, alignment=alignment), None)
-    sizes = {0: (1, 4), 2: (32, 18), 12: (256, 144), 20: (32, 18), 28: (1, 8), 35: (256, 66), 39: (32, 17)}
-    for kind, (weights, size) in sizes.items():
-        yield Case(f"ok-type-{kind}", 0, with_tensor(info("a", [weights, 3], kind), bytes(3 * size)), None)
-    yield Case("ok-i8-of-somebody-else", 0, with_tensor(info("a", [7, 3], GGML_I8), bytes(21)), None)
-
-
-def corpus() -> list[Case]:
-    """Every case, names unique."""
-    cases = [case for generate in GENERATORS for case in generate()]
-    names = [case.name for case in cases]
-    assert len(set(names)) == len(names), sorted(n for n in names if names.count(n) > 1)
-    return cases
-
-
-def write_corpus(folder: Path) -> None:
-    """Files and index.json, for hosts that don't run Python's tests."""
-    folder.mkdir(parents=True, exist_ok=True)
-    index = []
-    for case in corpus():
-        file = case.name + ".gguf"
-        (folder / file).write_bytes(case.data)
-        entry = {
-            "file": file,
-            "attack": case.attack,
-            "stage": case.stage,
-            "code": case.code,
-            "says": case.says,
-        }
-        index.append(entry)
-    (folder / "index.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n")
-
-
-if __name__ == "__main__":
-    write_corpus(Path(sys.argv[1]))
+GENERATORS = (
+    truncation,
+    header,
+    counts,
+    strings,
+    keys,
+    values,
+    alignments,
+    names,
+    dimensions,
+    types,
+    rows,
+    offsets,
+    totals,
+    layout,
+)

@@ -1,7 +1,7 @@
-/* fuzz_gguf.c: any bytes at all through the parser, the accessors, the checks, the tokenizer and the model,
+/* fuzz_file.c: any bytes at all through the parser, the accessors, the checks, the tokenizer and the model,
  * in memory that ends where the file ends, so that a sanitizer sees the first byte read outside.
  *
- * With libFuzzer:    clang-19 -g -O1 -fsanitize=fuzzer,address,undefined fuzz_gguf.c (core sources)
+ * With libFuzzer:    clang-19 -g -O1 -fsanitize=fuzzer,address,undefined fuzz_file.c (core sources)
  * Without:           -DRQ_FUZZ_MAIN; arguments: mutations of each file, files. Prints the inputs tried. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -135,8 +135,15 @@ def llama_tensors(
 
 
 # what the others have beside it, in every layer
-QWEN2_TENSORS = {"blk.0.attn_q.bias": (32,), "blk.0.attn_k.bias": (16,), "blk.0.attn_v.bias": (16,)}
-QWEN3_TENSORS = {"blk.0.attn_q_norm.weight": (8,), "blk.0.attn_k_norm.weight": (8,)}
+QWEN2_TENSORS: dict[str, tuple[int, ...]] = {
+    "blk.0.attn_q.bias": (32,),
+    "blk.0.attn_k.bias": (16,),
+    "blk.0.attn_v.bias": (16,),
+}
+QWEN3_TENSORS: dict[str, tuple[int, ...]] = {
+    "blk.0.attn_q_norm.weight": (8,),
+    "blk.0.attn_k_norm.weight": (8,),
+}
 
 
 def llama(
@@ -144,9 +151,12 @@ def llama(
     extra: Iterable[bytes] = (),
     architecture: str = "llama",
     own: dict[str, tuple[int, ...]] | None = None,
+    vocabulary: list[bytes] | None = None,
+    nan: bool = False,
 ) -> bytes:
     """The small model; `change` replaces hyper-parameters, or leaves them out where the value is None. Under
-    another architecture's name the keys have its prefix, and `own` tensors are added."""
+    another architecture's name the keys have its prefix, and `own` tensors are added. `vocabulary` replaces
+    its keys; `nan` puts one NaN into the last tensor."""
     parameters = {**LLAMA, **(change or {})}
     kvs = [kv("general.architecture", STRING, architecture)]
     for key, typed in parameters.items():
@@ -158,4 +168,7 @@ def llama(
         floats = [((i * 7 + j * 13) % 29 - 14) / 64 for j in range(count)]  # nothing special, and never NaN
         infos.append(info(name, dims, GGML_F32, len(data)))
         data = pad(data + struct.pack(f"<{count}f", *floats))
-    return gguf([*kvs, *llama_vocabulary(), *extra], infos, data)
+    if nan:
+        data = data[:-4] + struct.pack("<f", float("nan"))
+    vocabulary = llama_vocabulary() if vocabulary is None else vocabulary
+    return gguf([*kvs, *vocabulary, *extra], infos, data)
