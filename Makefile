@@ -11,10 +11,10 @@ PYTHON := .venv/bin/python
 RUVQ_DATA ?= ../shared/data
 export RUVQ_DATA
 
-.PHONY: help setup native wasm wheel abi model demo test lint format bench data clean
+.PHONY: help setup native wasm wheel pyodide-wheel abi model demo test lint format bench data clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: out/.setup-dev ## install what is missing: Debian packages (as root), .venv, node_modules
 out/.setup-%: build/setup.sh pyproject.toml package.json package-lock.json
@@ -25,8 +25,11 @@ native: out/.setup-demo $(NATIVE_LIBRARY) ## the C core as a native library
 
 wasm: out/.setup-demo $(WASM_MODULES) ## the C core as WebAssembly modules (CC=emcc: with Emscripten)
 
-wheel: out/.setup-demo native wasm ## the pure wheel for Pyodide and the wheel for this desktop, into out/wheels
+wheel: out/.setup-demo native wasm $(SIDE_MODULE) ## the wheels for Pyodide and for this desktop, into out/wheels
 	$(PYTHON) build/wheel.py
+
+pyodide-wheel: out/.setup-demo wasm $(SIDE_MODULE) ## only the platform wheel, for Pyodide's own heap
+	$(PYTHON) build/wheel.py --kind pyodide
 
 abi: setup ## regenerate what Python and JavaScript know of ruvq.h
 	$(PYTHON) build/generate_abi.py
@@ -59,4 +62,4 @@ data: ## fetch the public test data into RUVQ_DATA, checked by SHA-256 (needs a 
 	python3 build/data.py --to $(RUVQ_DATA)
 
 clean: ## remove everything that was built (not .venv and node_modules)
-	rm -rf out py/ruvq/core/_native py/ruvq/core/_wasm web/*.wasm
+	rm -rf out py/ruvq/core/_native py/ruvq/core/_side web/*.wasm
