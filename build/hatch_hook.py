@@ -15,9 +15,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-
-# All builds would take a wheel over its budget. Without relaxed SIMD there is one thread; and the platform wheel,
-# whose side module does in Pyodide's thread what ruvq-relaxed does, leaves that out.
+# All builds would take a wheel over its budget. Without relaxed SIMD there is one thread; and the platform
+# wheel, whose side module does in Pyodide's thread what ruvq-relaxed does, leaves that out.
 MODULES = {
     "pure": ("ruvq", "ruvq-relaxed", "ruvq-threads-relaxed"),
     "pyodide": ("ruvq", "ruvq-threads-relaxed"),

@@ -2,13 +2,13 @@
 
     python build/pyodide/platform_wheel.py --to out/wheels
 
-pyodide-build wants a cross-build environment: what a package compiles and links against. It can't be downloaded
-everywhere, and this wheel needs nothing of it: the side module is there already, from `make`, and touches no
-header of Python. So the environment is made here, out of npm's `pyodide`: its versions, its ABI and the
-build-time variables of its standard library. `--environment FOLDER` takes a real one instead.
+pyodide-build wants a cross-build environment: what a package compiles and links against. It can't be
+downloaded everywhere, and this wheel needs nothing of it: the side module is there already, from `make`,
+and touches no header of Python. So the environment is made here, out of npm's `pyodide`: its versions, its
+ABI and the build-time variables of its standard library. `--environment FOLDER` takes a real one instead.
 
-pyodide-build needs Python 3.12 or newer; Debian 12 has 3.11. Where there is none, hatchling runs the same build
-hook alone, which makes the same wheel.
+pyodide-build needs Python 3.12 or newer; Debian 12 has 3.11. Where there is none, hatchling runs the same
+build hook alone, which makes the same wheel.
 """
 
 from __future__ import annotations

@@ -142,7 +142,11 @@ json.dumps([core.get().host, text])
 """
     index = f"{pyodide_site}/pyodide/simple/{{package_name}}/index.html"
     folder = stories_models["f32"].parent
-    command: list[Any] = ["node", Path(__file__).parent / "node_run.mjs", ROOT / "out" / "pyodide" / VERSIONS[0]]
+    command: list[Any] = [
+        "node",
+        Path(__file__).parent / "node_run.mjs",
+        ROOT / "out" / "pyodide" / VERSIONS[0],
+    ]
     run = subprocess.run(
         [*command, index, folder], input=program, capture_output=True, text=True, timeout=120, check=False
     )

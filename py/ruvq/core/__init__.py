@@ -60,8 +60,8 @@ class Core(Protocol):
         """Zeroed memory, 64-byte aligned. MemoryLimitError when there is none."""
 
     def place(self, buffer: Any) -> Allocation:
-        """The bytes of any C-contiguous buffer where the core can read them: in place where it shares Python's
-        memory, else copied into the module's."""
+        """The bytes of any C-contiguous buffer where the core can read them: in place where it shares
+        Python's memory, else copied into the module's."""
 
     def read(self, address: int, nbytes: int) -> bytes:
         """A copy of memory."""
