@@ -31,6 +31,8 @@ NPM = ROOT / "node_modules" / "pyodide-0.29"
 ABIS = ("2025_0", "2026_0")
 PLATFORMS = ".".join(f"pyemscripten_{abi}_wasm32" for abi in ABIS)
 
+Command = list[str | Path]
+
 # what pyodide-build asks of an environment by way of make
 MAKEFILE = """\
 export PYODIDE_ABI_VERSION={abi}
@@ -74,7 +76,14 @@ def tool_environment() -> Path | None:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([python, "-m", "venv", str(folder)], check=True)
         packages = [f"pyodide-build=={PYODIDE_BUILD}", "hatchling>=1.25"]
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip: Command = [
+            folder / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
         subprocess.run([*pip, *packages], check=True)
         done.touch()
     return folder / "bin"
@@ -123,14 +132,21 @@ def with_pyodide_build(tools: Path, environment: Path | None, folder: Path) -> P
         "PYODIDE_XBUILDENV_PATH": str(environment),
         "SKIP_EMSCRIPTEN_VERSION_CHECK": "1",
     }
-    command = [tools / "pyodide", "build", "--no-isolation", "--skip-dependency-check", "--outdir", folder]
+    command: Command = [
+        tools / "pyodide",
+        "build",
+        "--no-isolation",
+        "--skip-dependency-check",
+        "--outdir",
+        folder,
+    ]
     try:
         subprocess.run(command, cwd=ROOT, env=variables, check=True, stdout=sys.stderr)
     finally:
         shutil.rmtree(ROOT / ".pyodide_build", ignore_errors=True)  # its compiler wrappers
     (wheel,) = folder.glob("*.whl")
     # pyodide-build leaves the tag of its own ABI only
-    retag = [tools / "python", "-m", "wheel", "tags", "--remove", "--platform-tag", PLATFORMS, wheel]
+    retag: Command = [tools / "python", "-m", "wheel", "tags", "--remove", "--platform-tag", PLATFORMS, wheel]
     subprocess.run(retag, check=True, stdout=sys.stderr)
     (wheel,) = folder.glob("*.whl")
     return wheel
@@ -139,7 +155,16 @@ def with_pyodide_build(tools: Path, environment: Path | None, folder: Path) -> P
 def with_hatchling(folder: Path) -> Path:
     """The same wheel without pyodide-build."""
     print("no Python 3.12 for pyodide-build: hatchling builds the platform wheel alone", file=sys.stderr)
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
+    command: Command = [
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "--target",
+        "wheel",
+        "--directory",
+        folder,
+    ]
     subprocess.run(
         command, cwd=ROOT, env={**os.environ, "RUVQ_WHEEL": "pyodide"}, check=True, stdout=sys.stderr
     )

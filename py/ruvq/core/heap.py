@@ -16,7 +16,7 @@ from . import Allocation, Calls
 from .abi import FUNCTIONS
 
 # addresses are 32-bit numbers here, and stay plain integers
-_TYPES = {
+_TYPES: dict[str, Any] = {
     "p": ctypes.c_uint32,
     "e": ctypes.c_uint32,
     "u": ctypes.c_uint32,
