@@ -11,10 +11,10 @@ PYTHON := .venv/bin/python
 RUVQ_DATA ?= ../shared/data
 export RUVQ_DATA
 
-.PHONY: help setup native wasm wheel npm abi model site demo test test-site fuzz soak shots lint format bench data clean
+.PHONY: help setup native wasm wheel pyodide-wheel npm abi model site demo test test-site fuzz soak shots lint format bench data clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: out/.setup-dev ## install what is missing: Debian packages (as root), .venv, node_modules
 out/.setup-%: build/setup.sh pyproject.toml package.json package-lock.json
@@ -29,11 +29,14 @@ web/jinja.js: out/.setup-demo # the package that renders chat templates, its lic
 	{ echo '/*'; cat node_modules/@huggingface/jinja/LICENSE; echo '*/'; \
 	  cat node_modules/@huggingface/jinja/dist/index.js; } > $@.part && mv $@.part $@
 
-wheel: out/.setup-demo native wasm ## the pure wheel for Pyodide and the wheel for this desktop, into out/wheels
+wheel: out/.setup-demo native wasm $(SIDE_MODULE) ## the wheels for Pyodide and for this desktop, into out/wheels
 	$(PYTHON) build/wheel.py
 
 npm: setup wasm ## the JavaScript package with its types, out/npm/ruvq-VERSION.tgz
 	$(PYTHON) build/npm_package.py
+
+pyodide-wheel: out/.setup-demo wasm $(SIDE_MODULE) ## only the platform wheel, for Pyodide's own heap
+	$(PYTHON) build/wheel.py --kind pyodide
 
 abi: setup ## regenerate what Python and JavaScript know of ruvq.h
 	$(PYTHON) build/generate_abi.py
@@ -81,4 +84,4 @@ data: ## fetch the public test data into RUVQ_DATA, checked by SHA-256 (needs a 
 	python3 build/data.py --to $(RUVQ_DATA)
 
 clean: ## remove everything that was built (not .venv and node_modules)
-	rm -rf out py/ruvq/core/_native py/ruvq/core/_wasm web/*.wasm web/jinja.js
+	rm -rf out py/ruvq/core/_native py/ruvq/core/_side web/*.wasm web/jinja.js

@@ -1,7 +1,8 @@
-# core.mk: builds the C core for its two link targets. Included by the Makefile.
+# core.mk: builds the C core for its three link targets. Included by the Makefile.
 #   native  py/ruvq/core/_native/libruvq.so  for cffi
 #   wasm    web/ruvq.wasm                     for JavaScript and Pyodide
 #           web/ruvq-threads.wasm             the same with shared memory, for pages that may have threads
+#   side    py/ruvq/core/_side/ruvq-relaxed.wasm  for the platform wheel of Pyodide
 # V=1 shows the commands. `make wasm CC=emcc` builds the same modules with Emscripten, into out/wasm-emcc.
 
 Q := $(if $(V),,@)
@@ -97,3 +98,22 @@ out/fuzz/core/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
 out/fuzz/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/build_file.h $(CORE_SOURCES:wasm_kernels/%.c=out/fuzz/core/%.o)
 	@echo "  LD fuzz    $@"
 	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer $< $(filter %.o,$^) -lpthread -o $@
+
+# ---- side module: the core in Pyodide's own heap, for the platform wheel ----
+# Emscripten's ABI without Emscripten: position-independent, what it lacks (malloc, free) comes from Pyodide.
+# Not named .so, or micropip would load it on every install, in browsers that can't run it too.
+SIDE_MODULE := py/ruvq/core/_side/ruvq-relaxed.wasm
+SIDE_CC ?= $(NATIVE_CC)
+SIDE_FLAGS := --target=wasm32-unknown-emscripten -fPIC -DRQ_SIDE_MODULE $(CORE_FLAGS) -msimd128 -mbulk-memory -mrelaxed-simd
+SIDE_LINK := -shared --experimental-pic --unresolved-symbols=import-dynamic --gc-sections --strip-all
+
+out/side/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
+	@mkdir -p $(@D)
+	@echo "  CC side    $<"
+	$(Q)$(SIDE_CC) $(SIDE_FLAGS) -c $< -o $@
+
+$(SIDE_MODULE): $(CORE_SOURCES:wasm_kernels/%.c=out/side/%.o)
+	@mkdir -p $(@D)
+	@echo "  LD side    $@"
+	$(Q)$(WASM_LD) $(SIDE_LINK) -o $@.part $^
+	$(Q)mv $@.part $@

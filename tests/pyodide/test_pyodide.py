@@ -11,10 +11,11 @@ import pytest
 
 import ruvq
 
-from .conftest import PLACES, STORIES_FORMATS, VERSIONS, RunPython
+from .conftest import PLACES, STORIES_FORMATS, VERSIONS, WHEELS, RunPython
 
 pytestmark = pytest.mark.slow
 everywhere = [(version, place) for version in VERSIONS for place in PLACES]
+with_either_wheel = pytest.mark.parametrize("wheels", WHEELS)
 
 TENSORS = """
 import array, json, sys
@@ -168,13 +169,14 @@ def with_values(program: str, **values: Any) -> str:
     return "\n".join(f"{name} = {value!r}" for name, value in values.items()) + "\n" + program
 
 
-def test_tensor_functions_give_natives_bytes_without_numpy(run_python: RunPython) -> None:
+@with_either_wheel
+def test_tensor_functions_give_natives_bytes_without_numpy(run_python: RunPython, wheels: str) -> None:
     namespace: dict[str, Any] = {}
     lines = TENSORS.strip().splitlines()
     exec("\n".join([*lines[:-1], f"result = {lines[-1]}"]), namespace)
     native = json.loads(namespace["result"])["formats"]
     for version in VERSIONS:
-        found = run_python("page", version, TENSORS)
+        found = run_python("page", version, TENSORS, wheels)
         assert found["numpy"] is False
         assert found["formats"] == native
 
@@ -188,13 +190,15 @@ def test_golden_text_in_pyodide(
     assert texts == [expected] * 3
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("version", "wheels"), [(VERSIONS[0], "simple"), (VERSIONS[1], "simple"), (VERSIONS[0], "pure")]
+)
 def test_every_format_gives_natives_tokens_and_hashes(
-    run_python: RunPython, pyodide_site: str, stories_models: dict[str, Path], version: str
+    run_python: RunPython, pyodide_site: str, stories_models: dict[str, Path], version: str, wheels: str
 ) -> None:
     prompt = "Once upon a time, Lily"
     program = with_values(HASHES, base=pyodide_site, formats=STORIES_FORMATS, prompt=prompt)
-    found = run_python("page", version, program)
+    found = run_python("page", version, program, wheels)
     for name in STORIES_FORMATS:
         with ruvq.Model.open(stories_models[name], hashes=True) as model:
             text = "".join(model.generate(prompt, max_tokens=40, temperature=0))

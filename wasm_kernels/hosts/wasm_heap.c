@@ -3,7 +3,7 @@
  * large (file, index, model), so simple beats clever. Not part of the native library. */
 #include "../base/base.h"
 
-#if defined(__wasm__)
+#if defined(__wasm__) && !defined(RQ_SIDE_MODULE)
 
 enum { PAGE = 65536, ALIGNMENT = 64 };
 

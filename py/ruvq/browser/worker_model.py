@@ -62,6 +62,8 @@ async def runtime() -> Runtime:
         for option, builds in _MODULES.items():
             started[option] = run_js("({})")
             for variant, name in builds.items():
+                if not (folder / name).is_file():
+                    continue  # not every wheel has every build
                 address = publish(to_js((folder / name).read_bytes()), "application/wasm")
                 setattr(started[option], variant, address)
         _runtime = Runtime(await run_js(_IMPORT)(urls["ruvq.js"]), started)

@@ -54,7 +54,7 @@ class TensorInfo:
 class _Source:
     """The bytes of a file where the core can read them, and whatever must be closed afterwards.
 
-    `view` is the same bytes as Python sees them, where Python can (not in WebAssembly).
+    `view` is the same bytes as Python sees them, where Python can (not in a module with memory of its own).
     """
 
     def __init__(self, data: Allocation, nbytes: int, view: memoryview | None, mapping: Any = None) -> None:
@@ -160,7 +160,7 @@ def _of_buffer(buffer: Any) -> _Source:
     if not view.nbytes:
         return _empty()
     backend = core.get()
-    return _Source(backend.place(view), view.nbytes, view if backend.host == "native" else None)
+    return _Source(backend.place(view), view.nbytes, view if backend.shares_memory else None)
 
 
 class GGUFFile:

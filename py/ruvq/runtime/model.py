@@ -11,6 +11,7 @@ run in several threads.
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
