@@ -11,7 +11,7 @@ PYTHON := .venv/bin/python
 RUVQ_DATA ?= ../shared/data
 export RUVQ_DATA
 
-.PHONY: help setup native wasm wheel abi model demo test lint format bench data clean
+.PHONY: help setup native wasm wheel abi model demo test lint format profile bench data clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ lint: setup ## formatters, linters, type checker, generated files
 format: setup ## rewrite the sources in the house format
 	.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 	clang-format-19 -i $(CORE_SOURCES) $(CORE_HEADERS)
+
+profile: wheel $(PROFILE_MODULES) ## the engine with a clock inside: where a token's time goes; writes docs/performance.md
+	$(PYTHON) build/bench/token_profile.py --write docs/performance.md
 
 bench: wheel ## measure kernels and models, natively and in Chromium; writes docs/bench/latest.json
 	$(PYTHON) build/bench/run.py

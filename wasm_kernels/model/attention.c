@@ -340,6 +340,7 @@ int32_t rq_attend(rq_error *error, rq_model *model, int32_t layer, int32_t token
   rq_pool_run(pool, prepare_heads, &job, i->kv_heads,
               rq_pool_grain(pool, i->kv_heads, numbers * PREPARE_WORK));
   if (atomic_load_explicit(&job.overflow, memory_order_relaxed)) return too_large(error, layer);
+  RQ_LAP(model, RQ_OP_ROPE);
 
   /* two units for each thread, where there are as many queries */
   int32_t wanted = (2 * rq_pool_threads(pool) + i->kv_heads - 1) / i->kv_heads;
@@ -348,5 +349,6 @@ int32_t rq_attend(rq_error *error, rq_model *model, int32_t layer, int32_t token
   uint64_t numbers_read = (uint64_t)(model->position + tokens) * (uint64_t)width;
   uint64_t work = numbers_read * (uint64_t)(tokens * group / job.parts + 1) * ATTENTION_WORK;
   rq_pool_run(pool, attend_parts, &job, units, rq_pool_grain(pool, units, work));
+  RQ_LAP(model, RQ_OP_ATTENTION);
   return RQ_OK;
 }

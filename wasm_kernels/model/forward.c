@@ -46,6 +46,7 @@ static void embed(rq_model *model, int32_t tokens) {
     w->format->decode(w->data + token * (size_t)w->row_bytes, w->width, x, model->variant);
     if (w->turned) rq_hadamard_apply(x, model->weights.signs, w->width, true, model->variant);
   }
+  RQ_LAP(model, RQ_OP_EMBEDDING);
 }
 
 /* Every failure inside a layer names it. */
@@ -61,6 +62,7 @@ static int32_t attention(rq_error *error, rq_model *model, int32_t n, int32_t to
   const rq_layer *layer = &model->weights.layers[n];
   const rq_model_info *i = &model->hyper.info;
   rms_norm(model, layer->attention_norm, model->x, tokens, i->width, model->normed);
+  RQ_LAP(model, RQ_OP_NORM);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &layer->query);
   rq_needs_add(&needs, &layer->key);
@@ -74,6 +76,7 @@ static int32_t attention(rq_error *error, rq_model *model, int32_t n, int32_t to
   if (layer->query_norm)
     rms_norm(model, layer->query_norm, model->query, tokens * i->heads, kw, model->query);
   if (layer->key_norm) rms_norm(model, layer->key_norm, model->key, tokens * i->kv_heads, kw, model->key);
+  RQ_LAP(model, RQ_OP_NORM);
   int32_t code = rq_attend(error, model, n, tokens);
   if (code < 0) return code;
   rq_needs out = {false, false, false, false};
@@ -98,11 +101,14 @@ static void multiply_gated_units(void *data, int32_t first, int32_t last, int32_
   int32_t to = rq_min_i32(last * RQ_UNIT_ROWS, rows);
   (void)thread;
   rq_multiply_rows(job->model, &job->gate, job->tokens, from, to);
+  RQ_LAP_ALONE(job->model, RQ_OP_GATE);
   rq_multiply_rows(job->model, &job->up, job->tokens, from, to);
+  RQ_LAP_ALONE(job->model, RQ_OP_UP);
   for (int32_t t = 0; t < job->tokens; t++) {
     size_t at = (size_t)t * (size_t)rows + (size_t)from;
     swiglu(job->gate.y + at, job->up.y + at, (size_t)(to - from), job->model->variant);
   }
+  RQ_LAP_ALONE(job->model, RQ_OP_SWIGLU);
 }
 
 /* gate <- silu(gate x) * (up x) */
@@ -111,12 +117,14 @@ static void multiply_gated(rq_model *model, const rq_layer *layer, int32_t token
   int32_t units = (layer->gate.rows + RQ_UNIT_ROWS - 1) / RQ_UNIT_ROWS;
   uint64_t work = 2 * (uint64_t)tokens * RQ_UNIT_ROWS * (uint64_t)layer->gate.width;
   rq_pool_run(model->pool, multiply_gated_units, &job, units, rq_pool_grain(model->pool, units, work));
+  RQ_LAP(model, RQ_OP_GATE); /* with a pool: up and SwiGLU too */
 }
 
 static int32_t feed_forward(rq_error *error, rq_model *model, int32_t n, int32_t tokens) {
   const rq_layer *layer = &model->weights.layers[n];
   const rq_model_info *i = &model->hyper.info;
   rms_norm(model, layer->ff_norm, model->x, tokens, i->width, model->normed);
+  RQ_LAP(model, RQ_OP_NORM);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &layer->gate);
   rq_needs_add(&needs, &layer->up);
@@ -142,6 +150,7 @@ static int32_t compute_logits(rq_error *error, rq_model *model, int32_t first, i
   size_t count = (size_t)tokens * (size_t)i->vocab_size;
   const float *x = model->x + (size_t)first * (size_t)i->width;
   rms_norm(model, model->weights.output_norm, x, tokens, i->width, model->normed);
+  RQ_LAP(model, RQ_OP_NORM);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &model->weights.output);
   if (rq_inputs_set(model, model->normed, tokens, i->width, needs) < 0)
@@ -153,6 +162,7 @@ static int32_t compute_logits(rq_error *error, rq_model *model, int32_t first, i
       return fail_in_layer(error, i->layers, "logits");
   model->logits_rows = tokens;
   hash(model, i->layers + 1, model->logits, count);
+  RQ_LAP(model, RQ_OP_REST);
   return RQ_OK;
 }
 
@@ -178,10 +188,13 @@ int32_t rq_forward(rq_error *error, rq_model *model, int32_t tokens) {
     int32_t code = attention(error, model, n, tokens);
     if (code < 0) return code;
     add(model->x, model->branch, count);
+    RQ_LAP(model, RQ_OP_NORM);
     if ((code = feed_forward(error, model, n, tokens)) < 0) return code;
     add(model->x, model->branch, count);
+    RQ_LAP(model, RQ_OP_NORM);
     if (!rq_all_finite(model->x, (int32_t)count)) return fail_in_layer(error, n, "output");
     hash(model, n + 1, model->x, count);
+    RQ_LAP(model, RQ_OP_REST);
   }
   return output(error, model, tokens);
 }

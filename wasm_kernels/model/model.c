@@ -203,9 +203,11 @@ static RQ_NOINLINE int32_t step(rq_error *error, rq_model *m) {
 int32_t RQ_EXPORT rq_model_step(rq_error *error, void *model) {
   rq_model *m = model;
   if (m->magic != RQ_MODEL_MAGIC) return not_open(error);
+  RQ_LAP_START(m);
   uint32_t saved = rq_fp_enter();
   int32_t code = step(error, m);
   rq_fp_leave(saved);
+  RQ_LAP(m, RQ_OP_REST);
   return code;
 }
 

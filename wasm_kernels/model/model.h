@@ -7,6 +7,7 @@
 #include "../container/container.h"
 #include "../formats/formats.h"
 #include "../threads/pool.h"
+#include "profile.h"
 
 /* Limits of what a model may ask for; a file above one of them is refused. */
 enum {
@@ -104,6 +105,9 @@ typedef struct rq_model {
   float *logits;    /* (batch or 1, vocab_size) */
   uint32_t *hashes; /* (layers + 2), NULL without RQ_MODEL_HASHES */
   uint32_t *hashes_before; /* (layers + 2) as they were before the step, for a step that fails */
+#if defined(RQ_PROFILE)
+  rq_profile profile;
+#endif
 } rq_model;
 
 /* architecture.c */

@@ -32,11 +32,13 @@ static int32_t set_input(rq_error *error, const inputs_job *job, int32_t t) {
     bool quantized = job->needs.plain_quantized;
     int32_t code = rq_activations_set(error, &in->plain[t], row, width, quantized, model->variant);
     if (code < 0) return code;
+    RQ_LAP_ALONE(model, RQ_OP_ACTIVATIONS);
   }
   if (!job->needs.turned) return RQ_OK;
   float *turned = in->turned_x + (size_t)t * (size_t)in->stride;
   rq_copy(turned, row, (size_t)width * sizeof(float));
   rq_hadamard_apply(turned, model->weights.signs, width, false, model->variant);
+  RQ_LAP_ALONE(model, RQ_OP_HADAMARD);
   bool quantized = job->needs.turned_quantized;
   return rq_activations_set(error, &in->turned[t], turned, width, quantized, model->variant);
 }
@@ -56,6 +58,7 @@ int32_t rq_inputs_set(rq_model *model, const float *x, int32_t tokens, int32_t w
   inputs_job job = {model, x, width, needs, RQ_OK};
   int32_t grain = rq_pool_grain(model->pool, tokens, (uint64_t)width * INPUT_WORK);
   rq_pool_run(model->pool, set_inputs, &job, tokens, grain);
+  RQ_LAP(model, RQ_OP_ACTIVATIONS); /* with a pool: the transform too */
   return atomic_load_explicit(&job.code, memory_order_relaxed);
 }
 
@@ -89,9 +92,11 @@ static void multiply_units(void *data, int32_t first, int32_t last, int32_t thre
     const rq_product *product = job->products + n;
     int32_t units = units_of(product->matrix);
     int32_t from = rq_max_i32(first - start, 0), to = rq_min_i32(last - start, units);
-    if (from < to)
+    if (from < to) {
       rq_multiply_rows(job->model, product, job->tokens, from * RQ_UNIT_ROWS,
                        rq_min_i32(to * RQ_UNIT_ROWS, product->matrix->rows));
+      RQ_LAP_ALONE(job->model, rq_operation_of(job->model, product->matrix));
+    }
     start += units;
   }
 }
@@ -102,4 +107,5 @@ void rq_multiply(rq_model *model, const rq_product *products, int32_t count, int
   for (int32_t n = 0; n < count; n++) units += units_of(products[n].matrix);
   uint64_t work = (uint64_t)tokens * RQ_UNIT_ROWS * (uint64_t)products[0].matrix->width;
   rq_pool_run(model->pool, multiply_units, &job, units, rq_pool_grain(model->pool, units, work));
+  RQ_LAP(model, rq_operation_of(model, products[0].matrix)); /* with a pool: all products of the job */
 }
