@@ -59,6 +59,18 @@ static rq_product_kernel kernel_avx2(int32_t format) {
     case RQ_FORMAT_F16: return rq_f16_avx2;
     case RQ_FORMAT_BF16: return rq_bf16_avx2;
     case RQ_FORMAT_Q8_0: return rq_q8_0_avx2;
+    case RQ_FORMAT_Q4_0: return rq_q4_0_avx2;
+    case RQ_FORMAT_Q4_1: return rq_q4_1_avx2;
+    case RQ_FORMAT_Q5_0: return rq_q5_0_avx2;
+    case RQ_FORMAT_Q5_1: return rq_q5_1_avx2;
+    case RQ_FORMAT_IQ4_NL: return rq_iq4_nl_avx2;
+    case RQ_FORMAT_MXFP4: return rq_mxfp4_avx2;
+    case RQ_FORMAT_Q2_K: return rq_q2_k_avx2;
+    case RQ_FORMAT_Q3_K: return rq_q3_k_avx2;
+    case RQ_FORMAT_Q4_K: return rq_q4_k_avx2;
+    case RQ_FORMAT_Q5_K: return rq_q5_k_avx2;
+    case RQ_FORMAT_Q6_K: return rq_q6_k_avx2;
+    case RQ_FORMAT_IQ4_XS: return rq_iq4_xs_avx2;
     case RQ_FORMAT_PI_Q3: return rq_pi_q3_avx2;
     case RQ_FORMAT_PI_Q2: return rq_pi_q2_avx2;
     case RQ_FORMAT_PI_T3: return rq_pi_t3_avx2;
