@@ -34,8 +34,11 @@ LEAST_SECONDS = 0.002  # of a timed piece
 
 def has_clock() -> bool:
     """Whether the core that is loaded books its time."""
-    library: Any = core.get()
-    return hasattr(library.lib, "rq_model_profile")
+    native: Any = core.get()
+    try:
+        return native.lib.rq_model_profile is not None
+    except native.ffi.error:
+        return False
 
 
 def address_of(engine: Engine) -> int:
