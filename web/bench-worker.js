@@ -92,6 +92,7 @@ async function model({ url, promptTokens, decodeTokens, threads }) {
     prompt_tokens_per_s: promptTokens / (prompted - begun),
     decode_tokens_per_s: decodeTokens / (decoded - prompted),
     memory_bytes: engine.memoryBytes,
+    kv_bytes: local.info.kvBytes,
     threads: threadsOf(engine),
   };
 }

@@ -32,15 +32,17 @@ import numpy as np  # noqa: E402
 import native  # noqa: E402
 import tables  # noqa: E402
 from extras import measure_extras  # noqa: E402
+from first_token import measure_first_token  # noqa: E402
 from models import log, measure_shape  # noqa: E402
 from page import browser_page, in_browser  # noqa: E402
 from peers import PEER_FORMATS, Peers, find_peers  # noqa: E402
 from products import measure_products  # noqa: E402
+from quantize_time import measure_encoding  # noqa: E402
 from random_models import SHAPES, random_rows  # noqa: E402
 from ruvq import __version__, formats  # noqa: E402
 from scaling import measure_scaling  # noqa: E402
 from summary import summarise  # noqa: E402
-from targets import judge  # noqa: E402
+from targets import ELSEWHERE, judge  # noqa: E402
 from timing import summary  # noqa: E402
 
 FORMATS = ("pi-t2", "pi-t3", "pi-q2", "pi-q3", "ternary", "q8_0", "f16")
@@ -104,6 +106,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small shapes, one round")
     parser.add_argument("--no-kernels", action="store_true", help="whole models and products only")
     parser.add_argument("--no-scaling", action="store_true", help="without the runs that plot.py draws")
+    parser.add_argument("--no-whole", action="store_true", help="without the page and the quantizer")
     parser.add_argument("--require-peers", action="store_true", help="fail when a peer is missing or fails")
     parser.add_argument("--npm", type=Path, default=ROOT / "node_modules", help="where npm's peers are")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "bench" / "latest.json")
@@ -163,8 +166,15 @@ def measure(options: argparse.Namespace, peers: Peers, folder: Path) -> dict[str
             )
         if not options.no_scaling:
             report["scaling"] = measure_scaling(page, folder, rounds, options.threads, options.quick)
+    if not options.no_whole:
+        log("the page's first token, and encoding a whole model")
+        report["first_token"] = measure_first_token(rounds)
+        shape, encoded = ("tiny", ("pi-t2",)) if options.quick else ("Q", ("pi-t2", "pi-t3"))
+        seconds = {f"{shape} {name}": measure_encoding(shape, name)["seconds"] for name in encoded}
+        report["encoding_s"] = seconds
     report["summary"] = {shape: summarise(entry) for shape, entry in report["models"].items()}
     report["targets"] = judge(report, ROOT)
+    report["targets_judged_elsewhere"] = ELSEWHERE
     return report
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import native
 from models import Unsupported, host_name, hosts_of, log
 from page import in_browser
-from peers import Peers, own_file
+from peers import Peers, file_facts, own_file
 from random_models import SHAPES
 from timing import summary
 
@@ -31,6 +31,7 @@ def by_size(page: Any, folder: Path, shapes: tuple[str, ...], rounds: int, threa
         for count in threads
         for host, run in hosts_of(page, Peers(), TOKENS, count).items()
     }
+    facts = {shape: file_facts(path) for shape, path in paths.items()}
     samples: dict[Any, list[float]] = {}
     for _ in range(rounds):
         for key, run in list(runs.items()):
@@ -42,6 +43,7 @@ def by_size(page: Any, folder: Path, shapes: tuple[str, ...], rounds: int, threa
         {
             "shape": shape,
             "parameters": SHAPES[shape].parameters,
+            "tensor_bytes": facts[shape]["tensor_bytes"],
             "host": host,
             "threads": count,
             "decode_tokens_per_s": summary(values),
