@@ -127,7 +127,13 @@ RV_INLINE rq_vf half_at(const uint8_t *bytes) {
   return rf_from_f16(rv_splat32((int32_t)((uint32_t)rq_read_u16(bytes) << 16)));
 }
 /* Four int8, the lowest first. */
-RV_INLINE rq_vi bytes_of(uint32_t word) { return rv_widen_low16(rv_widen_low8(rv_splat32((int32_t)word))); }
+RV_INLINE rq_vi bytes_of(uint32_t word) {
+#if defined(__SSE4_1__)
+  return _mm_cvtepi8_epi32(_mm_cvtsi32_si128((int32_t)word));
+#else
+  return rv_widen_low16(rv_widen_low8(rv_splat32((int32_t)word)));
+#endif
+}
 
 /* The 16-bit numbers at the same place of four blocks, each in the upper half of 32 bits. */
 RV_INLINE rq_vi of_blocks(ggml_kind kind, const uint8_t *unit, int32_t at) {

@@ -6,9 +6,10 @@
 #if RQ_HAVE_X86
 #include <immintrin.h>
 
-#include "simd_ggml.h"
-
 RQ_TARGET_BEGIN("avx2,f16c")
+
+#define RQ_F16C 1 /* for the readers of scales, which are compiled again here */
+#include "simd_ggml.h"
 
 enum { ROWS = 2, GROUP = 32, GROUPS = RQ_BLOCK / GROUP };
 
@@ -99,74 +100,64 @@ RV_INLINE __m256i fold_four(ggml_kind kind, const __m256i *pairs /* (4) */) {
   return widen_at(kind, 2, all);
 }
 
-/* Sums of the parts of a unit, eight to a register, in order: of 16 weights (2 registers), or of 32 (1). A
- * unit of four groups leaves the upper half of the register 0. */
-RV_INLINE void part_products(ggml_kind kind, const __m256i *weights, const int8_t *q, __m256i *sums) {
-  __m256i pairs[GROUPS], folded[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+/* Sums of the parts of a unit, four to a register, in order. */
+RV_INLINE void part_products(ggml_kind kind, const __m256i *weights, const int8_t *q, rq_vi *sums) {
+  __m256i pairs[GROUPS];
   for (int32_t g = 0; g < groups_of(kind); g++)
     pairs[g] = multiply_pairs(kind, weights[g], load_32((const uint8_t *)q + GROUP * g));
-  for (int32_t i = 0; i < groups_of(kind) / 4; i++) folded[i] = fold_four(kind, pairs + 4 * i);
-  if (part_of(kind) == 16) {
-    const __m256i in_order = _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0);
-    for (int32_t i = 0; i < 2; i++) sums[i] = _mm256_permutevar8x32_epi32(folded[i], in_order);
-  } else {
-    sums[0] = _mm256_add_epi32(_mm256_permute2x128_si256(folded[0], folded[1], 0x20),
-                               _mm256_permute2x128_si256(folded[0], folded[1], 0x31));
+  for (int32_t i = 0; i < groups_of(kind) / 4; i++) {
+    __m256i folded = fold_four(kind, pairs + 4 * i);
+    rq_vi low = _mm256_castsi256_si128(folded), high = _mm256_extracti128_si256(folded, 1);
+    if (part_of(kind) == 16) {
+      sums[2 * i] = rv_zip_low32(low, high);
+      sums[2 * i + 1] = rv_zip_high32(low, high);
+    } else {
+      sums[i] = rv_add32(low, high);
+    }
   }
 }
 
 /* ---- rows ---- */
 
-/* A unit of one row: weights, and scales and offsets of its parts, eight to a register. */
+/* A unit of one row: weights, and scales and offsets of its parts, four to a register. */
 typedef struct wide_unit {
   __m256i weights[GROUPS];
-  __m256 scale[2], offset[2];
+  rq_vf scale[4], offset[4];
 } wide_unit;
-
-RV_INLINE __m256 eight_of(rq_vf low, rq_vf high) {
-  return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
-}
 
 RV_INLINE void load_unit(ggml_kind kind, __m256i table, const uint8_t *bytes, int32_t number,
                          wide_unit *out) {
-  rq_vf scale[4], offset[4];
-  for (int32_t i = 0; i < 4; i++) scale[i] = offset[i] = rf_splat(0.0f);
-  unit_scales(kind, bytes, number, scale, offset);
-  for (int32_t i = 0; i < 2; i++) {
-    out->scale[i] = eight_of(scale[2 * i], scale[2 * i + 1]);
-    out->offset[i] = eight_of(offset[2 * i], offset[2 * i + 1]);
-  }
+  unit_scales(kind, bytes, number, out->scale, out->offset);
   for (int32_t g = 0; g < groups_of(kind); g++) out->weights[g] = wide_group(kind, table, bytes, g);
-}
-
-RV_INLINE rq_vf quad_of(__m256 eight, int32_t half) {
-  return half ? _mm256_extractf128_ps(eight, 1) : _mm256_castps256_ps128(eight);
 }
 
 /* Adds unit `number` times one vector to a row's four sums. */
 RV_INLINE rq_vf add_unit(ggml_kind kind, const wide_unit *unit, int32_t number, const rq_activations *a,
                          rq_vf acc) {
-  int32_t start = unit_weights(kind) * number, block = start / RQ_BLOCK,
-          parts = unit_weights(kind) / part_of(kind);
+  int32_t start = unit_weights(kind) * number, block = start / RQ_BLOCK;
   const int32_t *part_sum = a->part_sum + RQ_PART_SUMS * (size_t)block;
   part_sum += part_of(kind) == 16 ? RQ_PART_SUMS_16 : start % RQ_BLOCK / GROUP;
-  __m256 dx = _mm256_set1_ps(a->scale[block]);
-  __m256i sums[2];
+  rq_vf dx = rf_splat(a->scale[block]);
+  rq_vi sums[4];
   part_products(kind, unit->weights, a->q + start, sums);
-  for (int32_t i = 0; i < (parts + 7) / 8; i++) {
-    __m256i over =
-        parts < 8 ? _mm256_castsi128_si256(rv_load(part_sum)) : load_32((const uint8_t *)(part_sum + 8 * i));
-    if (zero_shift(kind) >= 0) sums[i] = _mm256_sub_epi32(sums[i], _mm256_slli_epi32(over, zero_shift(kind)));
-    __m256 products = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[i]), _mm256_mul_ps(unit->scale[i], dx));
-    __m256 offsets = products;
-    if (has_offsets(kind))
-      offsets = _mm256_mul_ps(_mm256_cvtepi32_ps(over), _mm256_mul_ps(unit->offset[i], dx));
-    for (int32_t half = 0; half < (parts < 8 ? 1 : 2); half++) {
-      acc = rf_add(acc, quad_of(products, half));
-      if (has_offsets(kind)) acc = rf_add(acc, quad_of(offsets, half));
-    }
+  for (int32_t quad = 0; quad < quads_of(kind); quad++) {
+    rq_vi over = rv_load(part_sum + 4 * quad);
+    if (zero_shift(kind) >= 0) sums[quad] = rv_sub32(sums[quad], rv_shl32(over, zero_shift(kind)));
+    acc = rf_add(acc, rf_mul(rf_from_i32(sums[quad]), rf_mul(unit->scale[quad], dx)));
+    if (has_offsets(kind)) acc = rf_add(acc, rf_mul(rf_from_i32(over), rf_mul(unit->offset[quad], dx)));
   }
   return acc;
+}
+
+/* The bytes of unit u of a row, zeros behind its last block: they add +0 or -0, which changes no sum here. */
+RV_INLINE const uint8_t *unit_at(ggml_kind kind, const uint8_t *row, int32_t u, int32_t width,
+                                 uint8_t *tail /* (MAX_UNIT_BYTES_32) */) {
+  int32_t left = width - unit_weights(kind) * u;
+  const uint8_t *at = row + (size_t)(block_bytes(kind) * (small_blocks(kind) ? UNIT_BLOCKS : 1)) * (size_t)u;
+  if (!small_blocks(kind) || left >= unit_weights(kind)) return at;
+  rq_zero(tail, MAX_UNIT_BYTES_32);
+  rq_copy(tail, at, (size_t)(block_bytes(kind) * (left / GROUP)));
+  return tail;
 }
 
 RV_INLINE void two_rows(ggml_kind kind, const uint8_t *const *rows, const rq_activations *a, int32_t count,
@@ -175,20 +166,11 @@ RV_INLINE void two_rows(ggml_kind kind, const uint8_t *const *rows, const rq_act
   rq_vf acc[ROWS][RQ_KERNEL_VECTORS];
   for (int32_t v = 0; v < count; v++) acc[0][v] = acc[1][v] = rf_splat(0.0f);
   int32_t weights = unit_weights(kind), units = (a->width + weights - 1) / weights;
-  size_t bytes = (size_t)(block_bytes(kind) * (small_blocks(kind) ? UNIT_BLOCKS : 1));
   for (int32_t u = 0; u < units; u++) {
-    int32_t left = a->width - weights * u;
     wide_unit unit[ROWS];
     for (int32_t i = 0; i < ROWS; i++) {
-      const uint8_t *at = rows[i] + bytes * (size_t)u;
       uint8_t tail[MAX_UNIT_BYTES_32];
-      if (small_blocks(kind) &&
-          left < weights) { /* zeros behind it add +0 or -0, which changes no sum here */
-        rq_zero(tail, sizeof tail);
-        rq_copy(tail, at, (size_t)(block_bytes(kind) * (left / GROUP)));
-        at = tail;
-      }
-      load_unit(kind, table, at, u, &unit[i]);
+      load_unit(kind, table, unit_at(kind, rows[i], u, a->width, tail), u, &unit[i]);
     }
     for (int32_t v = 0; v < count; v++)
       for (int32_t i = 0; i < ROWS; i++) acc[i][v] = add_unit(kind, &unit[i], u, a + v, acc[i][v]);
