@@ -55,8 +55,9 @@ format: setup ## rewrite the sources in the house format
 profile: wheel $(PROFILE_MODULES) ## the engine with a clock inside: where a token's time goes; writes docs/performance.md
 	$(PYTHON) build/bench/token_profile.py --write docs/performance.md
 
-bench: wheel ## measure kernels and models, natively and in Chromium; writes docs/bench/latest.json
+bench: wheel ## measure kernels and models, natively and in Chromium; writes docs/bench/latest.json and its plots
 	$(PYTHON) build/bench/run.py
+	$(PYTHON) build/bench/plot.py
 
 data: ## fetch the public test data into RUVQ_DATA, checked by SHA-256 (needs a network)
 	python3 build/data.py --to $(RUVQ_DATA)

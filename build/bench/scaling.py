@@ -53,10 +53,15 @@ def by_size(page: Any, folder: Path, shapes: tuple[str, ...], rounds: int, threa
 
 
 def by_context(
-    page: Any, folder: Path, shape: str, lengths: tuple[int, ...], threads: list[int]
+    page: Any,
+    folder: Path,
+    shape: str,
+    lengths: tuple[int, ...],
+    threads: list[int],
+    format_name: str = FORMAT,
 ) -> list[Any]:
     """One entry a host, thread count and length of the text before the token."""
-    path = own_file(folder, shape, FORMAT)
+    path = own_file(folder, shape, format_name)
     entries = []
     for count in threads:
         spec = {"url": f"/files/{path.name}", "lengths": list(lengths), "tokens": 16, "threads": count}
