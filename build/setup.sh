@@ -10,7 +10,7 @@ level=${1:-dev}
 # program it is looked up by: Debian package that brings it
 declare -A packages=([clang-19]=clang-19 [wasm-ld-19]=lld-19 [chromium]=chromium [node]=nodejs [npm]=npm [git]=git)
 if [[ $level == dev ]]; then
-  packages+=([emcc]=emscripten [llvm-objdump-19]=llvm-19 [clang-format-19]=clang-format-19)
+  packages+=([emcc]=emscripten [llvm-objdump-19]=llvm-19 [clang-format-19]=clang-format-19 [qemu-aarch64]=qemu-user)
 fi
 missing=()
 for program in "${!packages[@]}"; do
