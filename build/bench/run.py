@@ -137,6 +137,7 @@ def measure(options: argparse.Namespace, peers: Peers, folder: Path) -> dict[str
         log(f"Chromium {version}, ruvq's build: {report['engine_build_in_chromium']}")
         if peers.wllama:
             peers.wllama |= in_browser(page, "wllamaVersion", base="./peers/wllama")
+            peers.wllama["below_its_ability"] = tables.wllama_note(peers.wllama["version"])
         report["peers"] = {
             "wllama": peers.wllama,
             "llama.cpp": peers.llama,

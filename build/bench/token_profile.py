@@ -120,7 +120,13 @@ def read_speed_native(nbytes: int, rounds: int) -> float:
     return nbytes / min(times)
 
 
-def run_native(path: Path, library: Path | None, wanted: list[list[int]], options: argparse.Namespace) -> Any:
+def run_native(
+    path: Path,
+    library: Path | None,
+    lengths: list[int],
+    wanted: list[list[int]],
+    options: argparse.Namespace,
+) -> Any:
     """profile_native.py on one build of the core: `library`, or the one that ships."""
     command = [
         sys.executable,
@@ -130,7 +136,7 @@ def run_native(path: Path, library: Path | None, wanted: list[list[int]], option
         json.dumps(wanted),
     ]
     command += ["--tokens", str(options.tokens), "--rounds", str(options.rounds)]
-    command += ["--contexts", *map(str, options.contexts)]
+    command += ["--contexts", *map(str, lengths)]
     environment = os.environ | ({"RUVQ_LIBRARY": str(library)} if library else {})
     run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if run.returncode:
@@ -138,8 +144,11 @@ def run_native(path: Path, library: Path | None, wanted: list[list[int]], option
     return json.loads(run.stdout)
 
 
-def measure(path: Path, host: str, page: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """One model on one host: profiles, the same tokens without a clock, and the limits."""
+def measure(
+    path: Path, host: str, lengths: list[int], page: Any, options: argparse.Namespace
+) -> dict[str, Any]:
+    """One model on one host: a profile after each length of text, shortest first; the first also without a
+    clock; and the limits."""
     with GGUFFile.open(path) as file:
         matrices = matrices_of(file)
     kinds = distinct(matrices)
@@ -147,33 +156,33 @@ def measure(path: Path, host: str, page: Any, options: argparse.Namespace) -> di
     nbytes = sum(m["bytes"] for m in matrices)
     readable = nbytes // 128 * 128
     if host == "native":
-        plain = run_native(path, None, [], options)
-        clocked = run_native(path, CLOCKED / "libruvq.so", wanted, options)
+        plain = run_native(path, None, lengths[:1], [], options)
+        clocked = run_native(path, CLOCKED / "libruvq.so", lengths, wanted, options)
         speed = read_speed_native(readable, options.rounds)
     else:
         compile_reader("wasm")
         url = f"/files/{path.name}"
-        spec: dict[str, Any] = {"url": url, "lengths": sorted(options.contexts), "tokens": options.tokens}
-        spec |= {"rounds": options.rounds, "matrices": wanted}
-        plain = in_browser(page, "profile", folder="./", **spec)
-        clocked = in_browser(page, "profile", folder="./profile/", **spec)
+        spec: dict[str, Any] = {"url": url, "tokens": options.tokens, "rounds": options.rounds}
+        spec["matrices"] = wanted
+        plain = in_browser(page, "profile", folder="./", lengths=lengths[:1], **spec)
+        clocked = in_browser(page, "profile", folder="./profile/", lengths=lengths, **spec)
         read = {"url": "/files/read_memory.wasm", "bytes": readable, "rounds": options.rounds}
         speed = in_browser(page, "readSpeed", **read)
     cached: dict[str, float] = {}
     for (m, count), seconds in zip(kinds, clocked["cached_s"], strict=True):
         cached[m["operation"]] = cached.get(m["operation"], 0.0) + count * seconds
-    after = {n: with_shares(clocked["after"][n], plain["after"][n]) for n in clocked["after"]}
+    after = {n: with_shares(entry, plain["after"].get(n)) for n, entry in clocked["after"].items()}
     report = {"model": path.name, "host": host, "kernels": clocked["kernels"], "after": after}
     return report | roofline(matrices, after[min(after, key=int)], cached, speed)
 
 
-def with_shares(clocked: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+def with_shares(clocked: dict[str, Any], plain: dict[str, Any] | None) -> dict[str, Any]:
     """Seconds of every piece of a token; `calls` is what the host spends beside engine and sampler."""
     pieces = dict(clocked["operations_s"]) | {"sampling": clocked["sampling_s"]}
     pieces["calls"] = clocked["token_s"] - sum(pieces.values())
     return {
         "token_s": clocked["token_s"],
-        "token_without_clock_s": plain["token_s"],
+        "token_without_clock_s": plain and plain["token_s"],
         "slowest_token_s": clocked["slowest_token_s"],
         "pieces_s": pieces,
         "shares": {name: seconds / clocked["token_s"] for name, seconds in pieces.items()},
@@ -212,7 +221,11 @@ def main() -> int:
     parser.add_argument("--formats", nargs="+", default=list(FORMATS))
     parser.add_argument("--host", choices=("native", "chromium", "both"), default="both")
     parser.add_argument(
-        "--contexts", type=int, nargs="+", default=list(CONTEXTS), help="tokens of text before"
+        "--contexts",
+        type=int,
+        nargs="+",
+        default=list(CONTEXTS),
+        help="tokens of text before; the longer ones with the first model only",
     )
     parser.add_argument("--tokens", type=int, default=16, help="tokens of a round")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the fastest is quoted")
@@ -225,10 +238,11 @@ def main() -> int:
     hosts = ("native", "chromium") if options.host == "both" else (options.host,)
     results = []
     with browser_page(FOLDER / "files") as (page, version):
-        for path in model_files(options):
+        for number, path in enumerate(model_files(options)):
+            lengths = sorted(options.contexts)[: 1 if number else None]
             for host in hosts:
                 print(f"profiling {path.name}, {host}", file=sys.stderr, flush=True)
-                results.append(measure(path, host, page, options))
+                results.append(measure(path, host, lengths, page, options))
     text = markdown(results, version)
     print(text, file=sys.stderr)
     if options.write:
