@@ -91,9 +91,12 @@ def contexts(results: list[dict[str, Any]]) -> str:
     return _table(["model, host", "tokens before", "ms a token", "ms of attention", "share"], rows)
 
 
-def markdown(results: list[dict[str, Any]], chromium: str) -> str:
+def markdown(results: list[dict[str, Any]], chromium: str, machine: dict[str, Any]) -> str:
     """Roofline, then a profile a host, then attention by length of the text."""
+    load, cores = machine["load_average_at_start"] or 0.0, machine["cores"]
+    busy = ": busy with other work, so what a single figure says is little" if load > cores / 2 else ""
     parts = [
+        f"{machine['processor']}, {cores} cores, load {load:.1f} at the start{busy}.",
         "Roofline: tokens a second that each limit allows, and measured; the share is of the lower limit.",
         roofline(results),
     ]

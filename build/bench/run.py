@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -33,6 +31,7 @@ import native  # noqa: E402
 import tables  # noqa: E402
 from extras import measure_extras  # noqa: E402
 from first_token import measure_first_token  # noqa: E402
+from machine import machine  # noqa: E402
 from models import log, measure_shape  # noqa: E402
 from page import browser_page, in_browser  # noqa: E402
 from peers import PEER_FORMATS, Peers, find_peers  # noqa: E402
@@ -75,22 +74,6 @@ def measure_kernels(page: Any, folder: Path, names: list[str], shapes: Any, roun
         medians = {task: summary(samples)["median"] for task, samples in times.items()}
         report["chromium"][label] = native.kernel_report(names, medians, nbytes, rows * width)
     return report
-
-
-def machine() -> dict[str, Any]:
-    """What the figures hold for, and how busy it was with other things."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {
-        "processor": model,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "load_average_at_start": load,
-    }
 
 
 def arguments() -> argparse.Namespace:

@@ -31,6 +31,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "build"), str(R
 
 import numpy as np  # noqa: E402
 
+from machine import machine  # noqa: E402
 from page import browser_page, in_browser  # noqa: E402
 from peers import own_file  # noqa: E402
 from profile_native import OPERATIONS  # noqa: E402
@@ -236,14 +237,14 @@ def main() -> int:
         return 1
     (FOLDER / "files").mkdir(parents=True, exist_ok=True)
     hosts = ("native", "chromium") if options.host == "both" else (options.host,)
-    results = []
+    results, here = [], machine()
     with browser_page(FOLDER / "files") as (page, version):
         for number, path in enumerate(model_files(options)):
             lengths = sorted(options.contexts)[: 1 if number else None]
             for host in hosts:
                 print(f"profiling {path.name}, {host}", file=sys.stderr, flush=True)
                 results.append(measure(path, host, lengths, page, options))
-    text = markdown(results, version)
+    text = markdown(results, version, here)
     print(text, file=sys.stderr)
     if options.write:
         write_between(options.write, "profile", text)

@@ -53,7 +53,9 @@ def test_limits_follow_from_bytes_and_from_products_in_the_cache() -> None:
         "measured": 0.1,
     }
     result = {"model": "m.gguf", "host": "native", "kernels": "AVX2", "after": {"16": after}, **limits}
-    text = markdown([result], "1.0")
+    machine = {"processor": "P", "cores": 2, "load_average_at_start": 4.0}
+    text = markdown([result], "1.0", machine)
+    assert "busy with other work" in text
     assert "| up | 3000000 (30.0 %) |" in text
     assert "| 40 % |" in text  # of the lower limit
 
