@@ -116,6 +116,7 @@ const TASKS = {
   products: fromFile("./bench-peers.js", "products"),
   profile: fromFile("./bench-profile.js", "profile"),
   contexts: fromFile("./bench-profile.js", "contexts"),
+  threads: fromFile("./bench-threads.js", "threads"),
 };
 
 self.onmessage = async ({ data: { task, spec } }) => {
