@@ -3,11 +3,11 @@
     python build/bench/threads.py                                  M and K in four formats, one thread and two
     python build/bench/threads.py --shapes M --formats pi-t2 --threads 1 2 4 --hosts native
 
-Engines with each number of threads are open at once and take turns, a few tokens each, so that a drift of the
-machine's speed meets all of them alike. Shown are milliseconds a token (medians; every token after a text of
-128) and the median of the turns' ratios; jobs that a token shares out, and the microseconds that sharing out an
-empty job takes. Beside them stands what two threads can gain at all on the machine: two at once on arithmetic
-that needs no memory, and on reading as many bytes as the file has. The last line of standard output is JSON.
+Engines with each number of threads are open at once and take turns, a few tokens each, so that a drift of
+the machine's speed meets all of them alike. Shown are milliseconds a token (medians; after a text of 128) and
+the median of the turns' ratios; jobs that a token shares out, and the microseconds that sharing out an empty
+job takes. Before them stands what two threads can gain at all on the machine: on arithmetic that needs no
+memory, and on reading as many bytes as a file has. The last line of standard output is JSON.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def _sharing(engine: Engine, pool: int) -> tuple[int, float]:
 # ---- what the machine allows ----
 
 
-def _at_once(work: Any, threads: int) -> float:
+def _at_once(work: Callable[[int], object], threads: int) -> float:
     """Seconds until all of `threads` calls work(0), work(1) ... are done."""
     gate = threading.Barrier(threads + 1)
     ends: list[float] = []
@@ -117,28 +118,38 @@ def _at_once(work: Any, threads: int) -> float:
     return max(ends) - start
 
 
-def reading(folder: Path, nbytes: int, rounds: int = 9) -> dict[str, float]:
-    """GB/s that one thread and two read of `nbytes` bytes, each its own half, and the gain."""
-    read = ctypes.CDLL(str(compile_reader(folder, "native"))).read_memory
-    read.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
-    memory = np.ones(nbytes // 8 + 16, np.uint64)
-    begin = (memory.ctypes.data + 63) & ~63
-    repeats = max(1, (64 << 20) // nbytes)
-
-    def part(parts: int) -> Any:
-        size = nbytes // parts // 128 * 128
-        return lambda n: [read(begin + n * size, size // 16) for _ in range(repeats)]
-
+def _gain(work: Callable[[int], Callable[[int], object]], rounds: int = 7) -> tuple[float, float, float]:
+    """Seconds with one thread and with two, and the gain; `work(n)` is the work of n threads, part by part."""
     times: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
         for n, samples in times.items():
-            samples.append(_at_once(part(n), n))
-    one, two = (statistics.median(times[n]) for n in (1, 2))
-    return {
-        "one_gb_per_s": repeats * nbytes / one / 1e9,
-        "two_gb_per_s": repeats * nbytes / two / 1e9,
-        "gain": statistics.median(a / b for a, b in zip(times[1], times[2], strict=True)),
+            samples.append(_at_once(work(n), n))
+    gains = [a / b for a, b in zip(times[1], times[2], strict=True)]
+    return statistics.median(times[1]), statistics.median(times[2]), statistics.median(gains)
+
+
+def possible(folder: Path, sizes: list[int]) -> dict[str, Any]:
+    """What two threads gain on arithmetic alone, and on reading each size in bytes, each its half."""
+    library = ctypes.CDLL(str(compile_reader(folder, "native")))
+    read, compute = library.read_memory, library.only_arithmetic
+    read.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+    rounds = 40_000_000
+    report: dict[str, Any] = {
+        "arithmetic_gain": _gain(lambda n: lambda _: compute(rounds // n))[2],
+        "read": {},
     }
+    memory = np.ones(max(sizes) // 8 + 16, np.uint64)
+    begin = (memory.ctypes.data + 63) & ~63
+
+    def part(nbytes: int, threads: int) -> Callable[[int], object]:
+        size = nbytes // threads // 128 * 128
+        return lambda n: [read(begin + n * size, size // 16) for _ in range(20)]
+
+    for nbytes in sizes:
+        one, two, gain = _gain(lambda n, nbytes=nbytes: part(nbytes, n))  # type: ignore[misc]
+        speeds = [20 * nbytes / seconds / 1e9 for seconds in (one, two)]
+        report["read"][nbytes] = {"one_gb_per_s": speeds[0], "two_gb_per_s": speeds[1], "gain": gain}
+    return report
 
 
 # ---- tables ----
@@ -168,27 +179,27 @@ def line(label: str, entry: dict[str, Any]) -> str:
 
 
 def measure(args: argparse.Namespace, folder: Path, page: Any) -> dict[str, Any]:
-    results: dict[str, Any] = {"read": {}}
-    for shape in args.shapes:
-        for name in args.formats:
-            path = own_file(folder, shape, name)
-            if "native" in args.hosts:
-                read = results["read"][f"{shape} {name}"] = reading(folder, path.stat().st_size)
-                print(f"reading {path.stat().st_size / 1e6:.0f} MB: {read}", file=sys.stderr)
-            for host in args.hosts:
+    results: dict[str, Any] = {}
+    paths = {(shape, name): own_file(folder, shape, name) for shape in args.shapes for name in args.formats}
+    if "native" in args.hosts:
+        results["possible"] = possible(folder, sorted({path.stat().st_size for path in paths.values()}))
+        print(json.dumps(results["possible"]), file=sys.stderr)
+    for (shape, name), path in paths.items():
+        for host in args.hosts:
+            if host == "native":
+                run = native_run(path, args.threads, args.rounds)
+            else:
                 spec = {"counts": args.threads, "rounds": args.rounds, "context": CONTEXT, "turn": TURN}
-                if host == "native":
-                    run = native_run(path, args.threads, args.rounds)
-                else:
-                    run = in_browser(page, "threads", url=f"/files/{path.name}", jobs=JOBS, **spec)
-                entry = results[f"{host} {shape} {name}"] = summarise(run, args.threads)
-                print(line(f"{host} {shape} {name}", entry), file=sys.stderr, flush=True)
+                run = in_browser(page, "threads", url=f"/files/{path.name}", jobs=JOBS, **spec)
+            entry = results[f"{host} {shape} {name}"] = summarise(run, args.threads)
+            print(line(f"{host} {shape} {name}", entry), file=sys.stderr, flush=True)
     return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n\n", 1)[0], epilog=(__doc__ or "").split("\n\n", 2)[1],
+        description=(__doc__ or "").split("\n\n", 1)[0],
+        epilog=(__doc__ or "").split("\n\n", 2)[1],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--shapes", nargs="+", default=["M", "K"], choices=sorted(SHAPES))
