@@ -119,7 +119,7 @@ def _at_once(work: Callable[[int], object], threads: int) -> float:
 
 
 def _gain(work: Callable[[int], Callable[[int], object]], rounds: int = 7) -> tuple[float, float, float]:
-    """Seconds with one thread and with two, and the gain; `work(n)` is the work of n threads, part by part."""
+    """Seconds with one thread and with two, and the gain; `work(n)` is what each of n threads does."""
     times: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
         for n, samples in times.items():
