@@ -1073,6 +1073,14 @@ export const FUNCTIONS = {
   "i",
   "p"
  ],
+ "rq_pool_jobs": [
+  "u",
+  "p"
+ ],
+ "rq_pool_exercise": [
+  "i",
+  "pi"
+ ],
  "rq_pool_close": [
   "i",
   "p"

@@ -118,6 +118,7 @@ const TASKS = {
   profile: fromFile("./bench-profile.js", "profile"),
   contexts: fromFile("./bench-profile.js", "contexts"),
   readSpeed: fromFile("./bench-profile.js", "readSpeed"),
+  threads: fromFile("./bench-threads.js", "threads"),
 };
 
 self.onmessage = async ({ data: { task, spec } }) => {

@@ -424,6 +424,10 @@ int32_t rq_pool_init(rq_error *error, void *pool, void *pool_end, int32_t thread
 int32_t rq_pool_work(void *pool);
 /* How many workers are there now. */
 int32_t rq_pool_workers(const void *pool);
+/* Jobs that the owner has shared out so far, modulo 2^32. */
+uint32_t rq_pool_jobs(const void *pool);
+/* Shares out `jobs` jobs of two empty units for each thread: what sharing alone costs. For the owner. */
+int32_t rq_pool_exercise(void *pool, int32_t jobs);
 /* Sends the workers home. No model may use the pool any more. */
 int32_t rq_pool_close(void *pool);
 /* The pool's threads compute the steps that follow; NULL: the caller alone. The model must have been opened

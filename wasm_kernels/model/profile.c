@@ -48,10 +48,10 @@ static const rq_matrix *matrix_of(const rq_model *model, int32_t layer, int32_t 
 
 static RQ_NOINLINE void multiply_cached(rq_model *model, const rq_matrix *matrix, int32_t repeats) {
   int32_t piece = rq_max_i32(RQ_UNIT_ROWS, CACHED_BYTES / matrix->row_bytes / RQ_UNIT_ROWS * RQ_UNIT_ROWS);
-  const rq_product product = {matrix, model->logits};
+  const rq_product product = {matrix, model->logits, NULL};
   for (int32_t n = 0; n < repeats; n++)
     for (int32_t done = 0; done < matrix->rows; done += piece)
-      rq_multiply_rows(model, &product, 1, 0, rq_min_i32(piece, matrix->rows - done));
+      rq_multiply_rows(model, &model->inputs, &product, 1, 0, rq_min_i32(piece, matrix->rows - done));
 }
 
 int32_t RQ_EXPORT rq_model_profile_cached(rq_error *error, void *model, int32_t layer, int32_t operation,
