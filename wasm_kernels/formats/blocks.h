@@ -60,7 +60,7 @@ typedef struct rq_own {
   int32_t offset;
   const int8_t *table;       /* trellis: (32) T3 or (16) T2 */
   const float *c;            /* trellis: (4) C[k], k = 2..5 */
-  const float (*c_pairs)[2]; /* trellis: (16) the two C of half a byte K */
+  const float (*c_pairs)[2]; /* trellis: (16) the two C of half a byte K, times 2^102 */
 } rq_own;
 extern const rq_own rq_own_pi_q3, rq_own_pi_q2, rq_own_pi_t3, rq_own_pi_t2, rq_own_ternary;
 /* NULL for a format that isn't one of ruvq's own. */

@@ -5,50 +5,64 @@
 
 /* ---- one row times one vector ---- */
 
-/* Exact sums of four parts from four sums of each, corrected for unsigned codes. */
-RV_INLINE rq_vi finish_quad(ggml_kind kind, const rq_vi *sums /* (4) */, const int32_t *part_sum) {
-  rq_vi total = rv_sums32(sums[0], sums[1], sums[2], sums[3]);
-  if (zero_shift(kind) < 0) return total;
-  return rv_sub32(total, rv_shl32(rv_load(part_sum), zero_shift(kind)));
+/* What all units of a row have in common; `kind` and `pairs` are constants. `pairs`: sums of products are i16,
+ * eight for each part (rv_in_pairs). Codes are below 32 for parts of 32, below 64 for those of 16, so that two
+ * such sums still fit. */
+typedef struct shared {
+  rq_vi table, ones;
+} shared;
+
+RV_INLINE rq_vi less_zero_codes(ggml_kind kind, rq_vi sums, const int32_t *part_sum) {
+  if (zero_shift(kind) < 0) return sums;
+  return rv_sub32(sums, rv_shl32(rv_load(part_sum), zero_shift(kind)));
 }
 
-RV_INLINE rq_vi add_vector(ggml_kind kind, rq_vi acc, rq_vi w, const int8_t *step) {
+/* Exact sums of four parts from four sums of each, corrected for unsigned codes. */
+RV_INLINE rq_vi finish_quad(ggml_kind kind, const rq_vi *sums /* (4) */, const int32_t *part_sum) {
+  return less_zero_codes(kind, rv_sums32(sums[0], sums[1], sums[2], sums[3]), part_sum);
+}
+
+RV_INLINE rq_vi add_vector(ggml_kind kind, bool pairs, rq_vi acc, rq_vi w, const int8_t *step) {
+  if (pairs) return rv_add16(acc, rv_pairs8(w, rv_load(step)));
   rq_vi wide[RQ_STEP_VECTORS];
   widen(kind, w, wide);
   for (int32_t v = 0; v < RQ_STEP_VECTORS; v++) acc = multiply(kind, acc, wide[v], rv_load(step + 16 * v));
   return acc;
 }
 
-RV_INLINE rq_vi quad_sums(ggml_kind kind, rq_vi table, const uint8_t *unit, int32_t quad, const int8_t *steps,
-                          const int32_t *part_sum) {
+RV_INLINE rq_vi quad_sums(ggml_kind kind, bool pairs, const shared *s, const uint8_t *unit, int32_t quad,
+                          const int8_t *steps, const int32_t *part_sum) {
   rq_vi sums[4];
   int32_t groups = part_of(kind) == 16 ? 2 : 4;
   for (int32_t i = 0; i < groups; i++) {
     int32_t g = groups * quad + i;
     rq_vi w[2];
-    load_group(kind, table, unit, g, w);
+    load_group(kind, s->table, unit, g, w);
     const int8_t *step = steps + 2 * RQ_STEP_BYTES * g;
-    rq_vi first = add_vector(kind, rv_zero(), w[0], step);
+    rq_vi first = add_vector(kind, pairs, rv_zero(), w[0], step);
     if (groups == 2) {
       sums[2 * i] = first;
-      sums[2 * i + 1] = add_vector(kind, rv_zero(), w[1], step + RQ_STEP_BYTES);
+      sums[2 * i + 1] = add_vector(kind, pairs, rv_zero(), w[1], step + RQ_STEP_BYTES);
     } else {
-      sums[i] = add_vector(kind, first, w[1], step + RQ_STEP_BYTES);
+      sums[i] = add_vector(kind, pairs, first, w[1], step + RQ_STEP_BYTES);
     }
   }
-  return finish_quad(kind, sums, part_sum);
+  if (!pairs) return finish_quad(kind, sums, part_sum);
+  return less_zero_codes(kind, rv_sums16(sums[0], sums[1], sums[2], sums[3], s->ones), part_sum);
 }
 
 /* The same sum in all four places: a block with one scale. */
-RV_INLINE rq_vi block_sum(ggml_kind kind, rq_vi table, const uint8_t *unit, const int8_t *steps,
-                          const int32_t *group_sum) {
-  rq_vi sum = rv_sub32(rv_zero(), rv_shl32(rv_load(group_sum), zero_shift(kind)));
+RV_INLINE rq_vi block_sum(ggml_kind kind, bool pairs, const shared *s, const uint8_t *unit,
+                          const int8_t *steps, const int32_t *group_sum) {
+  rq_vi sum = rv_zero();
   for (int32_t g = 0; g < RQ_BLOCK / 32; g++) {
     rq_vi w[2];
-    load_group(kind, table, unit, g, w);
+    load_group(kind, s->table, unit, g, w);
     for (int32_t half = 0; half < 2; half++)
-      sum = add_vector(kind, sum, w[half], steps + RQ_STEP_BYTES * (2 * g + half));
+      sum = add_vector(kind, pairs, sum, w[half], steps + RQ_STEP_BYTES * (2 * g + half));
   }
+  if (pairs) sum = rv_dot16(sum, s->ones);
+  sum = rv_sub32(sum, rv_shl32(rv_load(group_sum), zero_shift(kind)));
   return rv_sums32(sum, sum, sum, sum);
 }
 
@@ -65,18 +79,18 @@ RV_INLINE const int32_t *part_sums(ggml_kind kind, const rq_activations *a, int3
   return part_of(kind) == 16 ? sums + RQ_PART_SUMS_16 : sums + start % RQ_BLOCK / 32;
 }
 
-RV_INLINE rq_vf add_unit(ggml_kind kind, rq_vi table, const uint8_t *unit, int32_t number,
+RV_INLINE rq_vf add_unit(ggml_kind kind, bool pairs, const shared *s, const uint8_t *unit, int32_t number,
                          const rq_activations *a, rq_vf acc) {
   int32_t start = unit_weights(kind) * number, block = start / RQ_BLOCK;
-  const int8_t *steps = a->steps + RQ_STEP_BYTES * (size_t)(start / 16);
+  const int8_t *steps = rv_address(a->steps + RQ_STEP_BYTES * (size_t)(start / 16));
   const int32_t *sums = part_sums(kind, a, start);
   rq_vf scale[4], offset[4], dx = rf_splat(a->scale[block]);
   for (int32_t i = 0; i < 4; i++) offset[i] = rf_splat(0.0f);
   unit_scales(kind, unit, number, scale, offset);
   for (int32_t quad = 0; quad < quads_of(kind); quad++) {
     rq_vi exact = part_of(kind) == RQ_BLOCK
-                      ? block_sum(kind, table, unit, steps, a->group_sum + RQ_GROUPS * block)
-                      : quad_sums(kind, table, unit, quad, steps, sums + 4 * quad);
+                      ? block_sum(kind, pairs, s, unit, steps, a->group_sum + RQ_GROUPS * block)
+                      : quad_sums(kind, pairs, s, unit, quad, steps, sums + 4 * quad);
     acc = add_quad(kind, acc, exact, sums + 4 * quad, scale[quad], offset[quad], dx);
   }
   return acc;
@@ -88,16 +102,17 @@ RV_INLINE void load_tail(ggml_kind kind, const uint8_t *row, int32_t blocks, uin
   rq_copy(unit, row, (size_t)(block_bytes(kind) * blocks));
 }
 
-RV_INLINE float row_dot(ggml_kind kind, const uint8_t *row, const rq_activations *a) {
-  rq_vi table = ggml_table(kind);
+RV_INLINE float row_dot(ggml_kind kind, bool pairs, const uint8_t *row, const rq_activations *a) {
+  shared s = {ggml_table(kind), rv_fixed16(1)};
   rq_vf acc = rf_splat(0.0f);
   int32_t units = a->width / unit_weights(kind);
   int32_t bytes = block_bytes(kind) * (small_blocks(kind) ? UNIT_BLOCKS : 1);
-  for (int32_t u = 0; u < units; u++, row += bytes) acc = add_unit(kind, table, row, u, a, acc);
+  for (int32_t u = 0; u < units; u++, row += bytes)
+    acc = add_unit(kind, pairs, &s, rv_address(row), u, a, acc);
   if (small_blocks(kind) && a->width % unit_weights(kind)) {
     uint8_t unit[MAX_UNIT_BYTES_32];
     load_tail(kind, row, a->width % unit_weights(kind) / 32, unit);
-    acc = add_unit(kind, table, unit, units, a, acc);
+    acc = add_unit(kind, pairs, &s, unit, units, a, acc);
   }
   return rf_sum4(acc);
 }
@@ -264,7 +279,10 @@ RV_INLINE void row_decode(ggml_kind kind, const uint8_t *row, int32_t width, flo
   void rq_##name##_decode_simd(const uint8_t *row, int32_t width, float *out) {                             \
     row_decode(kind, row, width, out);                                                                      \
   }                                                                                                         \
-  float rq_##name##_dot_simd(const uint8_t *row, const rq_activations *a) { return row_dot(kind, row, a); } \
+  float rq_##name##_dot_simd(const uint8_t *row, const rq_activations *a) {                                 \
+    if (!signed_values(kind) && rv_in_pairs()) return row_dot(kind, true, row, a);                          \
+    return row_dot(kind, false, row, a);                                                                    \
+  }                                                                                                         \
   void rq_##name##_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a,             \
                              int32_t count, float *y0, float *y1, size_t stride) {                          \
     rows_pair(kind, row0, row1, a, count, y0, y1, stride);                                                  \

@@ -50,6 +50,7 @@ float rq_f32_dot_simd(const uint8_t *row, const rq_activations *a);
 float rq_f16_dot_simd(const uint8_t *row, const rq_activations *a);
 float rq_bf16_dot_simd(const uint8_t *row, const rq_activations *a);
 float rq_q8_0_dot_simd(const uint8_t *row, const rq_activations *a);
+void rq_q8_0_rows_simd(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, float *y);
 
 /* simd_ggml.c: those of ggml's formats that have kernels of their own. */
 #define RQ_DECLARE_GGML(name)                                                  \
