@@ -38,6 +38,7 @@ RV_INLINE rq_vi rv_add32(rq_vi a, rq_vi b) { return wasm_i32x4_add(a, b); }
 RV_INLINE rq_vi rv_sub16(rq_vi a, rq_vi b) { return wasm_i16x8_sub(a, b); }
 RV_INLINE rq_vi rv_sub32(rq_vi a, rq_vi b) { return wasm_i32x4_sub(a, b); }
 RV_INLINE rq_vi rv_less32(rq_vi a, rq_vi b) { return wasm_i32x4_lt(a, b); }
+RV_INLINE rq_vi rv_equal8(rq_vi a, rq_vi b) { return wasm_i8x16_eq(a, b); }
 RV_INLINE rq_vi rv_add16(rq_vi a, rq_vi b) { return wasm_i16x8_add(a, b); }
 #define rv_shr16(v, n) wasm_u16x8_shr(v, n)
 #define rv_sar16(v, n) wasm_i16x8_shr(v, n)
@@ -112,6 +113,7 @@ RV_INLINE rq_vi rv_sub8(rq_vi a, rq_vi b) { return _mm_sub_epi8(a, b); }
 RV_INLINE rq_vi rv_add32(rq_vi a, rq_vi b) { return _mm_add_epi32(a, b); }
 RV_INLINE rq_vi rv_sub32(rq_vi a, rq_vi b) { return _mm_sub_epi32(a, b); }
 RV_INLINE rq_vi rv_less32(rq_vi a, rq_vi b) { return _mm_cmplt_epi32(a, b); }
+RV_INLINE rq_vi rv_equal8(rq_vi a, rq_vi b) { return _mm_cmpeq_epi8(a, b); }
 RV_INLINE rq_vi rv_add16(rq_vi a, rq_vi b) { return _mm_add_epi16(a, b); }
 #define rv_shr16(v, n) _mm_srli_epi16(v, n)
 #define rv_sar16(v, n) _mm_srai_epi16(v, n)
@@ -185,6 +187,7 @@ RV_INLINE rq_vi rv_sub8(rq_vi a, rq_vi b) { return vsubq_u8(a, b); }
 RV_INLINE rq_vi rv_add32(rq_vi a, rq_vi b) { return RV_OF_S32(vaddq_s32(RV_S32(a), RV_S32(b))); }
 RV_INLINE rq_vi rv_sub32(rq_vi a, rq_vi b) { return RV_OF_S32(vsubq_s32(RV_S32(a), RV_S32(b))); }
 RV_INLINE rq_vi rv_less32(rq_vi a, rq_vi b) { return vreinterpretq_u8_u32(vcltq_s32(RV_S32(a), RV_S32(b))); }
+RV_INLINE rq_vi rv_equal8(rq_vi a, rq_vi b) { return vceqq_u8(a, b); }
 RV_INLINE rq_vi rv_add16(rq_vi a, rq_vi b) { return RV_OF_S16(vaddq_s16(RV_S16(a), RV_S16(b))); }
 /* Shifts by a negative amount, because the immediate form refuses 0. */
 #define rv_shr16(v, n) RV_OF_U16(vshlq_u16(RV_U16(v), vdupq_n_s16(-(n))))
@@ -259,6 +262,10 @@ RV_INLINE const void *rv_address(const void *p) {
 RV_INLINE rq_vi rv_fixed8(int32_t x) {
   __asm__("" : "+r"(x));
   return rv_splat8((int8_t)x);
+}
+RV_INLINE rq_vi rv_fixed32(int32_t x) {
+  __asm__("" : "+r"(x));
+  return rv_splat32(x);
 }
 RV_INLINE rq_vi rv_fixed16(int32_t x) {
   __asm__("" : "+r"(x));

@@ -127,59 +127,6 @@ float rq_q8_0_dot_simd(const uint8_t *row, const rq_activations *a) {
   return rf_sum4(acc);
 }
 
-/* Four rows at a time: a vector holds a number of each, so that nothing is summed across it. A pair of weights
- * (low, high) is multiplied as 256 low and 256 high, which needs no widening: exact for -128 too. */
-enum { Q8_ROWS = 4 };
-
-/* 256 times the sum of 32 products, in four parts. */
-RV_INLINE rq_vi dot_256(const int8_t *weights, const rq_vi *even, const rq_vi *odd, rq_vi upper) {
-  rq_vi w0 = rv_load(weights), w1 = rv_load(weights + 16);
-  rq_vi sum = rv_dot16(rv_shl16(w0, 8), even[0]);
-  sum = rv_add32(sum, rv_dot16(rv_and(w0, upper), odd[0]));
-  sum = rv_add32(sum, rv_dot16(rv_shl16(w1, 8), even[1]));
-  return rv_add32(sum, rv_dot16(rv_and(w1, upper), odd[1]));
-}
-
-RV_INLINE rq_vf rows_scales(const uint8_t *const *blocks /* (Q8_ROWS) */) {
-  uint64_t halves[2] = {rq_read_u16(blocks[0]) | (uint64_t)rq_read_u16(blocks[1]) << 32,
-                        rq_read_u16(blocks[2]) | (uint64_t)rq_read_u16(blocks[3]) << 32};
-  return rf_from_f16(rv_shl32(rv_load(halves), 16));
-}
-
-RV_INLINE void four_rows(const uint8_t *data, size_t row_bytes, const rq_activations *a, float *y) {
-  const uint8_t *blocks[Q8_ROWS];
-  rq_vf acc[4];
-  for (int32_t i = 0; i < 4; i++) {
-    blocks[i] = data + row_bytes * (size_t)i;
-    acc[i] = rf_splat(0.0f);
-  }
-  const rq_vi upper = rv_fixed16(-256);
-  const int8_t *q = a->q;
-  int32_t count = a->width / RQ_Q8_0_WEIGHTS;
-  for (int32_t b = 0; b < count; b += 4)
-    for (int32_t f = 0; f < 4 && b + f < count; f++, q += RQ_Q8_0_WEIGHTS) {
-      rq_vi x[2] = {rv_load(q), rv_load(q + 16)}, even[2], odd[2], sums[Q8_ROWS];
-      for (int32_t v = 0; v < 2; v++) {
-        even[v] = rv_sar16(rv_shl16(x[v], 8), 8);
-        odd[v] = rv_sar16(x[v], 8);
-      }
-      for (int32_t i = 0; i < Q8_ROWS; i++)
-        sums[i] = dot_256((const int8_t *)blocks[i] + offsetof(rq_block_q8_0, q), even, odd, upper);
-      rq_vi exact = rv_sar32(rv_sums32(sums[0], sums[1], sums[2], sums[3]), 8);
-      rq_vf t = rf_mul(rows_scales(blocks), rf_splat(a->scale[RQ_Q8_0_WEIGHTS * b / RQ_BLOCK]));
-      acc[f] = rf_add(acc[f], rf_mul(rf_from_i32(exact), t));
-      for (int32_t i = 0; i < Q8_ROWS; i++) blocks[i] = rv_address(blocks[i] + sizeof(rq_block_q8_0));
-    }
-  rf_store(y, rf_add(rf_add(acc[0], acc[1]), rf_add(acc[2], acc[3])));
-}
-
-void rq_q8_0_rows_simd(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a,
-                       float *y) {
-  int32_t r = 0;
-  for (; r + Q8_ROWS <= rows; r += Q8_ROWS) four_rows(data + row_bytes * (size_t)r, row_bytes, a, y + r);
-  for (; r < rows; r++) y[r] = rq_q8_0_dot_simd(data + row_bytes * (size_t)r, a);
-}
-
 /* ---- two rows times several vectors: weights are widened once for all ---- */
 
 /* Adds n weights (a multiple of 16) of both rows to the 16 sums of each; x holds as many numbers. */

@@ -5,13 +5,6 @@
 
 /* ---- one row times one vector ---- */
 
-/* What all units of a row have in common; `kind` and `pairs` are constants. `pairs`: sums of products are i16,
- * eight for each part (rv_in_pairs). Codes are below 32 for parts of 32, below 64 for those of 16, so that two
- * such sums still fit. */
-typedef struct shared {
-  rq_vi table, ones;
-} shared;
-
 RV_INLINE rq_vi less_zero_codes(ggml_kind kind, rq_vi sums, const int32_t *part_sum) {
   if (zero_shift(kind) < 0) return sums;
   return rv_sub32(sums, rv_shl32(rv_load(part_sum), zero_shift(kind)));
@@ -22,22 +15,14 @@ RV_INLINE rq_vi finish_quad(ggml_kind kind, const rq_vi *sums /* (4) */, const i
   return less_zero_codes(kind, rv_sums32(sums[0], sums[1], sums[2], sums[3]), part_sum);
 }
 
-RV_INLINE rq_vi add_vector(ggml_kind kind, bool pairs, rq_vi acc, rq_vi w, const int8_t *step) {
-  if (pairs) return rv_add16(acc, rv_pairs8(w, rv_load(step)));
-  rq_vi wide[RQ_STEP_VECTORS];
-  widen(kind, w, wide);
-  for (int32_t v = 0; v < RQ_STEP_VECTORS; v++) acc = multiply(kind, acc, wide[v], rv_load(step + 16 * v));
-  return acc;
-}
-
-RV_INLINE rq_vi quad_sums(ggml_kind kind, bool pairs, const shared *s, const uint8_t *unit, int32_t quad,
+RV_INLINE rq_vi quad_sums(ggml_kind kind, bool pairs, const rows_shared *s, const uint8_t *unit, int32_t quad,
                           const int8_t *steps, const int32_t *part_sum) {
   rq_vi sums[4];
   int32_t groups = part_of(kind) == 16 ? 2 : 4;
   for (int32_t i = 0; i < groups; i++) {
     int32_t g = groups * quad + i;
     rq_vi w[2];
-    load_group(kind, s->table, unit, g, w);
+    load_group(kind, s, unit, g, w);
     const int8_t *step = steps + 2 * RQ_STEP_BYTES * g;
     rq_vi first = add_vector(kind, pairs, rv_zero(), w[0], step);
     if (groups == 2) {
@@ -52,12 +37,12 @@ RV_INLINE rq_vi quad_sums(ggml_kind kind, bool pairs, const shared *s, const uin
 }
 
 /* The same sum in all four places: a block with one scale. */
-RV_INLINE rq_vi block_sum(ggml_kind kind, bool pairs, const shared *s, const uint8_t *unit,
+RV_INLINE rq_vi block_sum(ggml_kind kind, bool pairs, const rows_shared *s, const uint8_t *unit,
                           const int8_t *steps, const int32_t *group_sum) {
   rq_vi sum = rv_zero();
   for (int32_t g = 0; g < RQ_BLOCK / 32; g++) {
     rq_vi w[2];
-    load_group(kind, s->table, unit, g, w);
+    load_group(kind, s, unit, g, w);
     for (int32_t half = 0; half < 2; half++)
       sum = add_vector(kind, pairs, sum, w[half], steps + RQ_STEP_BYTES * (2 * g + half));
   }
@@ -79,7 +64,7 @@ RV_INLINE const int32_t *part_sums(ggml_kind kind, const rq_activations *a, int3
   return part_of(kind) == 16 ? sums + RQ_PART_SUMS_16 : sums + start % RQ_BLOCK / 32;
 }
 
-RV_INLINE rq_vf add_unit(ggml_kind kind, bool pairs, const shared *s, const uint8_t *unit, int32_t number,
+RV_INLINE rq_vf add_unit(ggml_kind kind, bool pairs, const rows_shared *s, const uint8_t *unit, int32_t number,
                          const rq_activations *a, rq_vf acc) {
   int32_t start = unit_weights(kind) * number, block = start / RQ_BLOCK;
   const int8_t *steps = rv_address(a->steps + RQ_STEP_BYTES * (size_t)(start / 16));
@@ -103,7 +88,7 @@ RV_INLINE void load_tail(ggml_kind kind, const uint8_t *row, int32_t blocks, uin
 }
 
 RV_INLINE float row_dot(ggml_kind kind, bool pairs, const uint8_t *row, const rq_activations *a) {
-  shared s = {ggml_table(kind), rv_fixed16(1)};
+  rows_shared s = rows_shared_of(kind);
   rq_vf acc = rf_splat(0.0f);
   int32_t units = a->width / unit_weights(kind);
   int32_t bytes = block_bytes(kind) * (small_blocks(kind) ? UNIT_BLOCKS : 1);
@@ -156,12 +141,12 @@ typedef struct unit_pair {
   rq_vf scale[ROWS][4], offset[ROWS][4];
 } unit_pair;
 
-RV_INLINE void load_unit(ggml_kind kind, rq_vi table, const uint8_t *unit, int32_t number, rq_vi *weights,
+RV_INLINE void load_unit(ggml_kind kind, const rows_shared *s, const uint8_t *unit, int32_t number, rq_vi *weights,
                          rq_vf *scale, rq_vf *offset) {
   unit_scales(kind, unit, number, scale, offset);
   for (int32_t g = 0; g < unit_weights(kind) / 32; g++) {
     rq_vi w[2];
-    load_group(kind, table, unit, g, w);
+    load_group(kind, s, unit, g, w);
     widen(kind, w[0], weights + RQ_STEP_VECTORS * (2 * g));
     widen(kind, w[1], weights + RQ_STEP_VECTORS * (2 * g + 1));
   }
@@ -202,7 +187,7 @@ RV_INLINE void add_pair(ggml_kind kind, const unit_pair *units, int32_t number, 
 
 RV_INLINE void rows_pair(ggml_kind kind, const uint8_t *row0, const uint8_t *row1, const rq_activations *a,
                          int32_t count, float *y0, float *y1, size_t stride) {
-  rq_vi table = ggml_table(kind);
+  rows_shared s = rows_shared_of(kind);
   rq_vf acc[RQ_PRODUCT_VECTORS][ROWS];
   for (int32_t t = 0; t < count; t++) acc[t][0] = acc[t][1] = rf_splat(0.0f);
   int32_t weights = unit_weights(kind), number = 0;
@@ -216,7 +201,7 @@ RV_INLINE void rows_pair(ggml_kind kind, const uint8_t *row0, const uint8_t *row
         load_tail(kind, rows[row], (a->width - start) / 32, tails[row]);
         rows[row] = tails[row];
       }
-      load_unit(kind, table, rows[row], number, units.weights[row], units.scale[row], units.offset[row]);
+      load_unit(kind, &s, rows[row], number, units.weights[row], units.scale[row], units.offset[row]);
     }
     for (int32_t t = 0; t < count; t++) add_pair(kind, &units, number, a + t, acc[t]);
   }
@@ -244,7 +229,7 @@ RV_INLINE void decode_vector(ggml_kind kind, rq_vi w, float scale, float offset,
   store_4(kind, rv_widen_high16(high), s, o, out + 12);
 }
 
-RV_INLINE void decode_unit(ggml_kind kind, rq_vi table, const uint8_t *unit, float *out) {
+RV_INLINE void decode_unit(ggml_kind kind, const rows_shared *s, const uint8_t *unit, float *out) {
   rq_vf scale[4], offset[4];
   float scales[16], offsets[16];
   for (int32_t i = 0; i < 4; i++) offset[i] = rf_splat(0.0f);
@@ -255,22 +240,22 @@ RV_INLINE void decode_unit(ggml_kind kind, rq_vi table, const uint8_t *unit, flo
   }
   for (int32_t v = 0; v < unit_weights(kind) / 16; v++) {
     rq_vi w[2];
-    load_group(kind, table, unit, v / 2, w);
+    load_group(kind, s, unit, v / 2, w);
     int32_t p = 16 * v / part_of(kind);
     decode_vector(kind, w[v % 2], scales[p], offsets[p], out + 16 * v);
   }
 }
 
 RV_INLINE void row_decode(ggml_kind kind, const uint8_t *row, int32_t width, float *out) {
-  rq_vi table = ggml_table(kind);
+  rows_shared s = rows_shared_of(kind);
   int32_t weights = unit_weights(kind);
   int32_t bytes = block_bytes(kind) * (small_blocks(kind) ? UNIT_BLOCKS : 1);
-  for (; width >= weights; width -= weights, row += bytes, out += weights) decode_unit(kind, table, row, out);
+  for (; width >= weights; width -= weights, row += bytes, out += weights) decode_unit(kind, &s, row, out);
   if (small_blocks(kind) && width > 0) {
     uint8_t unit[MAX_UNIT_BYTES_32];
     float rest[UNIT_BLOCKS * 32];
     load_tail(kind, row, width / 32, unit);
-    decode_unit(kind, table, unit, rest);
+    decode_unit(kind, &s, unit, rest);
     rq_copy(out, rest, sizeof(float) * (size_t)width);
   }
 }

@@ -67,9 +67,24 @@ RV_INLINE int32_t codes_at(ggml_kind kind) {
   return start[kind];
 }
 
-RV_INLINE rq_vi ggml_table(ggml_kind kind) {
-  if (!signed_values(kind)) return rv_zero();
-  return rv_load(kind == KIND_MXFP4 ? rq_values_fp4 : rq_values_iq4);
+/* What all units of a row have in common, for loops to keep in registers. */
+typedef struct rows_shared {
+  rq_vi table, ones, nibble; /* values of 4-bit codes; 1 in each i16; 15 in each byte */
+  rq_vi bit_of, byte_of[2], sixteen; /* how 32 bits are spread over as many bytes */
+} rows_shared;
+
+RV_INLINE rows_shared rows_shared_of(ggml_kind kind) {
+  static const uint8_t byte_of[2][16] = {{0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1},
+                                         {2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3}};
+  static const uint8_t bit_of[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  rows_shared s;
+  s.table = signed_values(kind) ? rv_fixed(kind == KIND_MXFP4 ? rq_values_fp4 : rq_values_iq4) : rv_zero();
+  s.ones = rv_fixed16(1);
+  s.nibble = rv_fixed8(15);
+  s.sixteen = rv_fixed8(16);
+  s.bit_of = rv_fixed(bit_of);
+  for (int32_t half = 0; half < 2; half++) s.byte_of[half] = rv_fixed(byte_of[half]);
+  return s;
 }
 
 /* Bits `from` and up of every byte, as many as `mask` has, moved to bit `to`. */
@@ -78,31 +93,27 @@ RV_INLINE rq_vi field(rq_vi bytes, int32_t from, int32_t to, int32_t mask) {
   return rv_and(moved, rv_splat8((int8_t)(mask << to)));
 }
 
-/* 16 bits to bit 4 of 16 bytes. */
-RV_INLINE rq_vi spread_bits(uint32_t bits) {
-  static const uint8_t byte_of[16] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
-  static const uint8_t bit_of[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-  rq_vi bytes = rv_lookup(rv_splat32((int32_t)bits), rv_load(byte_of));
-  rq_vi carried = rv_add8(rv_and(bytes, rv_load(bit_of)), rv_splat8(127)); /* bit 7: the bit was set */
-  return rv_and(rv_shr16(carried, 3), rv_splat8(16));
+/* A block of 32 weights. */
+RV_INLINE void load_block(ggml_kind kind, const rows_shared *s, const uint8_t *block, rq_vi *w /* (2) */) {
+  rq_vi codes = rv_load(block + codes_at(kind));
+  w[0] = rv_and(codes, s->nibble);
+  w[1] = rv_and(rv_shr16(codes, 4), s->nibble);
+  if (kind == KIND_Q5_0 || kind == KIND_Q5_1) {
+    rq_vi high = rv_splat32((int32_t)rq_read_u32(block + codes_at(kind) - 4));
+    for (int32_t half = 0; half < 2; half++) {
+      rq_vi bits = rv_and(rv_lookup(high, s->byte_of[half]), s->bit_of);
+      w[half] = rv_or(w[half], rv_and(rv_equal8(bits, s->bit_of), s->sixteen));
+    }
+  }
+  if (signed_values(kind))
+    for (int32_t half = 0; half < 2; half++) w[half] = rv_lookup(s->table, w[half]);
 }
 
 /* Weights 32g .. 32g + 31 of a unit. */
-RV_INLINE void load_group(ggml_kind kind, rq_vi table, const uint8_t *unit, int32_t g, rq_vi *w /* (2) */) {
+RV_INLINE void load_group(ggml_kind kind, const rows_shared *s, const uint8_t *unit, int32_t g,
+                          rq_vi *w /* (2) */) {
   if (small_blocks(kind) || kind == KIND_IQ4_XS) {
-    const uint8_t *block = small_blocks(kind) ? unit + block_bytes(kind) * g : unit + 16 * g;
-    rq_vi codes = rv_load(block + codes_at(kind));
-    w[0] = field(codes, 0, 0, 15);
-    w[1] = field(codes, 4, 0, 15);
-    if (kind == KIND_Q5_0 || kind == KIND_Q5_1) {
-      uint32_t high = rq_read_u32(block + codes_at(kind) - 4);
-      w[0] = rv_or(w[0], spread_bits(high));
-      w[1] = rv_or(w[1], spread_bits(high >> 16));
-    }
-    if (signed_values(kind)) {
-      w[0] = rv_lookup(table, w[0]);
-      w[1] = rv_lookup(table, w[1]);
-    }
+    load_block(kind, s, small_blocks(kind) ? unit + block_bytes(kind) * g : unit + 16 * g, w);
     return;
   }
   const uint8_t *codes = unit + codes_at(kind);
@@ -137,13 +148,13 @@ RV_INLINE rq_vi of_blocks(ggml_kind kind, const uint8_t *unit, int32_t at) {
   return rv_load(bits);
 }
 
+/* 2^(e - 128), MXFP4's scale, as the bits of an f32. */
+RV_INLINE uint32_t exponent_bits(uint32_t e) { return e < 2 ? 0x00200000u << e : (e - 1) << 23; }
+
 RV_INLINE void scales_of_blocks(ggml_kind kind, const uint8_t *unit, rq_vf *scale, rq_vf *offset) {
   if (kind == KIND_MXFP4) {
     uint32_t bits[UNIT_BLOCKS];
-    for (int32_t i = 0; i < UNIT_BLOCKS; i++) {
-      uint32_t e = unit[block_bytes(kind) * i];
-      bits[i] = e < 2 ? 0x00200000u << e : (e - 1) << 23;
-    }
+    for (int32_t i = 0; i < UNIT_BLOCKS; i++) bits[i] = exponent_bits(unit[block_bytes(kind) * i]);
     scale[0] = rf_of_bits(rv_load(bits));
     return;
   }
@@ -252,6 +263,18 @@ RV_INLINE rq_vi multiply(ggml_kind kind, rq_vi acc, rq_vi w, rq_vi q) {
 #endif
   (void)kind;
   return rv_multiply_add(acc, w, q);
+}
+
+/* ---- sums of products; `pairs` (rv_in_pairs) is a constant ---- */
+
+/* With `pairs` sums are i16, eight for each part. Codes are below 32 for parts of 32, below 64 for those of 16,
+ * so that two such sums still fit. */
+RV_INLINE rq_vi add_vector(ggml_kind kind, bool pairs, rq_vi acc, rq_vi w, const int8_t *step) {
+  if (pairs) return rv_add16(acc, rv_pairs8(w, rv_load(step)));
+  rq_vi wide[RQ_STEP_VECTORS];
+  widen(kind, w, wide);
+  for (int32_t v = 0; v < RQ_STEP_VECTORS; v++) acc = multiply(kind, acc, wide[v], rv_load(step + 16 * v));
+  return acc;
 }
 
 #endif
