@@ -8,7 +8,7 @@
 #endif
 
 #if RQ_HAVE_SIMD
-#define DEFINE_ROWS(name)                                                                                     \
+#define DEFINE_ROWS(name)                                                                                    \
   static void name##_product(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a,   \
                              int32_t count, float *y, size_t stride) {                                       \
     if (count == 1) {                                                                                        \

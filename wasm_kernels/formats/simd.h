@@ -310,7 +310,9 @@ RV_INLINE rq_vi rv_pairs8(rq_vi weights, rq_vi activations) {
 }
 #else
 RV_INLINE bool rv_in_pairs(void) { return false; }
-RV_INLINE rq_vi rv_pairs8(rq_vi weights, rq_vi activations) { return rv_dot16(weights, activations); } /* unused */
+RV_INLINE rq_vi rv_pairs8(rq_vi weights, rq_vi activations) {
+  return rv_dot16(weights, activations);
+} /* unused */
 #endif
 
 /* Unsigned bytes of one step in the form of RQ_LANES_WIDE. */

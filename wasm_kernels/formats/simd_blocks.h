@@ -58,8 +58,8 @@ RV_INLINE masks masks_of(void) {
 }
 
 /* Unsigned weights of step j (a constant, 0..3) of a group of four. `bytes` is the group's part of the 2-bit
- * plane, `before` the part before it (its highest code counts); `low` has the four lowest bits of 3-bit codes in
- * bits 4..7 of each byte. */
+ * plane, `before` the part before it (its highest code counts); `low` has the four lowest bits of 3-bit codes
+ * in bits 4..7 of each byte. */
 RV_INLINE rq_vi one_step(block_kind kind, const lookup *tables, const masks *m, rq_vi bytes, rq_vi before,
                          rq_vi low, int32_t j) {
   if (kind == KIND_Q2) return rv_and(j == 0 ? bytes : rv_shr16(bytes, 2 * j), m->two);
@@ -114,8 +114,8 @@ RV_INLINE void block_values(block_kind kind, const lookup *tables, const masks *
   }
 }
 
-/* D of the four groups of lanes. For a trellis alpha comes from the byte a without a branch: as the bits of an
- * f32 a << 20 is alpha * 2^-102, subnormal numbers included, and the table of C has the 2^102. */
+/* D of the four groups of lanes. For a trellis alpha comes from the byte a without a branch: as the bits of
+ * an f32 a << 20 is alpha * 2^-102, subnormal numbers included, and the table of C has the 2^102. */
 RV_INLINE rq_vf scales_of(const rq_own *own, bool trellis, const uint8_t *header) {
   if (!trellis) return rf_from_f16(rv_splat32((int32_t)((uint32_t)rq_read_u16(header) << 16)));
   rq_vf alpha = rf_of_bits(rv_splat32((int32_t)((uint32_t)header[0] << 20)));

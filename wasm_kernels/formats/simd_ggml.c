@@ -64,14 +64,14 @@ RV_INLINE const int32_t *part_sums(ggml_kind kind, const rq_activations *a, int3
   return part_of(kind) == 16 ? sums + RQ_PART_SUMS_16 : sums + start % RQ_BLOCK / 32;
 }
 
-RV_INLINE rq_vf add_unit(ggml_kind kind, bool pairs, const rows_shared *s, const uint8_t *unit, int32_t number,
-                         const rq_activations *a, rq_vf acc) {
+RV_INLINE rq_vf add_unit(ggml_kind kind, bool pairs, const rows_shared *s, const uint8_t *unit,
+                         int32_t number, const rq_activations *a, rq_vf acc) {
   int32_t start = unit_weights(kind) * number, block = start / RQ_BLOCK;
   const int8_t *steps = rv_address(a->steps + RQ_STEP_BYTES * (size_t)(start / 16));
   const int32_t *sums = part_sums(kind, a, start);
   rq_vf scale[4], offset[4], dx = rf_splat(a->scale[block]);
   for (int32_t i = 0; i < 4; i++) offset[i] = rf_splat(0.0f);
-  unit_scales(kind, unit, number, scale, offset);
+  unit_scales(kind, s, unit, number, scale, offset);
   for (int32_t quad = 0; quad < quads_of(kind); quad++) {
     rq_vi exact = part_of(kind) == RQ_BLOCK
                       ? block_sum(kind, pairs, s, unit, steps, a->group_sum + RQ_GROUPS * block)
@@ -141,9 +141,9 @@ typedef struct unit_pair {
   rq_vf scale[ROWS][4], offset[ROWS][4];
 } unit_pair;
 
-RV_INLINE void load_unit(ggml_kind kind, const rows_shared *s, const uint8_t *unit, int32_t number, rq_vi *weights,
-                         rq_vf *scale, rq_vf *offset) {
-  unit_scales(kind, unit, number, scale, offset);
+RV_INLINE void load_unit(ggml_kind kind, const rows_shared *s, const uint8_t *unit, int32_t number,
+                         rq_vi *weights, rq_vf *scale, rq_vf *offset) {
+  unit_scales(kind, s, unit, number, scale, offset);
   for (int32_t g = 0; g < unit_weights(kind) / 32; g++) {
     rq_vi w[2];
     load_group(kind, s, unit, g, w);
@@ -233,7 +233,7 @@ RV_INLINE void decode_unit(ggml_kind kind, const rows_shared *s, const uint8_t *
   rq_vf scale[4], offset[4];
   float scales[16], offsets[16];
   for (int32_t i = 0; i < 4; i++) offset[i] = rf_splat(0.0f);
-  unit_scales(kind, unit, 0, scale, offset);
+  unit_scales(kind, s, unit, 0, scale, offset);
   for (int32_t quad = 0; quad < quads_of(kind); quad++) {
     rf_store(scales + 4 * quad, scale[quad]);
     rf_store(offsets + 4 * quad, offset[quad]);
@@ -260,17 +260,17 @@ RV_INLINE void row_decode(ggml_kind kind, const uint8_t *row, int32_t width, flo
   }
 }
 
-#define DEFINE_KERNELS(name, kind)                                                                          \
-  void rq_##name##_decode_simd(const uint8_t *row, int32_t width, float *out) {                             \
-    row_decode(kind, row, width, out);                                                                      \
-  }                                                                                                         \
-  float rq_##name##_dot_simd(const uint8_t *row, const rq_activations *a) {                                 \
-    if (!signed_values(kind) && rv_in_pairs()) return row_dot(kind, true, row, a);                          \
-    return row_dot(kind, false, row, a);                                                                    \
-  }                                                                                                         \
-  void rq_##name##_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a,             \
-                             int32_t count, float *y0, float *y1, size_t stride) {                          \
-    rows_pair(kind, row0, row1, a, count, y0, y1, stride);                                                  \
+#define DEFINE_KERNELS(name, kind)                                                              \
+  void rq_##name##_decode_simd(const uint8_t *row, int32_t width, float *out) {                 \
+    row_decode(kind, row, width, out);                                                          \
+  }                                                                                             \
+  float rq_##name##_dot_simd(const uint8_t *row, const rq_activations *a) {                     \
+    if (!signed_values(kind) && rv_in_pairs()) return row_dot(kind, true, row, a);              \
+    return row_dot(kind, false, row, a);                                                        \
+  }                                                                                             \
+  void rq_##name##_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a, \
+                             int32_t count, float *y0, float *y1, size_t stride) {              \
+    rows_pair(kind, row0, row1, a, count, y0, y1, stride);                                      \
   }
 DEFINE_KERNELS(q4_0, KIND_Q4_0)
 DEFINE_KERNELS(q4_1, KIND_Q4_1)

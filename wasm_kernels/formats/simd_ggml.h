@@ -69,8 +69,10 @@ RV_INLINE int32_t codes_at(ggml_kind kind) {
 
 /* What all units of a row have in common, for loops to keep in registers. */
 typedef struct rows_shared {
-  rq_vi table, ones, nibble; /* values of 4-bit codes; 1 in each i16; 15 in each byte */
+  rq_vi table, ones, nibble;         /* values of 4-bit codes; 1 in each i16; 15 in each byte */
   rq_vi bit_of, byte_of[2], sixteen; /* how 32 bits are spread over as many bytes */
+  half_bits half;
+  rq_vi minus; /* the sign of the second and fourth number */
 } rows_shared;
 
 RV_INLINE rows_shared rows_shared_of(ggml_kind kind) {
@@ -82,6 +84,8 @@ RV_INLINE rows_shared rows_shared_of(ggml_kind kind) {
   s.ones = rv_fixed16(1);
   s.nibble = rv_fixed8(15);
   s.sixteen = rv_fixed8(16);
+  s.half = half_bits_of();
+  s.minus = rv_fixed((const uint32_t[4]){0, 0x80000000u, 0, 0x80000000u});
   s.bit_of = rv_fixed(bit_of);
   for (int32_t half = 0; half < 2; half++) s.byte_of[half] = rv_fixed(byte_of[half]);
   return s;
@@ -134,8 +138,17 @@ RV_INLINE void load_group(ggml_kind kind, const rows_shared *s, const uint8_t *u
 
 /* ---- scales ---- */
 
-RV_INLINE rq_vf half_at(const uint8_t *bytes) {
-  return rf_from_f16(rv_splat32((int32_t)((uint32_t)rq_read_u16(bytes) << 16)));
+RV_INLINE rq_vf half_at(const rows_shared *s, const uint8_t *bytes) {
+  rq_vi two = rv_splat32((int32_t)(uint32_t)rq_read_u16(bytes));
+  return rf_from_f16_by(rv_shl32(two, 16), &s->half);
+}
+/* d and -dmin, one behind the other. */
+RV_INLINE void half_pair(const rows_shared *s, const uint8_t *bytes, rq_vf *d, rq_vf *minus_dmin) {
+  rq_vi two = rv_zip_low16(rv_zero(), rv_splat32((int32_t)rq_read_u32(bytes)));
+  rq_vi both = rv_xor(rv_bits_of(rf_from_f16_by(two, &s->half)), s->minus);
+  both = rv_zip_low32(both, both);
+  *d = rf_of_bits(rv_zip_low64(both, both));
+  *minus_dmin = rf_of_bits(rv_zip_high64(both, both));
 }
 /* Four int8, the lowest first. */
 RV_INLINE rq_vi bytes_of(uint32_t word) { return rv_widen_low16(rv_widen_low8(rv_splat32((int32_t)word))); }
@@ -162,9 +175,9 @@ RV_INLINE void scales_of_blocks(ggml_kind kind, const uint8_t *unit, rq_vf *scal
   if (has_offsets(kind)) offset[0] = rf_from_f16(of_blocks(kind, unit, 2));
 }
 
-RV_INLINE void scales_of_q4_k(const uint8_t *block, rq_vf *scale, rq_vf *offset) {
-  rq_vf d = half_at(block),
-        minus_dmin = rf_of_bits(rv_xor(rv_bits_of(half_at(block + 2)), rv_splat32(INT32_MIN)));
+RV_INLINE void scales_of_q4_k(const rows_shared *s, const uint8_t *block, rq_vf *scale, rq_vf *offset) {
+  rq_vf d, minus_dmin;
+  half_pair(s, block, &d, &minus_dmin);
   uint32_t a = rq_read_u32(block + 4), b = rq_read_u32(block + 8), c = rq_read_u32(block + 12);
   const uint32_t six = 0x3F3F3F3F, low_four = 0x0F0F0F0F, top_two = 0x30303030;
   scale[0] = rf_mul(rf_from_i32(bytes_of(a & six)), d);
@@ -173,8 +186,8 @@ RV_INLINE void scales_of_q4_k(const uint8_t *block, rq_vf *scale, rq_vf *offset)
   offset[1] = rf_mul(rf_from_i32(bytes_of((c >> 4 & low_four) | (b >> 2 & top_two))), minus_dmin);
 }
 
-RV_INLINE void scales_of_q3_k(const uint8_t *block, rq_vf *scale) {
-  rq_vf d = half_at(block + 108);
+RV_INLINE void scales_of_q3_k(const rows_shared *s, const uint8_t *block, rq_vf *scale) {
+  rq_vf d = half_at(s, block + 108);
   uint32_t a = rq_read_u32(block + 96), b = rq_read_u32(block + 100), c = rq_read_u32(block + 104);
   const uint32_t low_four = 0x0F0F0F0F, two = 0x03030303;
   uint32_t words[4] = {(a & low_four) | (c & two) << 4, (b & low_four) | (c >> 2 & two) << 4,
@@ -192,8 +205,8 @@ RV_INLINE void scales_of_16(rq_vi bytes, rq_vf d, rq_vf *scale /* (4) */) {
   scale[3] = rf_mul(rf_from_i32(rv_widen_high16(high)), d);
 }
 
-RV_INLINE void scales_of_iq4_xs(const uint8_t *block, rq_vf *scale) {
-  rq_vf d = half_at(block);
+RV_INLINE void scales_of_iq4_xs(const rows_shared *s, const uint8_t *block, rq_vf *scale) {
+  rq_vf d = half_at(s, block);
   uint32_t high = rq_read_u16(block + 2);
   int32_t numbers[8];
   for (int32_t p = 0; p < 8; p++)
@@ -204,22 +217,24 @@ RV_INLINE void scales_of_iq4_xs(const uint8_t *block, rq_vf *scale) {
 
 /* Scales and offsets of unit `number`, four parts to a vector. Where the block has one scale only, it goes to
  * the place of its accumulator, and the others get 0. */
-RV_INLINE void unit_scales(ggml_kind kind, const uint8_t *unit, int32_t number, rq_vf *scale, rq_vf *offset) {
+RV_INLINE void unit_scales(ggml_kind kind, const rows_shared *s, const uint8_t *unit, int32_t number,
+                           rq_vf *scale, rq_vf *offset) {
   if (small_blocks(kind)) {
     scales_of_blocks(kind, unit, scale, offset);
   } else if (kind == KIND_Q4_K || kind == KIND_Q5_K) {
-    scales_of_q4_k(unit, scale, offset);
+    scales_of_q4_k(s, unit, scale, offset);
   } else if (kind == KIND_Q3_K) {
-    scales_of_q3_k(unit, scale);
+    scales_of_q3_k(s, unit, scale);
   } else if (kind == KIND_Q6_K) {
-    scales_of_16(rv_load(unit + 192), half_at(unit + 208), scale);
+    scales_of_16(rv_load(unit + 192), half_at(s, unit + 208), scale);
   } else if (kind == KIND_Q2_K) {
     rq_vi packed = rv_load(unit);
-    rq_vf minus_dmin = rf_of_bits(rv_xor(rv_bits_of(half_at(unit + 82)), rv_splat32(INT32_MIN)));
-    scales_of_16(field(packed, 0, 0, 15), half_at(unit + 80), scale);
+    rq_vf d, minus_dmin;
+    half_pair(s, unit + 80, &d, &minus_dmin);
+    scales_of_16(field(packed, 0, 0, 15), d, scale);
     scales_of_16(field(packed, 4, 0, 15), minus_dmin, offset);
   } else if (kind == KIND_IQ4_XS) {
-    scales_of_iq4_xs(unit, scale);
+    scales_of_iq4_xs(s, unit, scale);
   } else {
     float d[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     d[number % 4] = rq_read_f16(unit + 64);
@@ -267,8 +282,8 @@ RV_INLINE rq_vi multiply(ggml_kind kind, rq_vi acc, rq_vi w, rq_vi q) {
 
 /* ---- sums of products; `pairs` (rv_in_pairs) is a constant ---- */
 
-/* With `pairs` sums are i16, eight for each part. Codes are below 32 for parts of 32, below 64 for those of 16,
- * so that two such sums still fit. */
+/* With `pairs` sums are i16, eight for each part. Codes are below 32 for parts of 32, below 64 for those of
+ * 16, so that two such sums still fit. */
 RV_INLINE rq_vi add_vector(ggml_kind kind, bool pairs, rq_vi acc, rq_vi w, const int8_t *step) {
   if (pairs) return rv_add16(acc, rv_pairs8(w, rv_load(step)));
   rq_vi wide[RQ_STEP_VECTORS];

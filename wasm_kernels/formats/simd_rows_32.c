@@ -1,7 +1,6 @@
 /* simd_rows_32.c: rows of ggml's formats with blocks of 32 weights times one vector, four rows at a time: a
  * vector holds a number of each row, so that their scales are read together and nothing is summed across it.
  * Held to foreign.c and ggml.c bit for bit. */
-#include "foreign.h"
 #include "simd_ggml.h"
 
 #if RQ_HAVE_SIMD
@@ -15,7 +14,7 @@ typedef struct four {
 
 RV_INLINE rq_vf four_halves(const half_bits *half, const four *blocks, int32_t at) {
   uint64_t bits[ROWS];
-  for (int32_t i = 0; i < ROWS; i++) bits[i] = rq_load_u16(blocks->row[i] + at, 0);
+  for (int32_t i = 0; i < ROWS; i++) bits[i] = rq_read_u16(blocks->row[i] + at);
   uint64_t two[2] = {bits[0] | bits[1] << 32, bits[2] | bits[3] << 32};
   return rf_from_f16_by(rv_shl32(rv_load(two), 16), half);
 }
@@ -28,8 +27,8 @@ RV_INLINE rq_vf four_exponents(const four *blocks) {
 
 /* ---- Q8_0 ---- */
 
-/* A pair of weights (low, high) is multiplied as 256 low and 256 high, which takes no widening and is exact for
- * -128 too; the sums come divided by 256. */
+/* A pair of weights (low, high) is multiplied as 256 low and 256 high, which takes no widening and is exact
+ * for -128 too; the sums come divided by 256. */
 RV_INLINE rq_vi sums_q8_0(const four *blocks, const int8_t *q, rq_vi upper) {
   rq_vi even[2], odd[2], sums[ROWS];
   for (int32_t v = 0; v < 2; v++) {
@@ -112,7 +111,8 @@ RV_INLINE void four_rows(ggml_kind kind, bool pairs, const rows_shared *s, const
       rq_vf sums = rf_from_i32(sums_of(kind, pairs, s, &blocks, steps, part_sum));
       acc[f] = rf_add(acc[f], rf_mul(sums, rf_mul(scale, dx)));
       if (has_offsets(kind))
-        acc[f] = rf_add(acc[f], rf_mul(rf_splat((float)part_sum), rf_mul(four_halves(&half, &blocks, 2), dx)));
+        acc[f] =
+            rf_add(acc[f], rf_mul(rf_splat((float)part_sum), rf_mul(four_halves(&half, &blocks, 2), dx)));
       for (int32_t i = 0; i < ROWS; i++) blocks.row[i] = rv_address(blocks.row[i] + block_bytes(kind));
     }
   rf_store(y, rf_add(rf_add(acc[0], acc[1]), rf_add(acc[2], acc[3])));
@@ -127,12 +127,12 @@ RV_INLINE int32_t all_fours(ggml_kind kind, bool pairs, const uint8_t *data, siz
   return r;
 }
 
-#define DEFINE_ROWS(name, kind)                                                                            \
-  void rq_##name##_rows_simd(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, \
-                             float *y) {                                                                   \
-    int32_t r = !signed_values(kind) && rv_in_pairs() ? all_fours(kind, true, data, row_bytes, rows, a, y) \
+#define DEFINE_ROWS(name, kind)                                                                              \
+  void rq_##name##_rows_simd(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a,   \
+                             float *y) {                                                                     \
+    int32_t r = !signed_values(kind) && rv_in_pairs() ? all_fours(kind, true, data, row_bytes, rows, a, y)   \
                                                       : all_fours(kind, false, data, row_bytes, rows, a, y); \
-    for (; r < rows; r++) y[r] = rq_##name##_dot_simd(data + row_bytes * (size_t)r, a);                    \
+    for (; r < rows; r++) y[r] = rq_##name##_dot_simd(data + row_bytes * (size_t)r, a);                      \
   }
 DEFINE_ROWS(q4_0, KIND_Q4_0)
 DEFINE_ROWS(q4_1, KIND_Q4_1)
