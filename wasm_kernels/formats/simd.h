@@ -7,6 +7,12 @@
 #include <stdint.h>
 
 #define RV_INLINE static inline __attribute__((always_inline, unused))
+/* In front of a loop: leave it one. */
+#if defined(__clang__)
+#define RV_ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define RV_ROLLED
+#endif
 
 /* RQ_LANES_WIDE: activations in lanes are int16, because the target multiplies no bytes. A step's first
  * vector has the even lanes e, its second o - 256 e with the odd lanes o: then pairs of weights (low, high)
@@ -248,28 +254,30 @@ RV_INLINE rq_vf rf_swap_halves(rq_vf v) { return vextq_f32(v, v, 2); }
 
 #if RQ_HAVE_SIMD
 
-/* Constants that the compiler doesn't see as such. Seen, they become immediates of every use, which a browser
- * builds anew from two words in each round of a loop. */
-RV_INLINE rq_vi rv_fixed(const void *p /* (16) */) {
-  __asm__("" : "+r"(p));
-  return rv_load(p);
-}
-/* An address that it knows nothing about: what is loaded at constant distances then needs no arithmetic. */
+/* Constants that WebAssembly's compiler doesn't see as such. Seen, they become immediates of every use, which
+ * a browser builds anew from two words in each round of a loop. */
+#if defined(__wasm__)
+#define RV_HIDE(x) __asm__("" : "+r"(x))
+#else
+#define RV_HIDE(x) (void)(x)
+#endif
+/* An address that it knows nothing about: what is loaded at constant distances then takes no arithmetic. */
 RV_INLINE const void *rv_address(const void *p) {
-  __asm__("" : "+r"(p));
+  RV_HIDE(p);
   return p;
 }
+RV_INLINE rq_vi rv_fixed(const void *p /* (16) */) { return rv_load(rv_address(p)); }
 RV_INLINE rq_vi rv_fixed8(int32_t x) {
-  __asm__("" : "+r"(x));
+  RV_HIDE(x);
   return rv_splat8((int8_t)x);
 }
-RV_INLINE rq_vi rv_fixed32(int32_t x) {
-  __asm__("" : "+r"(x));
-  return rv_splat32(x);
-}
 RV_INLINE rq_vi rv_fixed16(int32_t x) {
-  __asm__("" : "+r"(x));
+  RV_HIDE(x);
   return rv_splat16((int16_t)x);
+}
+RV_INLINE rq_vi rv_fixed32(int32_t x) {
+  RV_HIDE(x);
+  return rv_splat32(x);
 }
 
 /* Bytes of one step of activations in lanes. */

@@ -71,7 +71,7 @@ RV_INLINE rq_vf add_unit(ggml_kind kind, bool pairs, const rows_shared *s, const
   const int32_t *sums = part_sums(kind, a, start);
   rq_vf scale[4], offset[4], dx = rf_splat(a->scale[block]);
   for (int32_t i = 0; i < 4; i++) offset[i] = rf_splat(0.0f);
-  unit_scales(kind, s, unit, number, scale, offset);
+  unit_scales_by(kind, s, unit, number, scale, offset);
   for (int32_t quad = 0; quad < quads_of(kind); quad++) {
     rq_vi exact = part_of(kind) == RQ_BLOCK
                       ? block_sum(kind, pairs, s, unit, steps, a->group_sum + RQ_GROUPS * block)
@@ -143,7 +143,7 @@ typedef struct unit_pair {
 
 RV_INLINE void load_unit(ggml_kind kind, const rows_shared *s, const uint8_t *unit, int32_t number,
                          rq_vi *weights, rq_vf *scale, rq_vf *offset) {
-  unit_scales(kind, s, unit, number, scale, offset);
+  unit_scales_by(kind, s, unit, number, scale, offset);
   for (int32_t g = 0; g < unit_weights(kind) / 32; g++) {
     rq_vi w[2];
     load_group(kind, s, unit, g, w);
@@ -233,7 +233,7 @@ RV_INLINE void decode_unit(ggml_kind kind, const rows_shared *s, const uint8_t *
   rq_vf scale[4], offset[4];
   float scales[16], offsets[16];
   for (int32_t i = 0; i < 4; i++) offset[i] = rf_splat(0.0f);
-  unit_scales(kind, s, unit, 0, scale, offset);
+  unit_scales_by(kind, s, unit, 0, scale, offset);
   for (int32_t quad = 0; quad < quads_of(kind); quad++) {
     rf_store(scales + 4 * quad, scale[quad]);
     rf_store(offsets + 4 * quad, offset[quad]);

@@ -75,17 +75,23 @@ typedef struct rows_shared {
   rq_vi minus; /* the sign of the second and fourth number */
 } rows_shared;
 
+RV_INLINE rq_vi ggml_table(ggml_kind kind) {
+  if (!signed_values(kind)) return rv_zero();
+  return rv_fixed(kind == KIND_MXFP4 ? rq_values_fp4 : rq_values_iq4);
+}
+
 RV_INLINE rows_shared rows_shared_of(ggml_kind kind) {
   static const uint8_t byte_of[2][16] = {{0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1},
                                          {2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3}};
   static const uint8_t bit_of[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  static const uint32_t minus[4] = {0, 0x80000000u, 0, 0x80000000u};
   rows_shared s;
-  s.table = signed_values(kind) ? rv_fixed(kind == KIND_MXFP4 ? rq_values_fp4 : rq_values_iq4) : rv_zero();
+  s.table = ggml_table(kind);
   s.ones = rv_fixed16(1);
   s.nibble = rv_fixed8(15);
   s.sixteen = rv_fixed8(16);
   s.half = half_bits_of();
-  s.minus = rv_fixed((const uint32_t[4]){0, 0x80000000u, 0, 0x80000000u});
+  s.minus = rv_fixed(minus);
   s.bit_of = rv_fixed(bit_of);
   for (int32_t half = 0; half < 2; half++) s.byte_of[half] = rv_fixed(byte_of[half]);
   return s;
@@ -217,8 +223,8 @@ RV_INLINE void scales_of_iq4_xs(const rows_shared *s, const uint8_t *block, rq_v
 
 /* Scales and offsets of unit `number`, four parts to a vector. Where the block has one scale only, it goes to
  * the place of its accumulator, and the others get 0. */
-RV_INLINE void unit_scales(ggml_kind kind, const rows_shared *s, const uint8_t *unit, int32_t number,
-                           rq_vf *scale, rq_vf *offset) {
+RV_INLINE void unit_scales_by(ggml_kind kind, const rows_shared *s, const uint8_t *unit, int32_t number,
+                              rq_vf *scale, rq_vf *offset) {
   if (small_blocks(kind)) {
     scales_of_blocks(kind, unit, scale, offset);
   } else if (kind == KIND_Q4_K || kind == KIND_Q5_K) {
@@ -278,6 +284,11 @@ RV_INLINE rq_vi multiply(ggml_kind kind, rq_vi acc, rq_vi w, rq_vi q) {
 #endif
   (void)kind;
   return rv_multiply_add(acc, w, q);
+}
+
+RV_INLINE void unit_scales(ggml_kind kind, const uint8_t *unit, int32_t number, rq_vf *scale, rq_vf *offset) {
+  rows_shared s = rows_shared_of(kind);
+  unit_scales_by(kind, &s, unit, number, scale, offset);
 }
 
 /* ---- sums of products; `pairs` (rv_in_pairs) is a constant ---- */

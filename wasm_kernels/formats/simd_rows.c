@@ -40,7 +40,7 @@ RV_INLINE void add_blocks(block_kind kind, bool pairs, int32_t rows, const share
   }
   const int8_t *q = a->lanes + RQ_LANE_BLOCK_BYTES * (size_t)number; /* zero beyond the last step */
   /* Sums are nested last step first: those of more steps than a group's would not fit the registers. */
-#pragma clang loop unroll(disable)
+  RV_ROLLED
   for (int32_t g = 0; g < groups; g++, q += 4 * RQ_STEP_BYTES) {
     rq_vi bytes[ROWS], low[ROWS];
     q = rv_address(q);
