@@ -1,7 +1,7 @@
-/* simd_blocks.h: ruvq's own blocks to vectors, for simd_own.c and simd_product.c. A vector holds one step of
- * all 16 lanes, so that no weight has to change its place, and the four groups of lanes are the four i32 of
- * a sum. Weights come as unsigned numbers of 7 bits: T + 64, or the code; the sum of the activations
- * corrects for it. */
+/* simd_blocks.h: ruvq's own blocks to vectors, for simd_own.c, simd_rows.c and simd_product.c. A vector holds
+ * one step of all 16 lanes, so that no weight has to change its place, and the four groups of lanes are the
+ * four i32 of a sum. Weights come as unsigned numbers of 7 bits: T + 64, or the code; the sum of the
+ * activations corrects for it. */
 #ifndef RQ_SIMD_BLOCKS_H
 #define RQ_SIMD_BLOCKS_H
 #include "simd_half.h"

@@ -1,6 +1,6 @@
-/* simd_ggml.h: ggml's blocks to vectors, for simd_ggml.c. Kernels work on units of whole 16-byte vectors in
- * the order of the weights: a block of 256, or four blocks of 32. Codes stay unsigned, and sums are corrected
- * by the sum of the activations; values out of a table are signed. */
+/* simd_ggml.h: ggml's blocks to vectors, for simd_ggml.c and simd_rows_32.c. Kernels work on units of whole
+ * 16-byte vectors in the order of the weights: a block of 256, or four blocks of 32. Codes stay unsigned, and
+ * sums are corrected by the sum of the activations; values out of a table are signed. */
 #ifndef RQ_SIMD_GGML_H
 #define RQ_SIMD_GGML_H
 #include "ggml.h"
