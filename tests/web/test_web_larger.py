@@ -71,7 +71,7 @@ def page(browser: Any, others: set[Path], folder: Path) -> Iterator[Any]:
 
 
 def renderers() -> list[Path]:
-    """/proc folders of the processes below this one that run pages. A child's number may be the smaller one."""
+    """/proc folders of the pages of processes below this one, whose number may be the smaller one."""
     parent, commands = {}, {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
