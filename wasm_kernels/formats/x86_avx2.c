@@ -63,7 +63,8 @@ RV_INLINE void decode_block(bool three_bits, bool trellis, const pair_tables *t,
     __m256i both = _mm256_broadcastsi128_si256(bytes);
     __m256i index23 = _mm256_and_si256(_mm256_srlv_epi32(both, shift), nibble);
     __m256i low = _mm256_setzero_si256();
-    if (three_bits) low = _mm256_broadcastsi128_si256(low_bits_of(KIND_T3, block + 16 * groups, steps, g));
+    if (three_bits)
+      low = _mm256_broadcastsi128_si256(rv_xor(low_bits_of(block + 16 * groups, steps, g), rv_splat8(-1)));
     weights[2 * g] = pick_pair(three_bits, t, index01, low, bits01);
     weights[2 * g + 1] = pick_pair(three_bits, t, index23, low, bits23);
     before = bytes;
