@@ -11,7 +11,7 @@ PYTHON := .venv/bin/python
 RUVQ_DATA ?= ../shared/data
 export RUVQ_DATA
 
-.PHONY: help setup native wasm wheel pyodide-wheel npm abi model site demo test test-site fuzz soak shots lint format bench data clean
+.PHONY: help setup native wasm wheel pyodide-wheel npm abi model site demo test test-site fuzz soak shots lint format profile bench data clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -77,8 +77,12 @@ format: setup ## rewrite the sources in the house format
 	.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 	clang-format-19 -i $(CORE_SOURCES) $(CORE_HEADERS)
 
-bench: wheel ## measure kernels and models, natively and in Chromium; writes docs/bench/latest.json
+profile: wheel $(PROFILE_MODULES) ## the engine with a clock inside: where a token's time goes; writes docs/performance.md
+	$(PYTHON) build/bench/token_profile.py --write docs/performance.md
+
+bench: wheel ## measure kernels and models, natively and in Chromium; writes docs/bench/latest.json and its plots
 	$(PYTHON) build/bench/run.py
+	$(PYTHON) build/bench/plot.py
 
 data: ## fetch the public test data into RUVQ_DATA, checked by SHA-256 (needs a network)
 	python3 build/data.py --to $(RUVQ_DATA)

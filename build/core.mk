@@ -22,23 +22,26 @@ NATIVE_CC ?= $(if $(filter emcc,$(notdir $(CC))),clang-19,$(CC))
 MACHINE := $(shell uname -m)
 NATIVE_FLAGS := -fPIC $(if $(filter x86_64,$(MACHINE)),-msse4.1)
 NATIVE_LIBRARY := py/ruvq/core/_native/libruvq.so
-NATIVE_OBJECTS := $(CORE_SOURCES:wasm_kernels/%.c=out/native/%.o)
 
 $(CODEBOOKS): build/generate_codebooks.py
 	@echo "  CODEBOOKS  $@"
 	$(Q)python=.venv/bin/python; [ -x $$python ] || python=python3; \
 	  "$${BUILD_PYTHON:-$$python}" $< $@
 
-out/native/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
-	@mkdir -p $(@D)
-	@echo "  CC native  $<"
-	$(Q)$(NATIVE_CC) $(CORE_FLAGS) $(NATIVE_FLAGS) -c $< -o $@
+# one library a variant: $(call native_variant,name,library,compiler flags)
+define native_variant
+out/$(1)/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
+	@mkdir -p $$(@D)
+	@echo "  CC $(1)  $$<"
+	$(Q)$(NATIVE_CC) $(CORE_FLAGS) $(NATIVE_FLAGS) $(3) -c $$< -o $$@
 
-$(NATIVE_LIBRARY): $(NATIVE_OBJECTS)
-	@mkdir -p $(@D)
-	@echo "  LD native  $@"
-	$(Q)$(NATIVE_CC) -shared -nostdlib -Wl,-z,defs,-z,noexecstack -o $@.part $^ -lpthread -lc
-	$(Q)mv $@.part $@
+$(2): $(CORE_SOURCES:wasm_kernels/%.c=out/$(1)/%.o)
+	@mkdir -p $$(@D)
+	@echo "  LD $(1)  $$@"
+	$(Q)$(NATIVE_CC) -shared -nostdlib -Wl,-z,defs,-z,noexecstack -o $$@.part $$^ -lpthread -lc
+	$(Q)mv $$@.part $$@
+endef
+$(eval $(call native_variant,native,$(NATIVE_LIBRARY),))
 
 # ---- WebAssembly ----
 WASM_LD ?= wasm-ld-19
@@ -57,14 +60,14 @@ WASM_TARGET := web
 WASM_COMPILE := $(CC) --target=wasm32 $(WASM_FLAGS)
 endif
 
-# one module a variant: $(call wasm_variant,name,compiler flags,linker flags)
+# one module a variant: $(call wasm_variant,name,compiler flags,linker flags,folder)
 define wasm_variant
 $(WASM_DIR)/$(1)/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
 	@mkdir -p $$(@D)
 	@echo "  CC wasm    $$< ($(1))"
 	$(Q)$(WASM_COMPILE) $(2) -c $$< -o $$@
 
-$(WASM_TARGET)/$(1).wasm: $(CORE_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/$(1)/%.o)
+$(4)/$(notdir $(1)).wasm: $(CORE_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/$(1)/%.o)
 	@mkdir -p $$(@D)
 	@echo "  LD wasm    $$@"
 	$(Q)$(WASM_LD) $(WASM_LINK) $(3) -o $$@.part $$^
@@ -73,11 +76,11 @@ endef
 
 # workers share the memory, which the host makes with at least 32 pages; each sets its own stack
 THREADS_LINK := --shared-memory --import-memory --initial-memory=2097152 --max-memory=4294967296 --export=__stack_pointer
-$(eval $(call wasm_variant,ruvq,,))
-$(eval $(call wasm_variant,ruvq-threads,-matomics -mmutable-globals,$(THREADS_LINK)))
+$(eval $(call wasm_variant,ruvq,,,$(WASM_TARGET)))
+$(eval $(call wasm_variant,ruvq-threads,-matomics -mmutable-globals,$(THREADS_LINK),$(WASM_TARGET)))
 # the same two with relaxed SIMD: web/variants.js chooses
-$(eval $(call wasm_variant,ruvq-relaxed,-mrelaxed-simd,))
-$(eval $(call wasm_variant,ruvq-threads-relaxed,-mrelaxed-simd -matomics -mmutable-globals,$(THREADS_LINK)))
+$(eval $(call wasm_variant,ruvq-relaxed,-mrelaxed-simd,,$(WASM_TARGET)))
+$(eval $(call wasm_variant,ruvq-threads-relaxed,-mrelaxed-simd -matomics -mmutable-globals,$(THREADS_LINK),$(WASM_TARGET)))
 # Debian's emcc knows no relaxed SIMD
 WASM_NAMES := ruvq ruvq-threads $(if $(filter emcc,$(notdir $(CC))),,ruvq-relaxed ruvq-threads-relaxed)
 WASM_MODULES := $(WASM_NAMES:%=$(WASM_TARGET)/%.wasm)
@@ -117,3 +120,10 @@ $(SIDE_MODULE): $(CORE_SOURCES:wasm_kernels/%.c=out/side/%.o)
 	@echo "  LD side    $@"
 	$(Q)$(WASM_LD) $(SIDE_LINK) -o $@.part $^
 	$(Q)mv $@.part $@
+
+# ---- the same sources with a clock inside, for build/bench/token_profile.py; nothing of it ships ----
+PROFILE := out/bench/profile
+$(eval $(call native_variant,native-profile,$(PROFILE)/libruvq.so,-DRQ_PROFILE))
+$(eval $(call wasm_variant,profile/ruvq,-DRQ_PROFILE,,$(PROFILE)))
+$(eval $(call wasm_variant,profile/ruvq-relaxed,-DRQ_PROFILE -mrelaxed-simd,,$(PROFILE)))
+PROFILE_MODULES := $(PROFILE)/libruvq.so $(PROFILE)/ruvq.wasm $(PROFILE)/ruvq-relaxed.wasm

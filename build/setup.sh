@@ -11,7 +11,7 @@ level=${1:-dev}
 declare -A packages=([clang-19]=clang-19 [wasm-ld-19]=lld-19 [chromium]=chromium [node]=nodejs [npm]=npm [git]=git)
 if [[ $level == dev ]]; then
   packages+=([emcc]=emscripten [llvm-objdump-19]=llvm-19 [clang-format-19]=clang-format-19
-    [firefox-esr]=firefox-esr)
+    [firefox-esr]=firefox-esr [qemu-aarch64]=qemu-user)
 fi
 missing=()
 # the sanitizers' and libFuzzer's runtime has no program of its own

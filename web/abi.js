@@ -123,6 +123,23 @@ export const CONSTANTS = {
  "RQ_THREAD_STACK": 262144,
  "RQ_POOL_SPIN": 1,
  "RQ_POOL_SMALL_JOBS": 2,
+ "RQ_OP_EMBEDDING": 0,
+ "RQ_OP_NORM": 1,
+ "RQ_OP_ACTIVATIONS": 2,
+ "RQ_OP_HADAMARD": 3,
+ "RQ_OP_QUERY": 4,
+ "RQ_OP_KEY": 5,
+ "RQ_OP_VALUE": 6,
+ "RQ_OP_ATTENTION_OUT": 7,
+ "RQ_OP_GATE": 8,
+ "RQ_OP_UP": 9,
+ "RQ_OP_DOWN": 10,
+ "RQ_OP_OUTPUT": 11,
+ "RQ_OP_ROPE": 12,
+ "RQ_OP_ATTENTION": 13,
+ "RQ_OP_SWIGLU": 14,
+ "RQ_OP_REST": 15,
+ "RQ_OP_COUNT": 16,
  "RQ_MAX_RECENT": 4096,
  "RQ_MAX_TOP": 256
 };
@@ -842,6 +859,21 @@ export const STRUCTS = {
    ]
   }
  },
+ "rq_profile": {
+  "size": 136,
+  "fields": {
+   "since": [
+    0,
+    "f8",
+    1
+   ],
+   "seconds": [
+    8,
+    "f8",
+    16
+   ]
+  }
+ },
  "rq_sampling": {
   "size": 40,
   "fields": {
@@ -1157,6 +1189,14 @@ export const FUNCTIONS = {
   "i",
   "p"
  ],
+ "rq_pool_jobs": [
+  "u",
+  "p"
+ ],
+ "rq_pool_exercise": [
+  "i",
+  "pi"
+ ],
  "rq_pool_close": [
   "i",
   "p"
@@ -1172,6 +1212,18 @@ export const FUNCTIONS = {
  "rq_threads_stop": [
   "i",
   "p"
+ ],
+ "rq_model_profile": [
+  "i",
+  "pp"
+ ],
+ "rq_model_profile_reset": [
+  "i",
+  "p"
+ ],
+ "rq_model_profile_cached": [
+  "i",
+  "epiii"
  ],
  "rq_sampler_init": [
   "i",

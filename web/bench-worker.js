@@ -92,6 +92,7 @@ async function model({ url, promptTokens, decodeTokens, threads }) {
     prompt_tokens_per_s: promptTokens / (prompted - begun),
     decode_tokens_per_s: decodeTokens / (decoded - prompted),
     memory_bytes: engine.memoryBytes,
+    kv_bytes: local.info.kvBytes,
     threads: threadsOf(engine),
   };
 }
@@ -116,6 +117,8 @@ const TASKS = {
   products: fromFile("./bench-peers.js", "products"),
   profile: fromFile("./bench-profile.js", "profile"),
   contexts: fromFile("./bench-profile.js", "contexts"),
+  readSpeed: fromFile("./bench-profile.js", "readSpeed"),
+  threads: fromFile("./bench-threads.js", "threads"),
 };
 
 self.onmessage = async ({ data: { task, spec } }) => {

@@ -73,7 +73,8 @@ export class Engine {
 
   constructor(module, shared) {
     this.module = module;
-    this.exports = new WebAssembly.Instance(module, shared ? { env: { memory: shared.memory } } : {}).exports;
+    const env = { memory: shared?.memory, now: () => performance.now() }; // the clock: of `make profile` only
+    this.exports = new WebAssembly.Instance(module, { env }).exports;
     /** @type {WebAssembly.Memory} */ this.memory = shared ? shared.memory : this.exports.memory;
     /** How large the memory can grow, in bytes. */
     this.limitBytes = shared ? shared.limit : SHARED_PAGES[0] * PAGE;

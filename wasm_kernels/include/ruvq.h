@@ -447,6 +447,10 @@ int32_t rq_pool_init(rq_error *error, void *pool, void *pool_end, int32_t thread
 int32_t rq_pool_work(void *pool);
 /* How many workers are there now. */
 int32_t rq_pool_workers(const void *pool);
+/* Jobs that the owner has shared out so far, modulo 2^32. */
+uint32_t rq_pool_jobs(const void *pool);
+/* Shares out `jobs` jobs of two empty units for each thread: what sharing alone costs. For the owner. */
+int32_t rq_pool_exercise(void *pool, int32_t jobs);
 /* Sends the workers home. No model may use the pool any more. */
 int32_t rq_pool_close(void *pool);
 /* The pool's threads compute the steps that follow; NULL: the caller alone. The model must have been opened
@@ -456,6 +460,40 @@ int32_t rq_model_use_pool(rq_error *error, void *model, void *pool);
  * number. rq_threads_stop closes the pool and waits until they have ended. */
 int32_t rq_threads_start(rq_error *error, void *pool);
 int32_t rq_threads_stop(void *pool);
+
+/* ---- profile: where a step's time goes ---------------------------------------
+ * Present in builds with RQ_PROFILE only (`make profile`); the engine that ships holds nothing of it. */
+
+enum {
+  RQ_OP_EMBEDDING = 0,
+  RQ_OP_NORM = 1,        /* RMS norms, of heads too, and the residual stream's sums */
+  RQ_OP_ACTIVATIONS = 2, /* int8 activations */
+  RQ_OP_HADAMARD = 3,
+  RQ_OP_QUERY = 4, /* products by the role of their matrix, up to RQ_OP_OUTPUT */
+  RQ_OP_KEY = 5,
+  RQ_OP_VALUE = 6,
+  RQ_OP_ATTENTION_OUT = 7,
+  RQ_OP_GATE = 8,
+  RQ_OP_UP = 9,
+  RQ_OP_DOWN = 10,
+  RQ_OP_OUTPUT = 11,
+  RQ_OP_ROPE = 12,      /* and storing keys and values */
+  RQ_OP_ATTENTION = 13, /* scores, their softmax, sums of values */
+  RQ_OP_SWIGLU = 14,
+  RQ_OP_REST = 15, /* checks of finite numbers, hashes, entering and leaving */
+  RQ_OP_COUNT = 16,
+};
+typedef struct rq_profile {
+  double since;                /* the last look at the clock */
+  double seconds[RQ_OP_COUNT]; /* of the thread that steps the model */
+} rq_profile;
+/* The times of all steps since the model was opened or the profile last reset. */
+int32_t rq_model_profile(const void *model, rq_profile *profile);
+int32_t rq_model_profile_reset(void *model);
+/* The product of one matrix of `layer` with one vector, as often as `repeats` says, but with its first rows
+ * again and again instead of all: as many products with weights that stay in the nearest cache. */
+int32_t rq_model_profile_cached(rq_error *error, void *model, int32_t layer, int32_t operation,
+                                int32_t repeats);
 
 /* ---- sampler --------------------------------------------------------------- */
 

@@ -13,23 +13,23 @@ static float *take_floats(rq_arena *arena, int32_t rows, int32_t width) {
   return rq_arena_take(arena, (uint64_t)rows * (uint64_t)width * sizeof(float));
 }
 
-static void lay_out_inputs(rq_arena *arena, const rq_hyper *hyper, rq_inputs *out) {
-  int32_t batch = hyper->info.batch_tokens, width = rq_largest_input(hyper);
+static rq_activations *lay_out_activations(rq_arena *arena, int32_t batch, int32_t width) {
+  rq_activations *all = rq_arena_take(arena, (uint64_t)batch * sizeof(rq_activations));
+  for (int32_t t = 0; t < batch; t++) {
+    rq_activations one;
+    rq_activations_layout(arena, width, &one);
+    if (all) all[t] = one;
+  }
+  return all;
+}
+
+static void lay_out_inputs(rq_arena *arena, const rq_hyper *hyper, int32_t batch, rq_inputs *out) {
+  int32_t width = rq_largest_input(hyper);
   out->stride = width;
-  out->plain = rq_arena_take(arena, (uint64_t)batch * sizeof(rq_activations));
-  for (int32_t t = 0; t < batch; t++) {
-    rq_activations one;
-    rq_activations_layout(arena, width, &one);
-    if (out->plain) out->plain[t] = one;
-  }
-  out->turned = NULL;
+  out->left = rq_arena_take(arena, (uint64_t)(width + RQ_BLOCK - 1) / RQ_BLOCK * sizeof(_Atomic int32_t));
+  out->plain = lay_out_activations(arena, batch, width);
   if (hyper->info.hadamard_tensors == 0) return;
-  out->turned = rq_arena_take(arena, (uint64_t)batch * sizeof(rq_activations));
-  for (int32_t t = 0; t < batch; t++) {
-    rq_activations one;
-    rq_activations_layout(arena, width, &one);
-    if (out->turned) out->turned[t] = one;
-  }
+  out->turned = lay_out_activations(arena, batch, width);
   out->turned_x = take_floats(arena, batch, width);
 }
 
@@ -81,7 +81,8 @@ static int32_t lay_out(rq_error *error, const rq_gguf *index, const uint8_t *fil
   if ((code = rq_weights_bind(error, index, file, &out->hyper, arena, &out->weights)) < 0) return code;
   code = rq_weights_bind_hadamard(error, index, file, &out->hyper, arena, &out->weights);
   if (code < 0) return code;
-  lay_out_inputs(arena, &out->hyper, &out->inputs);
+  lay_out_inputs(arena, &out->hyper, out->hyper.info.batch_tokens, &out->inputs);
+  lay_out_inputs(arena, &out->hyper, 1, &out->gated_inputs);
   lay_out_buffers(arena, out);
   lay_out_cache(arena, out);
   out->hyper.info.memory_bytes = arena->used;
@@ -204,9 +205,11 @@ static RQ_NOINLINE int32_t step(rq_error *error, rq_model *m) {
 int32_t RQ_EXPORT rq_model_step(rq_error *error, void *model) {
   rq_model *m = model;
   if (m->magic != RQ_MODEL_MAGIC) return not_open(error);
+  RQ_LAP_START(m);
   uint32_t saved = rq_fp_enter();
   int32_t code = step(error, m);
   rq_fp_leave(saved);
+  RQ_LAP(m, RQ_OP_REST);
   return code;
 }
 
