@@ -29,13 +29,18 @@ web/jinja.js: out/.setup-demo # the package that renders chat templates, its lic
 	{ echo '/*'; cat node_modules/@huggingface/jinja/LICENSE; echo '*/'; \
 	  cat node_modules/@huggingface/jinja/dist/index.js; } > $@.part && mv $@.part $@
 
-wheel: out/.setup-demo native wasm $(SIDE_MODULE) ## the wheels for Pyodide and for this desktop, into out/wheels
+out/wheel-js/.made: $(wildcard web/*.js) web/jinja.js # the wheels' scripts: without comments and white space
+	npx --no-install esbuild --minify-whitespace web/*.js --outdir=$(@D) --log-level=error --legal-comments=inline
+	{ echo '/*'; cat node_modules/@huggingface/jinja/LICENSE; echo '*/'; cat $(@D)/jinja.js; } > $@
+	mv $@ $(@D)/jinja.js && touch $@
+
+wheel: out/.setup-demo native wasm $(SIDE_MODULE) out/wheel-js/.made ## the wheels for Pyodide and for this desktop, into out/wheels
 	$(PYTHON) build/wheel.py
 
 npm: setup wasm ## the JavaScript package with its types, out/npm/ruvq-VERSION.tgz
 	$(PYTHON) build/npm_package.py
 
-pyodide-wheel: out/.setup-demo wasm $(SIDE_MODULE) ## only the platform wheel, for Pyodide's own heap
+pyodide-wheel: out/.setup-demo wasm $(SIDE_MODULE) out/wheel-js/.made ## only the platform wheel, for Pyodide's own heap
 	$(PYTHON) build/wheel.py --kind pyodide
 
 abi: setup ## regenerate what Python and JavaScript know of ruvq.h

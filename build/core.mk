@@ -60,12 +60,18 @@ WASM_TARGET := web
 WASM_COMPILE := $(CC) --target=wasm32 $(WASM_FLAGS)
 endif
 
+# code that reads files or is the plain reference runs seldom, and every page downloads it: small before fast
+SMALL_SOURCES := $(wildcard wasm_kernels/container/*.c wasm_kernels/tokenizer/*.c wasm_kernels/formats/ggml*.c) \
+  $(addprefix wasm_kernels/,base/base.c formats/compare.c formats/encode.c formats/foreign.c formats/own.c \
+    formats/registry.c formats/self_test.c model/architecture.c model/hyper.c model/model.c model/weights.c)
+size_flag = $(if $(filter $(1),$(SMALL_SOURCES)),-Oz)
+
 # one module a variant: $(call wasm_variant,name,compiler flags,linker flags,folder)
 define wasm_variant
 $(WASM_DIR)/$(1)/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
 	@mkdir -p $$(@D)
 	@echo "  CC wasm    $$< ($(1))"
-	$(Q)$(WASM_COMPILE) $(2) -c $$< -o $$@
+	$(Q)$(WASM_COMPILE) $(2) $$(call size_flag,$$<) -c $$< -o $$@
 
 $(4)/$(notdir $(1)).wasm: $(CORE_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/$(1)/%.o)
 	@mkdir -p $$(@D)
@@ -113,7 +119,7 @@ SIDE_LINK := -shared --experimental-pic --unresolved-symbols=import-dynamic --gc
 out/side/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
 	@mkdir -p $(@D)
 	@echo "  CC side    $<"
-	$(Q)$(SIDE_CC) $(SIDE_FLAGS) -c $< -o $@
+	$(Q)$(SIDE_CC) $(SIDE_FLAGS) $(call size_flag,$<) -c $< -o $@
 
 $(SIDE_MODULE): $(CORE_SOURCES:wasm_kernels/%.c=out/side/%.o)
 	@mkdir -p $(@D)

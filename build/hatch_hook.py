@@ -26,7 +26,7 @@ SIDE_MODULE = "ruvq/core/_side/ruvq-relaxed.wasm"
 PYODIDE_TAG = "py3-none-pyemscripten_2025_0_wasm32.pyemscripten_2026_0_wasm32"
 
 
-def web_runtime(web: Path, names: tuple[str, ...]) -> list[Path]:
+def web_runtime(web: Path, names: tuple[str, ...] = MODULES["pure"]) -> list[Path]:
     """The WebAssembly modules and the runtime's JavaScript; what only pages need stays out."""
     found = {*web.glob("*.js"), web / "jinja.js"}  # the copy of a package: missed where it wasn't made
     scripts = [p for p in sorted(found) if not p.stem.startswith(("bench", "coi-"))]
@@ -37,7 +37,11 @@ def files_of(kind: str, root: Path) -> dict[str, str]:
     """Path in the checkout → path in the wheel."""
     if kind in MODULES:
         runtime = web_runtime(root / "web", MODULES[kind])
-        files = {str(path): f"ruvq/browser/_web/{path.name}" for path in runtime}
+        smaller = root / "out" / "wheel-js"  # the scripts without comments and white space
+        files = {
+            str(smaller / path.name if path.suffix == ".js" else path): f"ruvq/browser/_web/{path.name}"
+            for path in runtime
+        }
         return files | ({str(root / "py" / SIDE_MODULE): SIDE_MODULE} if kind == "pyodide" else {})
     folder = root / "py" / "ruvq" / "core" / "_native"
     return {
