@@ -11,10 +11,10 @@ PYTHON := .venv/bin/python
 RUVQ_DATA ?= ../shared/data
 export RUVQ_DATA
 
-.PHONY: help setup native wasm wheel abi model demo test lint format bench data clean
+.PHONY: help setup native wasm wheel pyodide-wheel npm abi model site demo test test-site fuzz soak shots lint format profile bench data clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: out/.setup-dev ## install what is missing: Debian packages (as root), .venv, node_modules
 out/.setup-%: build/setup.sh pyproject.toml package.json package-lock.json
@@ -23,10 +23,25 @@ out/.setup-%: build/setup.sh pyproject.toml package.json package-lock.json
 
 native: out/.setup-demo $(NATIVE_LIBRARY) ## the C core as a native library
 
-wasm: out/.setup-demo $(WASM_MODULES) ## the C core as WebAssembly modules (CC=emcc: with Emscripten)
+wasm: out/.setup-demo $(WASM_MODULES) web/jinja.js ## the C core as WebAssembly modules (CC=emcc: with Emscripten)
 
-wheel: out/.setup-demo native wasm ## the pure wheel for Pyodide and the wheel for this desktop, into out/wheels
+web/jinja.js: out/.setup-demo # the package that renders chat templates, its licence in front, beside the scripts
+	{ echo '/*'; cat node_modules/@huggingface/jinja/LICENSE; echo '*/'; \
+	  cat node_modules/@huggingface/jinja/dist/index.js; } > $@.part && mv $@.part $@
+
+out/wheel-js/.made: $(wildcard web/*.js) web/jinja.js # the wheels' scripts: without comments and white space
+	npx --no-install esbuild --minify-whitespace web/*.js --outdir=$(@D) --log-level=error --legal-comments=inline
+	{ echo '/*'; cat node_modules/@huggingface/jinja/LICENSE; echo '*/'; cat $(@D)/jinja.js; } > $@
+	mv $@ $(@D)/jinja.js && touch $@
+
+wheel: out/.setup-demo native wasm $(SIDE_MODULE) out/wheel-js/.made ## the wheels for Pyodide and for this desktop, into out/wheels
 	$(PYTHON) build/wheel.py
+
+npm: setup wasm ## the JavaScript package with its types, out/npm/ruvq-VERSION.tgz
+	$(PYTHON) build/npm_package.py
+
+pyodide-wheel: out/.setup-demo wasm $(SIDE_MODULE) out/wheel-js/.made ## only the platform wheel, for Pyodide's own heap
+	$(PYTHON) build/wheel.py --kind pyodide
 
 abi: setup ## regenerate what Python and JavaScript know of ruvq.h
 	$(PYTHON) build/generate_abi.py
@@ -34,12 +49,27 @@ abi: setup ## regenerate what Python and JavaScript know of ruvq.h
 model: out/.setup-demo native ## train the bundled story model again (an hour or more on 2 cores)
 	$(PYTHON) build/model/make.py --data $(RUVQ_DATA) --out web/model
 
+site: wheel ## the whole page in one folder, out/site, for any static server
+	$(PYTHON) build/site_folder.py
+
 demo: wheel ## quantize the bundled model, serve the page and print its address (HEADLESS=1: drive it and exit)
 	$(PYTHON) build/demo.py
 
 test: setup wheel ## every test, the browser's too
 	$(MAKE) wasm CC=emcc
 	$(PYTHON) -m pytest tests $(PYTEST_FLAGS)
+
+test-site: setup site ## the site with the network off: every view, both themes, without isolation headers too
+	$(PYTHON) -m pytest tests/site $(PYTEST_FLAGS)
+
+shots: setup site ## screenshots of every view, at phone and desktop width, into docs/img
+	$(PYTHON) build/site_shots.py
+
+fuzz: setup native $(FUZZ_PROGRAMS) ## run the fuzzers, FUZZ_SECONDS (60) each, with address and undefined-behaviour sanitizers
+	$(PYTHON) build/fuzz.py $(FUZZ_OPTIONS)
+
+soak: setup native wasm ## load, write, abort, dispose in Chromium for SOAK_MINUTES (120): memory must not grow
+	$(PYTHON) build/soak.py $(SOAK_OPTIONS)
 
 lint: setup ## formatters, linters, type checker, generated files
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
@@ -52,11 +82,15 @@ format: setup ## rewrite the sources in the house format
 	.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 	clang-format-19 -i $(CORE_SOURCES) $(CORE_HEADERS)
 
-bench: wheel ## measure kernels and models, natively and in Chromium; writes docs/bench/latest.json
+profile: wheel $(PROFILE_MODULES) ## the engine with a clock inside: where a token's time goes; writes docs/performance.md
+	$(PYTHON) build/bench/token_profile.py --write docs/performance.md
+
+bench: wheel ## measure kernels and models, natively and in Chromium; writes docs/bench/latest.json and its plots
 	$(PYTHON) build/bench/run.py
+	$(PYTHON) build/bench/plot.py
 
 data: ## fetch the public test data into RUVQ_DATA, checked by SHA-256 (needs a network)
 	python3 build/data.py --to $(RUVQ_DATA)
 
 clean: ## remove everything that was built (not .venv and node_modules)
-	rm -rf out py/ruvq/core/_native py/ruvq/core/_wasm web/*.wasm
+	rm -rf out py/ruvq/core/_native py/ruvq/core/_side web/*.wasm web/jinja.js

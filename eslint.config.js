@@ -3,7 +3,7 @@ import js from "@eslint/js";
 import globals from "globals";
 
 export default [
-  { ignores: ["out/", "node_modules/", ".venv/", "web/abi.js"] },
+  { ignores: ["out/", "node_modules/", ".venv/", "web/abi.js", "web/jinja.js"] },
   js.configs.recommended,
   {
     files: ["**/*.js", "**/*.mjs"],
@@ -21,5 +21,8 @@ export default [
     },
   },
   { files: ["web/**/*.js"], languageOptions: { globals: { ...globals.browser, ...globals.worker } } },
-  { files: ["build/**", "tests/**"], languageOptions: { globals: { ...globals.node, ...globals.browser } } },
+  {
+    files: ["attacks/**", "build/**", "tests/**"],
+    languageOptions: { globals: { ...globals.node, ...globals.browser } },
+  },
 ];

@@ -1,4 +1,4 @@
-"""What `make demo` runs after the build: quantizes the bundled model, assembles the site and serves it.
+"""What `make demo` runs after the build: assembles the site (site_folder.py) and serves it.
 
     python build/demo.py                 prints the page's address and serves until Ctrl-C
     HEADLESS=1 python build/demo.py      drives the page in Chromium with both hosts instead, and ends with
@@ -23,9 +23,6 @@ from chromium import CHROMIUM_FLAGS, chromium_path
 from ruvq.cli.server import make_server
 from ruvq.errors import RuvqError
 
-ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "web" / "model"  # a Hugging Face folder in floats
-FORMATS = ("pi-t3", "pi-t2")  # the first is what the page opens with
 HOSTS = ("javascript", "pyodide")
 PROMPT = "Once upon a time"
 TOKENS = 200
@@ -37,42 +34,6 @@ WRITE_SECONDS = 120
 def log(text: str) -> None:
     """Messages go to standard error: the last line of standard output is the result."""
     print(text, file=sys.stderr, flush=True)
-
-
-def newest(paths: list[Path]) -> float:
-    """Time of the last change among files and the files of folders."""
-    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
-    return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
-
-
-def quantize_models(source: Path, tokenizer: Path | None, folder: Path) -> list[Path]:
-    """The demo's GGUF files, made where they are missing or stale."""
-    if not source.exists():
-        raise SystemExit(f"{source} is not there: `make model` trains it, or --source names another model")
-    package = ROOT / "py" / "ruvq"
-    inputs = [
-        source,
-        package / "core" / "_native",
-        package / "quantize",
-        package / "sources",
-        package / "gguf",
-    ]
-    changed = newest([*inputs, *([tokenizer] if tokenizer else [])])
-    name = source.stem if source != SOURCE else "stories"
-    folder.mkdir(parents=True, exist_ok=True)
-    models = []
-    for kind in FORMATS:
-        target = folder / f"{name}-{kind}.gguf"
-        if not target.exists() or target.stat().st_mtime < changed:
-            from ruvq.quantize.pipeline import quantize_model
-
-            log(f"quantizing {source.name} to {kind}")
-            report = quantize_model(
-                source, target, kind, tokenizer=tokenizer, embeddings="same", progress=False, overwrite=True
-            )
-            log(report.summary())
-        models.append(target)
-    return models
 
 
 # ---- driving the page ----
@@ -134,18 +95,18 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--source", type=Path, default=SOURCE, help="float model to quantize (default web/model)"
+        "--source", type=Path, default=site_folder.SOURCE, help="float model to quantize (default web/model)"
     )
     parser.add_argument("--tokenizer", type=Path, help="its tokenizer, when not beside it")
     parser.add_argument(
-        "--models", type=Path, default=ROOT / "out" / "models", help="folder for the GGUF files"
+        "--models", type=Path, default=site_folder.ROOT / "out" / "models", help="folder for the GGUF files"
     )
     parser.add_argument("--site", type=Path, default=site_folder.SITE, help="folder to serve")
     parser.add_argument("--port", type=int, default=8000, help="the next free one is taken when it is in use")
     args = parser.parse_args()
     headless = os.environ.get("HEADLESS", "") not in ("", "0")
     try:
-        models = quantize_models(args.source, args.tokenizer, args.models)
+        models = site_folder.quantize_models(args.source, args.tokenizer, args.models)
         entries = site_folder.assemble(args.site, models)
     except RuvqError as error:
         raise SystemExit(str(error)) from error

@@ -23,7 +23,7 @@ import cffi
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ROOT / "wasm_kernels" / "include" / "ruvq.h"
 NOTE = "Generated from wasm_kernels/include/ruvq.h by build/generate_abi.py; do not edit."
-WASM_ONLY = ("rq_alloc", "rq_free")
+WASM_ONLY = ("rq_alloc", "rq_free", "rq_limit_memory")
 SCALARS = {
     "int8_t": "i1", "uint8_t": "u1", "char": "u1", "int16_t": "i2", "uint16_t": "u2",
     "int32_t": "i4", "uint32_t": "u4", "int64_t": "i8", "uint64_t": "u8", "float": "f4", "double": "f8",

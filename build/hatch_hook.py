@@ -1,7 +1,8 @@
 """Hatch build hook: what goes into a wheel beside the Python files, by the variable RUVQ_WHEEL.
 
-pure     py3-none-any: the WebAssembly module and the JavaScript that drives it, for Pyodide
+pure     py3-none-any: the WebAssembly module and the JavaScript that drives it, for Pyodide; no command line
 native   py3-none-<platform>: the native library, for this desktop
+pyodide  py3-none-pyemscripten_*: the side module for Pyodide's own heap beside what the pure wheel has
 unset    nothing (an editable install uses what `make native` built)
 """
 
@@ -14,19 +15,34 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+# All builds would take a wheel over its budget. Without relaxed SIMD there is one thread; and the platform
+# wheel, whose side module does in Pyodide's thread what ruvq-relaxed does, leaves that out.
+MODULES = {
+    "pure": ("ruvq", "ruvq-relaxed", "ruvq-threads-relaxed"),
+    "pyodide": ("ruvq", "ruvq-threads-relaxed"),
+}
+SIDE_MODULE = "ruvq/core/_side/ruvq-relaxed.wasm"
+# both Pyodides' ABIs: the side module uses nothing in which they differ
+PYODIDE_TAG = "py3-none-pyemscripten_2025_0_wasm32.pyemscripten_2026_0_wasm32"
 
-def web_runtime(web: Path) -> list[Path]:
+
+def web_runtime(web: Path, names: tuple[str, ...] = MODULES["pure"]) -> list[Path]:
     """The WebAssembly modules and the runtime's JavaScript; what only pages need stays out."""
-    scripts = [p for p in sorted(web.glob("*.js")) if not p.stem.startswith(("demo", "bench", "coi-"))]
-    # threads without relaxed SIMD would take the wheel over its budget: such browsers get one thread
-    names = ("ruvq", "ruvq-relaxed", "ruvq-threads-relaxed")
+    found = {*web.glob("*.js"), web / "jinja.js"}  # the copy of a package: missed where it wasn't made
+    scripts = [p for p in sorted(found) if not p.stem.startswith(("bench", "coi-"))]
     return [*(web / f"{name}.wasm" for name in names), *scripts]
 
 
 def files_of(kind: str, root: Path) -> dict[str, str]:
     """Path in the checkout → path in the wheel."""
-    if kind == "pure":
-        return {str(path): f"ruvq/browser/_web/{path.name}" for path in web_runtime(root / "web")}
+    if kind in MODULES:
+        runtime = web_runtime(root / "web", MODULES[kind])
+        smaller = root / "out" / "wheel-js"  # the scripts without comments and white space
+        files = {
+            str(smaller / path.name if path.suffix == ".js" else path): f"ruvq/browser/_web/{path.name}"
+            for path in runtime
+        }
+        return files | ({str(root / "py" / SIDE_MODULE): SIDE_MODULE} if kind == "pyodide" else {})
     folder = root / "py" / "ruvq" / "core" / "_native"
     return {
         str(path): f"ruvq/core/_native/{path.name}" for path in folder.iterdir() if path.suffix != ".part"
@@ -47,8 +63,14 @@ class CustomBuildHook(BuildHookInterface):
                 f"build these first (`make native wasm`): {', '.join(absent) or 'the native library'}"
             )
         build_data["force_include"].update(files)
+        if kind in MODULES:
+            # a page has no command line: what it need not download
+            self.build_config.target_config.setdefault("exclude", []).append("py/ruvq/cli")
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
+        elif kind == "pyodide":
+            build_data["pure_python"] = False
+            build_data["tag"] = PYODIDE_TAG
         else:
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["pure_python"] = False

@@ -4,7 +4,8 @@
 
 makes, from the npm packages and PyPI:
     out/pyodide/314.0.7/  out/pyodide/0.29.5/   Pyodide's core, micropip, a lock file that names both
-    out/pyodide/simple/ruvq/index.html          a package index with ruvq's pure wheel
+    out/pyodide/simple/ruvq/index.html          a package index with ruvq's wheels for Pyodide
+    out/pyodide/pure/ruvq/index.html            the same with the pure wheel alone
     out/pyodide/wheels/ruvq-*.whl
 
 npm's `pyodide` holds the core only, so micropip comes from PyPI and the lock file is cut down to it: a
@@ -20,6 +21,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from wheel import kind_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"314.0.7": "pyodide", "0.29.5": "pyodide-0.29"}  # version: folder in node_modules
@@ -92,20 +95,28 @@ def assemble_core(version: str, folder: Path) -> None:
     (folder / "pyodide-lock.json").write_text(json.dumps(lock))
 
 
-def assemble_index(folder: Path) -> Path:
-    """A package index (PEP 503) with the pure wheel; the wheel's place in it."""
-    wheels = sorted((ROOT / "out" / "wheels").glob("ruvq-*-none-any.whl"))
-    if not wheels:
-        raise SystemExit("there is no pure wheel in out/wheels: run `make wheel`")
+def assemble_index(folder: Path) -> None:
+    """A package index (PEP 503) with the wheels for Pyodide: micropip takes the platform wheel where its tag
+    fits, else the pure one."""
+    wheels = [p for p in sorted((ROOT / "out" / "wheels").glob("ruvq-*.whl")) if kind_of(p) != "native"]
+    if {kind_of(p) for p in wheels} != {"pure", "pyodide"}:
+        raise SystemExit("out/wheels lacks a wheel for Pyodide: run `make wheel`")
     shutil.rmtree(folder / "wheels", ignore_errors=True)
-    placed = folder / "wheels" / wheels[-1].name
-    copy_if_newer(wheels[-1], placed)
-    digest = hashlib.sha256(placed.read_bytes()).hexdigest()
-    page = folder / "simple" / "ruvq" / "index.html"
+    for wheel in wheels:
+        copy_if_newer(wheel, folder / "wheels" / wheel.name)
+    write_page(folder / "simple" / "ruvq" / "index.html", wheels)
+    # for those who want the pure wheel: tests, and the comparison of the two
+    write_page(folder / "pure" / "ruvq" / "index.html", [p for p in wheels if kind_of(p) == "pure"])
+
+
+def write_page(page: Path, wheels: list[Path]) -> None:
+    """A project's page of an index, two folders below the wheels' own."""
     page.parent.mkdir(parents=True, exist_ok=True)
-    link = f'<a href="../../wheels/{placed.name}#sha256={digest}">{placed.name}</a>'
-    page.write_text(f"<!DOCTYPE html><html><body>{link}</body></html>\n")
-    return placed
+    links = []
+    for wheel in wheels:
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        links.append(f'<a href="../../wheels/{wheel.name}#sha256={digest}">{wheel.name}</a>')
+    page.write_text(f"<!DOCTYPE html><html><body>{'<br>'.join(links)}</body></html>\n")
 
 
 def assemble(folder: Path, versions: tuple[str, ...] = tuple(PACKAGES)) -> None:

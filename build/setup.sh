@@ -10,9 +10,14 @@ level=${1:-dev}
 # program it is looked up by: Debian package that brings it
 declare -A packages=([clang-19]=clang-19 [wasm-ld-19]=lld-19 [chromium]=chromium [node]=nodejs [npm]=npm [git]=git)
 if [[ $level == dev ]]; then
-  packages+=([emcc]=emscripten [llvm-objdump-19]=llvm-19 [clang-format-19]=clang-format-19)
+  packages+=([emcc]=emscripten [llvm-objdump-19]=llvm-19 [clang-format-19]=clang-format-19
+    [firefox-esr]=firefox-esr [qemu-aarch64]=qemu-user)
 fi
 missing=()
+# the sanitizers' and libFuzzer's runtime has no program of its own
+if [[ $level == dev ]] && ! ls /usr/lib/llvm-19/lib/clang/19/lib/*/libclang_rt.fuzzer* >/dev/null 2>&1; then
+  missing+=(libclang-rt-19-dev)
+fi
 for program in "${!packages[@]}"; do
   command -v "$program" >/dev/null || missing+=("${packages[$program]}")
 done

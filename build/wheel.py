@@ -1,9 +1,13 @@
-"""Builds both wheels into out/wheels: the pure one that Pyodide installs and the native one of this desktop.
+"""Builds the wheels into out/wheels: two that Pyodide installs, and the native one of this desktop.
 
-    python build/wheel.py [--kind pure|native|both]
+    python build/wheel.py [--kind pure|pyodide|native|all]
+
+pure      py3-none-any: the stand-alone modules, driven through JavaScript; runs in any Pyodide
+pyodide   the platform wheel, with the side module for Pyodide's own heap (build/pyodide)
+native    for this desktop
 
 Quick when nothing has changed: a wheel is rebuilt only when a file that goes into it is newer.
-Prints each wheel's path and size; fails when the pure wheel is larger than its budget.
+Prints each wheel's path and size; fails when one that a page downloads is larger than its budget.
 """
 
 from __future__ import annotations
@@ -16,58 +20,73 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path[:0] = [str(ROOT / "build"), str(ROOT / "build" / "pyodide")]
 WHEELS = ROOT / "out" / "wheels"
-PURE_BUDGET = 600_000  # bytes: what a page may have to download
+KINDS = ("pure", "pyodide", "native")
+BUDGET = 600_000  # bytes: what a page may have to download
 
 
 def inputs(kind: str) -> list[Path]:
     """Every file whose change means a new wheel."""
     files = [*list((ROOT / "py").rglob("*.py")), ROOT / "pyproject.toml", ROOT / "build" / "hatch_hook.py"]
-    if kind == "pure":
-        files += [p for p in (ROOT / "web").iterdir() if p.suffix in (".js", ".wasm")]
-    else:
-        files += list((ROOT / "py" / "ruvq" / "core" / "_native").glob("*"))
+    core = ROOT / "py" / "ruvq" / "core"
+    if kind == "native":
+        return [*files, *(core / "_native").glob("*")]
+    files += [p for p in (ROOT / "web").iterdir() if p.suffix in (".js", ".wasm")]
+    if kind == "pyodide":
+        files += [*(core / "_side").glob("*.wasm"), ROOT / "build" / "pyodide" / "platform_wheel.py"]
     return files
 
 
-def find(kind: str) -> Path | None:
-    """The wheel of a kind that was built before."""
+def kind_of(wheel: Path) -> str:
+    """Told by the platform in its name."""
+    platform = wheel.stem.rpartition("-")[2]
+    return "pure" if platform == "any" else "pyodide" if platform.endswith("_wasm32") else "native"
+
+
+def built(kind: str) -> list[Path]:
+    """Wheels of a kind that were built before, the newest last."""
     wheels = sorted(WHEELS.glob("ruvq-*.whl"), key=lambda p: p.stat().st_mtime)
-    wheels = [w for w in wheels if w.name.endswith("-none-any.whl") == (kind == "pure")]
-    return wheels[-1] if wheels else None
+    return [w for w in wheels if kind_of(w) == kind]
 
 
 def build(kind: str) -> Path:
     """Builds one wheel where it is stale; its path."""
-    built = find(kind)
-    if built and built.stat().st_mtime >= max(p.stat().st_mtime for p in inputs(kind)):
-        return built
+    before = built(kind)
+    if before and before[-1].stat().st_mtime >= max(p.stat().st_mtime for p in inputs(kind)):
+        return before[-1]
     WHEELS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WHEELS) as folder:
-        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
-        subprocess.run(
-            command, cwd=ROOT, env={**os.environ, "RUVQ_WHEEL": kind}, check=True, stdout=sys.stderr
-        )
-        (fresh,) = Path(folder).glob("*.whl")
-        for old in WHEELS.glob("ruvq-*.whl"):
-            if old.name.endswith("-none-any.whl") == (kind == "pure"):
-                old.unlink()
+        fresh = build_fresh(kind, Path(folder))
+        for old in before:
+            old.unlink()
         return fresh.rename(WHEELS / fresh.name)
+
+
+def build_fresh(kind: str, folder: Path) -> Path:
+    """Builds one wheel into an empty folder."""
+    if kind == "pyodide":
+        import platform_wheel
+
+        return platform_wheel.build(folder)
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "RUVQ_WHEEL": kind}, check=True, stdout=sys.stderr)
+    (fresh,) = folder.glob("*.whl")
+    return fresh
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kind", choices=("pure", "native", "both"), default="both")
+    parser.add_argument("--kind", choices=(*KINDS, "all"), default="all")
     kind = parser.parse_args().kind
-    for one in ("pure", "native") if kind == "both" else (kind,):
+    for one in KINDS if kind == "all" else (kind,):
         wheel = build(one)
         size = wheel.stat().st_size
         print(f"{wheel.relative_to(ROOT)}  {size:,} bytes")
-        if one == "pure" and size > PURE_BUDGET:
-            print(f"the pure wheel is over its budget of {PURE_BUDGET:,} bytes", file=sys.stderr)
+        if one != "native" and size > BUDGET:
+            print(f"{wheel.name} is over its budget of {BUDGET:,} bytes", file=sys.stderr)
             return 1
     return 0
 

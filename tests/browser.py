@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -44,6 +45,12 @@ class FaultyHandler(Handler):
         file = parse_qs(parts.query).get("file", [""])[0]
         data = (Path(self.directory) / file).read_bytes() if file else b""
         FAULTS[fault](self, data)
+
+    def visit(self) -> int:
+        """The number of this request among those for the same address."""
+        visits = self.server.visits  # type: ignore[attr-defined]
+        visits[self.path] = visits.get(self.path, 0) + 1
+        return visits[self.path]
 
     def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
         """Sends exactly these headers; the connection ends with the body."""
@@ -90,6 +97,60 @@ def _slow(handler: FaultyHandler, data: bytes) -> None:
     handler.server.stopping.wait(20)  # type: ignore[attr-defined]
 
 
+def _versioned(handler: FaultyHandler, data: bytes, tag: str) -> tuple[dict[str, str], int, bytes]:
+    """Headers, status and body of an answer that honours ranges of the version `tag`."""
+    headers = {"ETag": tag, "Last-Modified": "Mon, 02 Nov 2026 10:00:00 GMT"}
+    wanted = handler.headers.get("Range", "")
+    if wanted and handler.headers.get("If-Range", tag) == tag:
+        first = int(wanted.removeprefix("bytes=").split("-")[0])
+        headers["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"
+        return headers, 206, data[first:]
+    return headers, 200, data
+
+
+def _breaks(handler: FaultyHandler, data: bytes) -> None:
+    """Honours ranges, and breaks off every answer after a third of the file."""
+    headers, status, body = _versioned(handler, data, '"one"')
+    headers["Content-Length"] = str(len(body))
+    handler.answer(status, headers, body[: len(data) // 3])
+    handler.wfile.flush()
+    time.sleep(0.5)  # a browser throws away what it hasn't handed out when the connection breaks
+
+
+def _hangs(handler: FaultyHandler, data: bytes) -> None:
+    """Honours ranges; the first answer stops in the middle and never ends."""
+    headers, status, body = _versioned(handler, data, '"one"')
+    headers["Content-Length"] = str(len(body))
+    first = handler.visit() == 1
+    handler.answer(status, headers, body[: len(data) // 2] if first else body)
+    if first:
+        handler.server.stopping.wait(60)  # type: ignore[attr-defined]
+
+
+def _ignores(handler: FaultyHandler, data: bytes) -> None:
+    """Breaks off once, and gives the whole file for every range."""
+    half = handler.visit() == 1
+    headers = {"ETag": '"one"', "Content-Length": str(len(data))}
+    handler.answer(200, headers, data[: len(data) // 2] if half else data)
+
+
+def _changes(handler: FaultyHandler, data: bytes) -> None:
+    """Breaks off once; then the file is another one, of the same size."""
+    visit = handler.visit()
+    version = data if visit > 1 else data[:-64] + bytes(64)
+    headers, status, body = _versioned(handler, version, f'"{min(visit, 2)}"')
+    headers["Content-Length"] = str(len(body))
+    handler.answer(status, headers, body[: len(data) // 2] if visit == 1 else body)
+
+
+def _once(handler: FaultyHandler, data: bytes) -> None:
+    """The file for the first who asks; an error for everybody else."""
+    if handler.visit() == 1:
+        handler.answer(200, {"ETag": '"one"', "Content-Length": str(len(data))}, data)
+    else:
+        handler.answer(500, {"Content-Length": "0"}, b"")
+
+
 FAULTS: dict[str, Callable[[FaultyHandler, bytes], None]] = {
     "html": _html,
     "cut": _cut,
@@ -97,6 +158,11 @@ FAULTS: dict[str, Callable[[FaultyHandler, bytes], None]] = {
     "unannounced": _unannounced,
     "gzip": _gzip,
     "slow": _slow,
+    "breaks": _breaks,
+    "hangs": _hangs,
+    "ignores": _ignores,
+    "changes": _changes,
+    "once": _once,
 }
 
 
@@ -109,6 +175,7 @@ def serving(
     kind = type("Handler", (FaultyHandler,), {"without": frozenset(without), "extra": extra or {}})
     server = Server(("127.0.0.1", 0), partial(kind, directory=str(folder)))
     server.stopping = threading.Event()  # type: ignore[attr-defined]
+    server.visits = {}  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

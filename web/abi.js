@@ -30,6 +30,7 @@ export const CONSTANTS = {
  "RQ_E_CONTEXT": -23,
  "RQ_E_NONFINITE": -24,
  "RQ_E_SELF_TEST": -25,
+ "RQ_E_SHARD": -26,
  "RQ_FORMAT_F32": 0,
  "RQ_FORMAT_F16": 1,
  "RQ_FORMAT_BF16": 2,
@@ -105,6 +106,7 @@ export const CONSTANTS = {
  "RQ_MAX_NAME_BYTES": 127,
  "RQ_MAX_DIMS": 4,
  "RQ_MAX_ALIGNMENT": 65536,
+ "RQ_MAX_SHARDS": 1024,
  "RQ_TOKENIZER_SPM": 1,
  "RQ_TOKENIZER_BPE": 2,
  "RQ_TOKENIZE_SPECIAL": 1,
@@ -120,7 +122,26 @@ export const CONSTANTS = {
  "RQ_MAX_THREADS": 64,
  "RQ_THREAD_STACK": 262144,
  "RQ_POOL_SPIN": 1,
- "RQ_POOL_SMALL_JOBS": 2
+ "RQ_POOL_SMALL_JOBS": 2,
+ "RQ_OP_EMBEDDING": 0,
+ "RQ_OP_NORM": 1,
+ "RQ_OP_ACTIVATIONS": 2,
+ "RQ_OP_HADAMARD": 3,
+ "RQ_OP_QUERY": 4,
+ "RQ_OP_KEY": 5,
+ "RQ_OP_VALUE": 6,
+ "RQ_OP_ATTENTION_OUT": 7,
+ "RQ_OP_GATE": 8,
+ "RQ_OP_UP": 9,
+ "RQ_OP_DOWN": 10,
+ "RQ_OP_OUTPUT": 11,
+ "RQ_OP_ROPE": 12,
+ "RQ_OP_ATTENTION": 13,
+ "RQ_OP_SWIGLU": 14,
+ "RQ_OP_REST": 15,
+ "RQ_OP_COUNT": 16,
+ "RQ_MAX_RECENT": 4096,
+ "RQ_MAX_TOP": 256
 };
 
 // error code: [name, meaning]
@@ -224,6 +245,10 @@ export const ERRORS = {
  "-25": [
   "RQ_E_SELF_TEST",
   "a kernel gave a wrong result on this machine"
+ ],
+ "-26": [
+  "RQ_E_SHARD",
+  "shards of a model are missing, out of order or of different models"
  ]
 };
 
@@ -515,7 +540,7 @@ export const STRUCTS = {
   }
  },
  "rq_gguf": {
-  "size": 72,
+  "size": 88,
   "fields": {
    "version": [
     0,
@@ -577,18 +602,38 @@ export const STRUCTS = {
     "u4",
     1
    ],
-   "header_bytes": [
+   "split_count": [
     48,
+    "u4",
+    1
+   ],
+   "split_no": [
+    52,
+    "u4",
+    1
+   ],
+   "split_tensors": [
+    56,
+    "u4",
+    1
+   ],
+   "joined": [
+    60,
+    "u4",
+    1
+   ],
+   "header_bytes": [
+    64,
     "u8",
     1
    ],
    "data_start": [
-    56,
+    72,
     "u8",
     1
    ],
    "file_bytes": [
-    64,
+    80,
     "u8",
     1
    ]
@@ -814,22 +859,37 @@ export const STRUCTS = {
    ]
   }
  },
- "rq_sampler": {
-  "size": 24,
+ "rq_profile": {
+  "size": 136,
   "fields": {
-   "state_low": [
+   "since": [
     0,
-    "u4",
+    "f8",
     1
    ],
-   "state_high": [
-    4,
-    "u4",
-    1
-   ],
-   "temperature": [
+   "seconds": [
     8,
+    "f8",
+    16
+   ]
+  }
+ },
+ "rq_sampling": {
+  "size": 40,
+  "fields": {
+   "temperature": [
+    0,
     "f4",
+    1
+   ],
+   "typical_p": [
+    4,
+    "f4",
+    1
+   ],
+   "top_k": [
+    8,
+    "i4",
     1
    ],
    "top_p": [
@@ -842,9 +902,69 @@ export const STRUCTS = {
     "f4",
     1
    ],
-   "top_k": [
+   "mirostat_tau": [
     20,
+    "f4",
+    1
+   ],
+   "mirostat_eta": [
+    24,
+    "f4",
+    1
+   ],
+   "repeat_penalty": [
+    28,
+    "f4",
+    1
+   ],
+   "presence_penalty": [
+    32,
+    "f4",
+    1
+   ],
+   "frequency_penalty": [
+    36,
+    "f4",
+    1
+   ]
+  }
+ },
+ "rq_sampler": {
+  "size": 52,
+  "fields": {
+   "state_low": [
+    0,
+    "u4",
+    1
+   ],
+   "state_high": [
+    4,
+    "u4",
+    1
+   ],
+   "how": [
+    8,
+    "rq_sampling",
+    1
+   ],
+   "mirostat_mu": [
+    48,
+    "f4",
+    1
+   ]
+  }
+ },
+ "rq_logit_bias": {
+  "size": 8,
+  "fields": {
+   "token": [
+    0,
     "i4",
+    1
+   ],
+   "bias": [
+    4,
+    "f4",
     1
    ]
   }
@@ -880,6 +1000,10 @@ export const FUNCTIONS = {
  "rq_free": [
   "v",
   "p"
+ ],
+ "rq_limit_memory": [
+  "u",
+  "u"
  ],
  "rq_variant": [
   "i",
@@ -961,6 +1085,22 @@ export const FUNCTIONS = {
   "i",
   "eppppp"
  ],
+ "rq_gguf_join_bytes": [
+  "i",
+  "epp"
+ ],
+ "rq_gguf_join_begin": [
+  "i",
+  "eppppp"
+ ],
+ "rq_gguf_join_add": [
+  "i",
+  "epppp"
+ ],
+ "rq_gguf_join_end": [
+  "i",
+  "epp"
+ ],
  "rq_gguf_find_key": [
   "i",
   "pppi"
@@ -1025,6 +1165,14 @@ export const FUNCTIONS = {
   "i",
   "epi"
  ],
+ "rq_model_keep_states": [
+  "i",
+  "epi"
+ ],
+ "rq_model_embedding": [
+  "i",
+  "epip"
+ ],
  "rq_model_logits_rows": [
   "i",
   "p"
@@ -1069,6 +1217,14 @@ export const FUNCTIONS = {
   "i",
   "p"
  ],
+ "rq_pool_jobs": [
+  "u",
+  "p"
+ ],
+ "rq_pool_exercise": [
+  "i",
+  "pi"
+ ],
  "rq_pool_close": [
   "i",
   "p"
@@ -1085,9 +1241,21 @@ export const FUNCTIONS = {
   "i",
   "p"
  ],
+ "rq_model_profile": [
+  "i",
+  "pp"
+ ],
+ "rq_model_profile_reset": [
+  "i",
+  "p"
+ ],
+ "rq_model_profile_cached": [
+  "i",
+  "epiii"
+ ],
  "rq_sampler_init": [
   "i",
-  "epuufffi"
+  "epuup"
  ],
  "rq_sample_scratch": [
   "i",
@@ -1097,8 +1265,16 @@ export const FUNCTIONS = {
   "i",
   "eppipp"
  ],
+ "rq_adjust_logits": [
+  "i",
+  "eppipipip"
+ ],
  "rq_log_probability": [
   "i",
   "epiip"
+ ],
+ "rq_top_log_probabilities": [
+  "i",
+  "epiipp"
  ]
 };

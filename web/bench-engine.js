@@ -3,15 +3,18 @@
 import { loadEngine } from "./threads.js";
 
 const at = (name) => String(new URL(name, import.meta.url));
-const URLS = {
-  wasmURL: at("ruvq.wasm"),
-  wasmThreadsURL: at("ruvq-threads.wasm"),
+const urls = (folder) => ({
+  wasmURL: at(`${folder}ruvq.wasm`),
+  wasmThreadsURL: at(`${folder}ruvq-threads.wasm`),
   poolWorkerURL: at("pool-worker.js"),
-};
+});
 
-/** @param {number} [threads] @returns {Promise<import("./engine.js").Engine>} once its helpers are at work */
-export async function benchEngine(threads = 1) {
-  const engine = await loadEngine(URLS, threads);
+/**
+ * @param {number} [threads] @param {string} [folder] where the engine's modules are
+ * @returns {Promise<import("./engine.js").Engine>} once its helpers are at work
+ */
+export async function benchEngine(threads = 1, folder = "./") {
+  const engine = await loadEngine(urls(folder), threads);
   await engine.pool?.started;
   return engine;
 }

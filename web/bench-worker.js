@@ -3,6 +3,7 @@
 import { CONSTANTS as C } from "./abi.js";
 import { benchEngine, threadsOf } from "./bench-engine.js";
 import { LocalModel } from "./local_model.js";
+import { GREEDY } from "./sampling.js";
 
 const VARIANTS = { simd: C.RQ_SIMD, scalar: C.RQ_SCALAR };
 const now = () => performance.now() / 1000;
@@ -59,7 +60,6 @@ async function kernels({ formats, rows, width, rounds }) {
   return interleaved(tasks, rounds);
 }
 
-const greedy = { seed: 0n, temperature: 0, topP: 1, minP: 0, topK: 0 };
 
 function decode(local, tokens) {
   for (let i = 0; i < tokens; i += 1) {
@@ -76,7 +76,7 @@ async function model({ url, promptTokens, decodeTokens, threads }) {
   const local = LocalModel.fromBytes(engine, bytes, { context: promptTokens + decodeTokens + 1 });
   const opened = now();
   const vocabulary = local.shape.vocab_size;
-  local.startSampler(greedy);
+  local.startSampler(GREEDY);
   local.feed(Array.from({ length: 8 }, (_, i) => i));
   while (local.step() > 0);
   decode(local, 4);
@@ -92,6 +92,7 @@ async function model({ url, promptTokens, decodeTokens, threads }) {
     prompt_tokens_per_s: promptTokens / (prompted - begun),
     decode_tokens_per_s: decodeTokens / (decoded - prompted),
     memory_bytes: engine.memoryBytes,
+    kv_bytes: local.info.kvBytes,
     threads: threadsOf(engine),
   };
 }
@@ -116,6 +117,8 @@ const TASKS = {
   products: fromFile("./bench-peers.js", "products"),
   profile: fromFile("./bench-profile.js", "profile"),
   contexts: fromFile("./bench-profile.js", "contexts"),
+  readSpeed: fromFile("./bench-profile.js", "readSpeed"),
+  threads: fromFile("./bench-threads.js", "threads"),
 };
 
 self.onmessage = async ({ data: { task, spec } }) => {

@@ -10,18 +10,48 @@ const SNIFF_BYTES = 64;
 const BUFFER_BYTES = 1 << 18; // of a stream that fills a buffer of ours
 
 /**
- * @typedef {{begin(bytes: number | null): void, write(piece: Uint8Array): void}} Sink a piece's memory is used again
+ * @typedef {{begin(bytes: number | null): void, write(piece: Uint8Array): void | Promise<void>}} Sink a piece's memory
+ *   is used again
  * @typedef {{phase: string, loaded: number, total: number | null}} Progress total is null when nobody says
  * @typedef {{signal?: AbortSignal, onProgress?: (progress: Progress) => void}} TransferOptions
+ * @typedef {{etag: string, lastModified: string}} Validator what tells one version of a file from another; "" each
+ *   where the server doesn't say
+ * @typedef {object} Opened a download that has begun
+ * @property {ReadableStream} body @property {string} url @property {string} type
+ * @property {number} offset where in the file it begins: 0, or where it was asked to
+ * @property {number | null} announced bytes of the whole file, null when nobody says
+ * @property {Validator | null} validator null: a part of this download can't be continued
  */
 
 /**
- * Downloads `url` into `sink`.
+ * Downloads `url` into `sink`, without keeping it.
  * @param {string | URL} url @param {Sink} sink @param {TransferOptions} [options]
  * @throws {DownloadError | AbortError} and what the sink raises, at once and before the rest is downloaded
  */
 export async function download(url, sink, { signal, onProgress } = {}) {
-  const response = await request(url, signal);
+  const opened = await openDownload(url, { signal });
+  sink.begin(opened.announced);
+  await pump(opened, sink, { signal, onProgress });
+}
+
+/**
+ * Begins a download, or goes on with one.
+ * @param {string | URL} url
+ * @param {{signal?: AbortSignal,
+ *   resume?: {offset: number, validator: Validator, total: number | null} | null}} [options]
+ *   `resume`: what is here already; a server whose file is another by now, or that knows no ranges, gives all of it
+ * @returns {Promise<Opened>}
+ */
+export async function openDownload(url, { signal, resume = null } = {}) {
+  const response = await request(url, signal, resume);
+  if (response.status === 206 && resume) {
+    const opened = continued(response, url, resume);
+    if (opened) return opened;
+  }
+  if (resume && (response.status === 206 || response.status === 416)) {
+    void response.body?.cancel();
+    return openDownload(url, { signal });
+  }
   if (!response.ok) {
     void response.body?.cancel();
     throw new DownloadError("the server did not give the model", {
@@ -35,13 +65,43 @@ export async function download(url, sink, { signal, onProgress } = {}) {
   const encoded = (response.headers.get("content-encoding") ?? "identity") !== "identity";
   const length = response.headers.get("content-length");
   const announced = encoded || !/^\d+$/.test(length ?? "") ? null : Number(length);
-  const source = { url: String(url), type: response.headers.get("content-type") ?? "", announced };
-  await pump(response.body, sink, { source, signal, onProgress });
+  const validator = encoded || announced === null ? null : validatorOf(response);
+  return { body: response.body, url: String(url), type: typeOf(response), offset: 0, announced, validator };
 }
 
-async function request(url, signal) {
+const typeOf = (response) => response.headers.get("content-type") ?? "";
+
+/** Weak tags tell meanings apart, not bytes, so they don't count. @returns {Validator | null} */
+function validatorOf({ headers }) {
+  const tag = headers.get("etag") ?? "";
+  const etag = /^"[^"]*"$/.test(tag) ? tag : "";
+  const lastModified = headers.get("last-modified") ?? "";
+  return etag || lastModified ? { etag, lastModified } : null;
+}
+
+/** The rest of a file, where it is the right rest of the same file. @returns {Opened | null} */
+function continued(response, url, { offset, validator, total }) {
+  const [, first, last, size] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(response.headers.get("content-range") ?? "") ?? [];
+  const now = validatorOf(response) ?? { etag: "", lastModified: "" };
+  const same = validator.etag && now.etag ? validator.etag === now.etag
+    : validator.lastModified !== "" && validator.lastModified === now.lastModified;
+  if (!same || Number(first) !== offset || Number(last) !== Number(size) - 1) return null;
+  if (total !== null && Number(size) !== total) return null;
+  return {
+    body: response.body, url: String(url), type: typeOf(response), offset, announced: Number(size), validator,
+  };
+}
+
+async function request(url, signal, resume) {
+  const headers = {};
+  if (resume) {
+    headers.Range = `bytes=${resume.offset}-`;
+    // to another site this header would need its permission; there the answer's own headers are compared
+    const ours = new URL(url, globalThis.location?.href).origin === globalThis.location?.origin;
+    if (ours) headers["If-Range"] = resume.validator.etag || resume.validator.lastModified;
+  }
   try {
-    return await fetch(url, { signal });
+    return await fetch(url, { signal, headers });
   } catch (error) {
     if (signal?.aborted) throw new AbortError();
     throw new DownloadError("no answer from the server", {
@@ -53,34 +113,35 @@ async function request(url, signal) {
   }
 }
 
-/** Reads the stream to its end; cancels it when anything fails. */
-async function pump(stream, sink, { source, signal, onProgress }) {
-  const reader = openReader(stream);
-  let total = source.announced;
-  let loaded = 0;
-  let sniffed = new Uint8Array(0);
+/**
+ * Reads the stream to its end; cancels it when anything fails.
+ * @param {Opened} opened @param {{write(piece: Uint8Array): void | Promise<void>}} sink
+ * @param {TransferOptions} [options] progress counts from the beginning of the file
+ */
+export async function pump(opened, sink, { signal, onProgress } = {}) {
+  const reader = openReader(opened.body);
+  let total = opened.announced;
+  let loaded = opened.offset;
+  let sniffed = opened.offset === 0 ? new Uint8Array(0) : null;
   try {
-    sink.begin(total);
     for (;;) {
-      const { done, value } = await readPiece(reader, source, loaded, signal);
+      const { done, value } = await readPiece(reader, opened, loaded, signal);
       if (done) break;
       if (sniffed !== null) {
         // the first bytes decide what this is; they may come one by one
         sniffed = concat(sniffed, value);
         if (sniffed.length >= GGUF_MAGIC.length) {
-          checkMagic(sniffed, source);
+          checkMagic(sniffed, opened);
           sniffed = null;
         }
       }
       loaded += value.length;
       if (total !== null && loaded > total) total = null; // the sender was wrong, or compressed it in secret
-      sink.write(value);
+      await sink.write(value);
       onProgress?.({ phase: "download", loaded, total });
     }
-    if (sniffed !== null) checkMagic(sniffed, source);
-    if (total !== null && loaded < total) {
-      throw cut(source, loaded, "the connection was closed");
-    }
+    if (sniffed !== null) checkMagic(sniffed, opened);
+    if (total !== null && loaded < total) throw cut(opened, loaded, "the connection was closed");
   } catch (error) {
     await reader.cancel().catch(() => {}); // the failure that counts is the first one
     throw error;
@@ -109,18 +170,26 @@ function openReader(stream) {
   };
 }
 
-async function readPiece(reader, source, loaded, signal) {
+async function readPiece(reader, opened, loaded, signal) {
   if (signal?.aborted) throw new AbortError();
   try {
     return await reader.read();
   } catch (error) {
     if (signal?.aborted) throw new AbortError();
-    throw cut(source, loaded, error.message);
+    throw cut(opened, loaded, error.message);
+  }
+}
+
+/** A download that broke off: what came stands, and the rest may be asked for. */
+export class CutError extends DownloadError {
+  constructor(message, details) {
+    super(message, details);
+    this.name = "DownloadError"; // what it is to everybody else
   }
 }
 
 function cut({ url, announced }, loaded, reason) {
-  return new DownloadError("the download was cut", {
+  return new CutError("the download was cut", {
     subject: url,
     expected: announced === null ? "the whole file" : `${announced} bytes`,
     actual: `${loaded} bytes, then: ${reason}`,
@@ -147,9 +216,9 @@ function checkMagic(start, { url, name, type = "" }) {
 
 /**
  * Reads a Blob, a File or bytes into `sink`.
- * @param {Blob | BufferSource} source @param {Sink} sink @param {TransferOptions} [options]
+ * @param {Blob | BufferSource} source @param {Sink} sink @param {TransferOptions & {phase?: string}} [options]
  */
-export async function readLocal(source, sink, { signal, onProgress } = {}) {
+export async function readLocal(source, sink, { signal, onProgress, phase = "read" } = {}) {
   const isBlob = typeof Blob !== "undefined" && source instanceof Blob;
   const name = isBlob ? source.name || "the file" : "the bytes given";
   const bytes = isBlob ? null : bytesOf(source);
@@ -160,9 +229,9 @@ export async function readLocal(source, sink, { signal, onProgress } = {}) {
     const end = Math.min(loaded + PIECE_BYTES, total);
     const piece = isBlob ? await readSlice(source, loaded, end, name) : bytes.subarray(loaded, end);
     if (loaded === 0) checkMagic(piece, { name });
-    sink.write(piece);
+    await sink.write(piece);
     loaded = end;
-    onProgress?.({ phase: "read", loaded, total });
+    onProgress?.({ phase, loaded, total });
     if (!isBlob) await null;
   }
 }

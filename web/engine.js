@@ -73,7 +73,8 @@ export class Engine {
 
   constructor(module, shared) {
     this.module = module;
-    this.exports = new WebAssembly.Instance(module, shared ? { env: { memory: shared.memory } } : {}).exports;
+    const env = { memory: shared?.memory, now: () => performance.now() }; // the clock: of `make profile` only
+    this.exports = new WebAssembly.Instance(module, { env }).exports;
     /** @type {WebAssembly.Memory} */ this.memory = shared ? shared.memory : this.exports.memory;
     /** How large the memory can grow, in bytes. */
     this.limitBytes = shared ? shared.limit : SHARED_PAGES[0] * PAGE;
@@ -127,16 +128,32 @@ export class Engine {
    */
   alloc(bytes, purpose = "working memory") {
     const address = bytes <= 0xffffffff ? this.exports.rq_alloc(bytes) >>> 0 : 0;
-    if (address === 0) {
-      throw new MemoryLimitError(`not enough memory for ${purpose}`, {
-        subject: purpose,
-        expected: `room for ${megabytes(bytes)}`,
-        actual: `an engine that holds ${megabytes(this.memoryBytes)} and can't grow so far; its limit is ${
-          megabytes(this.limitBytes)}`,
-        hint: "use a smaller model, fewer bits per weight or a shorter context, or close other tabs",
-      });
-    }
+    if (address === 0) throw this._noRoom(bytes, purpose);
     return address;
+  }
+
+  /**
+   * Keeps the memory below `bytes` from now on.
+   * @param {number} bytes @throws {MemoryLimitError} it takes more already
+   */
+  limit(bytes) {
+    this.limitBytes = Math.min(this.limitBytes, bytes);
+    if ((this.exports.rq_limit_memory(Math.min(bytes, 0xffffffff)) >>> 0) > bytes) throw this._noRoom(0, "the engine");
+  }
+
+  /** Whether `bytes` more can fit at all, before anything is fetched. @throws {MemoryLimitError} */
+  checkRoom(bytes, purpose) {
+    if (bytes > this.limitBytes) throw this._noRoom(bytes, purpose);
+  }
+
+  _noRoom(bytes, purpose) {
+    return new MemoryLimitError(`not enough memory for ${purpose}`, {
+      subject: purpose,
+      expected: `room for ${megabytes(bytes)}`,
+      actual: `an engine that holds ${megabytes(this.memoryBytes)} and can't grow so far; its limit is ${
+        megabytes(this.limitBytes)}`,
+      hint: "use a smaller model, fewer bits per weight or a shorter context, or close other tabs",
+    });
   }
 
   /** @param {number} address from alloc, or 0 */

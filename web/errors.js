@@ -38,12 +38,16 @@ export class IntegrityError extends RuvqError {}
 export class ModelError extends RuvqError {}
 /** A vocabulary is inconsistent, unknown or of another model. */
 export class TokenizerError extends RuvqError {}
+/** A chat template is missing, can't be rendered within its limits, or refuses the conversation. */
+export class TemplateError extends RuvqError {}
 /** The tokens don't fit into the model's context. */
 export class ContextFullError extends RuvqError {}
 /** A kernel gives wrong results on this machine. */
 export class SelfTestError extends RuvqError {}
 /** A local file can't be read. */
 export class StorageError extends RuvqError {}
+/** There is no room to keep a file. Loading goes on without keeping it. */
+export class QuotaError extends StorageError {}
 /** A download failed, was cut or gave something else than what was asked for. */
 export class DownloadError extends RuvqError {}
 /** This host lacks something that ruvq needs. */
@@ -59,7 +63,8 @@ export class AbortError extends RuvqError {
 
 const CLASSES = {
   RuvqError, UsageError, MemoryLimitError, FileFormatError, VersionError, DataError, IntegrityError, ModelError,
-  TokenizerError, ContextFullError, SelfTestError, StorageError, DownloadError, UnsupportedError, AbortError,
+  TokenizerError, TemplateError, ContextFullError, SelfTestError, StorageError, QuotaError, DownloadError,
+  UnsupportedError, AbortError,
 };
 
 /** The container's codes that are not listed here are FileFormatErrors. */

@@ -1,5 +1,7 @@
 // features.js: what this host's WebAssembly can do, found by validating tiny modules. No user-agent strings.
 
+import { UsageError } from "./errors.js";
+
 /** Wraps the body of one function () -> () into a module. */
 function moduleWith(body, type = [0x60, 0, 0]) {
   const code = [body.length + 2, 0, ...body, 0x0b];
@@ -36,4 +38,23 @@ function sharesMemory() {
   } catch {
     return false;
   }
+}
+
+const PHONE_BUDGET = 2 ** 30; // browsers of phones end pages that take more
+const LEAST_BUDGET = 2 ** 21; // what the engine takes without a model
+
+/** Whether this is a phone or a tablet, as far as a page can tell. */
+export function isHandheld() {
+  const { userAgentData, maxTouchPoints = 0 } = globalThis.navigator ?? {};
+  const coarse = globalThis.matchMedia?.("(pointer: coarse)").matches ?? false;
+  return userAgentData?.mobile === true || (maxTouchPoints > 0 && coarse);
+}
+
+/** @param {unknown} bytes what the host allows, or undefined @returns {number | undefined} undefined: no limit */
+export function checkBudget(bytes) {
+  if (bytes === undefined || bytes === null) return isHandheld() ? PHONE_BUDGET : undefined;
+  if (typeof bytes === "number" && bytes >= LEAST_BUDGET) return bytes;
+  throw new UsageError("not a memory budget", {
+    subject: "memoryBudget", expected: `at least ${LEAST_BUDGET} bytes`, actual: String(bytes),
+  });
 }

@@ -20,50 +20,14 @@ const SCALAR_TYPE = {
   [C.RQ_KV_BOOL]: (view, at) => view.getUint8(at) !== 0,
 };
 
-/** A file of `bytes` bytes at `address`, of which the first `present` are there. Owns that memory. */
-export class GgufFile {
+/** What an index says: the part that files and shards have in common. Offsets count from `address`. */
+class IndexedFile {
   /** @param {import("./engine.js").Engine} engine @param {number} bytes of the whole file */
   constructor(engine, bytes) {
     this.engine = engine;
     this.bytes = bytes;
-    this.present = 0;
     this.index = 0;
-    this.address = engine.alloc(bytes, `the model file of ${megabytes(bytes)}`);
-  }
-
-  /** Appends the next piece of the file; moves it where its size was announced too small. @param {Uint8Array} piece */
-  append(piece) {
-    if (this.present + piece.length > this.bytes) this._grow(this.present + piece.length);
-    this.engine.write(this.address + this.present, piece);
-    this.present += piece.length;
-  }
-
-  _grow(needed) {
-    const bytes = Math.ceil(needed * GROWTH);
-    const address = this.engine.alloc(bytes, `the model file of ${megabytes(needed)} or more`);
-    this.engine.bytes.copyWithin(address, this.address, this.address + this.present);
-    this.engine.free(this.address);
-    Object.assign(this, { address, bytes });
-  }
-
-  /** Validates and indexes the header. @returns {boolean} false: it is not all there yet */
-  parse() {
-    const { engine, address } = this;
-    const extent = [address, address + this.present, address + this.bytes];
-    const need = engine.withMemory(8, (size) => {
-      const more = engine.call("rq_gguf_index_bytes", ...extent, size) === C.RQ_MORE;
-      return more ? 0 : Number(engine.view.getBigUint64(size, true));
-    });
-    if (need === 0) return false;
-    const index = engine.alloc(need, "the index of the model file");
-    try {
-      if (engine.call("rq_gguf_parse", ...extent, index, index + need) === C.RQ_MORE) return false;
-      this.index = index;
-      this.header = engine.readStruct("rq_gguf", index);
-      return true;
-    } finally {
-      if (this.index === 0) engine.free(index);
-    }
+    this.address = 0;
   }
 
   /**
@@ -84,6 +48,41 @@ export class GgufFile {
     if (kv.type === C.RQ_KV_STRING) return engine.readText(address + kv.value_offset, kv.value_bytes);
     if (kv.type === C.RQ_KV_ARRAY) return { count: kv.count, elementType: kv.element_type };
     return SCALAR_TYPE[kv.type](engine.view, address + kv.value_offset);
+  }
+
+  /**
+   * An array of texts or of 32-bit integers. @param {string} key
+   * @returns {string[] | Int32Array | undefined} undefined when the file hasn't got such an array
+   */
+  array(key) {
+    const { engine } = this;
+    const position = engine.withText(key, (text, length) =>
+      engine.exports.rq_gguf_find_key(this.index, this.address, text, length));
+    if (position < 0) return undefined;
+    const at = this.index + this.header.kv_start + position * STRUCTS.rq_gguf_kv.size;
+    const kv = engine.readStruct("rq_gguf_kv", at);
+    const start = this.address + kv.value_offset;
+    if (kv.type !== C.RQ_KV_ARRAY) return undefined;
+    if (kv.element_type === C.RQ_KV_I32 || kv.element_type === C.RQ_KV_U32) {
+      return Int32Array.from({ length: kv.count }, (_, i) => engine.view.getInt32(start + 4 * i, true));
+    }
+    if (kv.element_type !== C.RQ_KV_STRING) return undefined;
+    const texts = [];
+    for (let place = start; texts.length < kv.count; ) { // validated by the parser
+      const bytes = Number(engine.view.getBigUint64(place, true));
+      texts.push(engine.readText(place + 8, bytes));
+      place += 8 + bytes;
+    }
+    return texts;
+  }
+
+  /** @returns {string[]} all keys, in the order of the file */
+  metadataKeys() {
+    const { engine, address } = this;
+    return Array.from({ length: this.header.kv_count }, (_, n) => {
+      const kv = engine.readStruct("rq_gguf_kv", this.index + this.header.kv_start + n * STRUCTS.rq_gguf_kv.size);
+      return engine.readText(address + kv.key_offset, kv.key_bytes);
+    });
   }
 
   /** Name, format, shape and size of every tensor. */
@@ -123,10 +122,88 @@ export class GgufFile {
       engine.free(cursor);
     }
   }
+}
+
+/** A file of `bytes` bytes at `address`, of which the first `present` are there. Owns that memory. */
+export class GgufFile extends IndexedFile {
+  constructor(engine, bytes) {
+    super(engine, bytes);
+    this.present = 0;
+    this.address = engine.alloc(bytes, `the model file of ${megabytes(bytes)}`);
+  }
+
+  /** Appends the next piece of the file; moves it where its size was announced too small. @param {Uint8Array} piece */
+  append(piece) {
+    if (this.present + piece.length > this.bytes) this._grow(this.present + piece.length);
+    this.engine.write(this.address + this.present, piece);
+    this.present += piece.length;
+  }
+
+  _grow(needed) {
+    const bytes = Math.ceil(needed * GROWTH);
+    const address = this.engine.alloc(bytes, `the model file of ${megabytes(needed)} or more`);
+    this.engine.bytes.copyWithin(address, this.address, this.address + this.present);
+    this.engine.free(this.address);
+    Object.assign(this, { address, bytes });
+  }
+
+  /** Validates and indexes the header. @returns {boolean} false: it is not all there yet */
+  parse() {
+    const { engine, address } = this;
+    const extent = [address, address + this.present, address + this.bytes];
+    const need = engine.withMemory(8, (size) => {
+      const more = engine.call("rq_gguf_index_bytes", ...extent, size) === C.RQ_MORE;
+      return more ? 0 : Number(engine.view.getBigUint64(size, true));
+    });
+    if (need === 0) return false;
+    const index = engine.alloc(need, "the index of the model file");
+    try {
+      if (engine.call("rq_gguf_parse", ...extent, index, index + need) === C.RQ_MORE) return false;
+      this.index = index;
+      this.header = engine.readStruct("rq_gguf", index);
+      return true;
+    } finally {
+      if (this.index === 0) engine.free(index);
+    }
+  }
 
   dispose() {
     this.engine.free(this.index);
     this.engine.free(this.address);
+    this.index = this.address = 0;
+  }
+}
+
+/** The shards of one model, in order. Owns them once it is made. */
+export class ShardedFile extends IndexedFile {
+  /** @param {GgufFile[]} files parsed @throws {FileFormatError} some are missing, out of order or foreign */
+  constructor(files) {
+    const [first] = files;
+    super(first.engine, files.reduce((sum, file) => sum + file.bytes, 0));
+    const { engine } = this;
+    this.address = Math.min(...files.map((file) => file.address));
+    const need = engine.withMemory(8, (size) => {
+      engine.call("rq_gguf_join_bytes", first.index, size);
+      return Number(engine.view.getBigUint64(size, true));
+    });
+    const index = engine.alloc(need, "the index of the model's files");
+    try {
+      engine.call("rq_gguf_join_begin", this.address, first.index, first.address, index, index + need);
+      for (const file of files) engine.call("rq_gguf_join_add", this.address, file.index, file.address, index);
+      engine.call("rq_gguf_join_end", this.address, index);
+    } catch (error) {
+      engine.free(index);
+      throw error;
+    }
+    this.index = index;
+    this.header = engine.readStruct("rq_gguf", index);
+    this._files = files;
+  }
+
+  dispose() {
+    this.engine.free(this.index);
+    for (const file of this._files) file.dispose();
+    this._files = [];
     this.index = this.address = 0;
   }
 }

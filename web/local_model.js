@@ -6,10 +6,11 @@
 //   for (const step of model.generate("Once upon a time", { maxTokens: 50 })) out += step.text;
 import { CONSTANTS as C, STRUCTS } from "./abi.js";
 import { bytesOf } from "./engine.js";
-import { UsageError } from "./errors.js";
-import { generate } from "./generate.js";
-import { GgufFile } from "./gguf.js";
+import { UsageError, megabytes } from "./errors.js";
+import { generate, promptTokens } from "./generate.js";
+import { GgufFile, ShardedFile } from "./gguf.js";
 import { Tokenizer } from "./tokenizer.js";
+import { checkTokenizer } from "./tokenizer-check.js";
 
 /**
  * @typedef {object} ModelOptions
@@ -24,16 +25,28 @@ import { Tokenizer } from "./tokenizer.js";
 const SIZE_ERRORS = ["RQ_E_TRUNCATED", "RQ_E_OFFSET"];
 const KV_FLAGS = { f16: 0, f32: C.RQ_MODEL_KV_F32 };
 
-/** Fills memory for a model while its file arrives, so that what can't work fails before all of it is here. */
+/** Fills memory for a model while its file arrives, or its shards one after the other, so that what can't work
+ * fails before all of it is here. */
 export class ModelLoader {
   /** @param {import("./engine.js").Engine} engine @param {ModelOptions} [options] */
   constructor(engine, options = {}) {
     this.engine = engine;
     this.options = { ...encodeOptions(options), threads: engine.pool?.threads ?? 1 };
     this.verify = options.verify ?? false;
+    this._files = []; // complete, with their headers read
+    this._file = null;
+    this._memory = 0;
+    this._clear();
+  }
+
+  _clear() {
     this._nextAttempt = 0;
     this._pieces = [];
-    this._memory = 0;
+  }
+
+  /** All shards together are this large: refuses what can't fit. @throws {MemoryLimitError} */
+  expect(bytes) {
+    this.engine.checkRoom(bytes, `the model files of ${megabytes(bytes)}`);
   }
 
   /** @param {number | null} bytes size of the file, null when the sender doesn't say */
@@ -60,28 +73,60 @@ export class ModelLoader {
     }
   }
 
+  /** Forgets what came of the current file: it will come again. */
+  restart() {
+    this._file?.dispose();
+    this._file = null;
+    this._freeMemory();
+    this._clear();
+  }
+
   /** Checks the header, and reserves the memory that the model will need beside its file. */
   _readHeader() {
-    const { engine, _file: file } = this;
-    if (!file.parse()) return;
+    const { _file: file } = this;
+    if (file.parse() && file.header.split_count === 1) this._measure(file);
+  }
+
+  _measure(file) {
+    const { engine } = this;
     this._bytes = withOptions(engine, this.options, (options) =>
       measure(engine, "rq_model_measure", file.index, file.address, options));
     this._memory = engine.alloc(this._bytes, "the KV cache and activations of this model");
   }
 
+  _freeMemory() {
+    this.engine.free(this._memory);
+    this._memory = 0;
+  }
+
+  /** The current file is complete; another may follow. @returns {number} in how many files the model lies */
+  endFile() {
+    if (!this._file) this._joinPieces();
+    const file = this._file;
+    file.bytes = file.present; // when less came than announced, the parser says what is missing
+    if (!file.index || file.header.file_bytes !== file.bytes) {
+      this.engine.free(file.index);
+      file.index = 0;
+      this._freeMemory();
+      this._readHeader();
+    }
+    this._files.push(file);
+    this._file = null;
+    this._clear();
+    return file.header.split_count;
+  }
+
   /**
-   * The file is complete: checks its data, yielding [bytes checked, bytes in all] after each piece of work.
+   * All files are complete: checks their data, yielding [bytes checked, bytes in all] after each piece of work.
    * @returns {Generator<[number, number], LocalModel>} the model owns all memory from here on
    */
   *end() {
     try {
-      if (!this._file) this._joinPieces();
-      const file = this._file;
-      file.bytes = file.present; // when less came than announced, the parser says what is missing
-      if (!file.index || file.header.file_bytes !== file.bytes) this._restart();
+      if (this._files.length === 0) this.endFile();
+      const file = this._joined();
       if (this.verify) yield* file.check();
       const model = new LocalModel(this.engine, file, this._memory, this._bytes, this.options);
-      this._file = null;
+      this._files = [];
       this._memory = 0;
       return model;
     } catch (error) {
@@ -90,11 +135,13 @@ export class ModelLoader {
     }
   }
 
-  _restart() {
-    this.engine.free(this._file.index);
-    this.engine.free(this._memory);
-    this._file.index = this._memory = 0;
-    this._readHeader();
+  /** One file, or the index of several. A shard alone is left to the core to refuse. */
+  _joined() {
+    const shards = this._files;
+    if (shards.length === 1 && this._memory) return shards[0];
+    if (shards.length > 1) this._files = [new ShardedFile(shards)];
+    this._measure(this._files[0]);
+    return this._files[0];
   }
 
   /** Without a known size the pieces waited outside; each is dropped once it is copied. */
@@ -106,23 +153,27 @@ export class ModelLoader {
 
   /** Gives all memory back; the loader can't be used afterwards. */
   abandon() {
-    this._file?.dispose();
-    this.engine.free(this._memory);
-    this._file = null;
-    this._memory = 0;
-    this._pieces = [];
+    this.restart();
+    for (const file of this._files) file.dispose();
+    this._files = [];
   }
 }
 
 /** A model ready to run. */
 export class LocalModel {
-  /** @param {import("./engine.js").Engine} engine @param {BufferSource} source @param {ModelOptions} [options] */
+  /**
+   * @param {import("./engine.js").Engine} engine
+   * @param {BufferSource | BufferSource[]} source a file, or all shards of a model in order
+   * @param {ModelOptions} [options]
+   */
   static fromBytes(engine, source, options) {
-    const bytes = bytesOf(source);
     const loader = new ModelLoader(engine, options);
     try {
-      loader.begin(bytes.length);
-      loader.write(bytes);
+      for (const bytes of (Array.isArray(source) ? source : [source]).map(bytesOf)) {
+        loader.begin(bytes.length);
+        loader.write(bytes);
+        loader.endFile();
+      }
     } catch (error) {
       loader.abandon();
       throw error;
@@ -136,7 +187,11 @@ export class LocalModel {
     this.file = file;
     this.tokenizer = new Tokenizer(engine, file);
     this._scratch = 0;
+    this._history = []; // tokens computed or waiting
+    this._recent = 0; // tokens that penalties look at
+    this._biases = [];
     try {
+      checkTokenizer(file, this.tokenizer);
       withOptions(engine, options, (address) =>
         engine.call("rq_model_open", file.index, file.address, address, memory, memory + memoryBytes));
       if (engine.pool) engine.call("rq_model_use_pool", memory, engine.pool.address);
@@ -146,7 +201,7 @@ export class LocalModel {
         return engine.readStruct("rq_model_info", info);
       });
       this._scratchBytes = engine.call("rq_sample_scratch", this.shape.vocab_size);
-      this._scratch = engine.alloc(this._scratchBytes + STRUCTS.rq_sampler.size);
+      this._scratch = engine.alloc(this._scratchBytes + STRUCTS.rq_sampler.size + this.shape.vocab_size * 4);
     } catch (error) {
       this.tokenizer.dispose();
       throw error;
@@ -168,6 +223,32 @@ export class LocalModel {
   /** Forgets all tokens from `position` on. */
   truncate(position) {
     this.engine.call("rq_model_truncate", this._memory, position);
+  }
+
+  /** Forgets all tokens. */
+  reset() {
+    this._history = [];
+    this.truncate(0);
+  }
+
+  /** Queues a prompt behind what the cache shares with it. @param {number[]} ids @returns {number} how many that is */
+  beginText(ids) {
+    const known = this._history.slice(0, this.position);
+    let shared = 0;
+    if (!this._hashing) { // hashes are of all tokens from the beginning
+      const limit = Math.min(known.length, ids.length - 1); // the last token is computed for its logits
+      while (shared < limit && known[shared] === ids[shared]) shared += 1;
+    }
+    this.truncate(shared);
+    this._history = [...ids];
+    this.feed(ids.slice(shared));
+    return shared;
+  }
+
+  /** Queues one more token of the text. @param {number} id */
+  append(id) {
+    this._history.push(id);
+    this.feed([id]);
   }
 
   /** Queues token ids. @param {ArrayLike<number>} ids @throws {ContextFullError} */
@@ -206,19 +287,106 @@ export class LocalModel {
 
   // ---- sampling ----
 
-  /** @param {{seed: bigint, temperature: number, topP: number, minP: number, topK: number}} options */
-  startSampler({ seed, temperature, topP, minP, topK }) {
+  get _sampler() {
+    return this._scratch + this._scratchBytes;
+  }
+
+  /** @param {ReturnType<typeof import("./sampling.js").checkOptions>["sampling"]} options */
+  startSampler({ seed, penaltyTokens, logitBias, ...options }) {
+    const { engine } = this;
     const low = Number(seed & 0xffffffffn);
     const high = Number((seed >> 32n) & 0xffffffffn);
-    const sampler = this._scratch + this._scratchBytes;
-    this.engine.call("rq_sampler_init", sampler, low, high, temperature, topP, minP, topK);
+    const inC = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    const fields = Object.entries(options).map(([name, value]) => [inC(name), value]);
+    engine.withMemory(STRUCTS.rq_sampling.size, (how) => {
+      engine.writeStruct("rq_sampling", how, Object.fromEntries(fields));
+      engine.call("rq_sampler_init", this._sampler, low, high, how);
+    });
+    const { repeatPenalty, presencePenalty, frequencyPenalty } = options;
+    this._recent = repeatPenalty === 1 && !presencePenalty && !frequencyPenalty ? 0 : penaltyTokens;
+    this._biases = logitBias;
   }
 
   /** Draws a token from the last logits. @returns {number} its id */
   sample() {
-    const { _scratch: scratch, _scratchBytes: bytes } = this;
-    const sampler = scratch + bytes;
-    return this.engine.call("rq_sample", sampler, this._lastLogits(), this.shape.vocab_size, scratch, sampler);
+    const { _scratch: scratch, _sampler: sampler } = this;
+    const adjusts = this._recent > 0 || this._biases.length > 0;
+    const logits = adjusts ? this._adjustedLogits() : this._lastLogits();
+    return this.engine.call("rq_sample", sampler, logits, this.shape.vocab_size, scratch, sampler);
+  }
+
+  /** Where the last logits lie with biases and penalties. */
+  _adjustedLogits() {
+    const { engine, _biases: biases } = this;
+    const recent = this._recent > 0 ? this._history.slice(-this._recent) : [];
+    const out = this._sampler + STRUCTS.rq_sampler.size;
+    const [tokenOffset] = STRUCTS.rq_logit_bias.fields.token;
+    const [biasOffset] = STRUCTS.rq_logit_bias.fields.bias;
+    const stride = STRUCTS.rq_logit_bias.size;
+    engine.withMemory(biases.length * stride + recent.length * 4 + 4, (address) => {
+      const ids = address + biases.length * stride;
+      const { view } = engine;
+      biases.forEach(([token, bias], n) => {
+        view.setInt32(address + n * stride + tokenOffset, token, true);
+        view.setFloat32(address + n * stride + biasOffset, bias, true);
+      });
+      recent.forEach((token, n) => view.setInt32(ids + n * 4, token, true));
+      const from = [this._sampler, this._lastLogits(), this.shape.vocab_size];
+      engine.call("rq_adjust_logits", ...from, address, biases.length, ids, recent.length, out);
+    });
+    return out;
+  }
+
+  /** Natural logarithm of the probability of `token`, before biases and penalties. @returns {number} */
+  logprob(token) {
+    const { engine } = this;
+    return engine.withMemory(4, (out) => {
+      engine.call("rq_log_probability", this._lastLogits(), this.shape.vocab_size, token, out);
+      return engine.view.getFloat32(out, true);
+    });
+  }
+
+  /** The `count` likeliest tokens with their log-probabilities, the best first. @returns {[number, number][]} */
+  topLogprobs(count) {
+    const { engine } = this;
+    return engine.withMemory(count * 8, (ids) => {
+      const out = ids + count * 4;
+      engine.call("rq_top_log_probabilities", this._lastLogits(), this.shape.vocab_size, count, ids, out);
+      const { view } = engine;
+      const entry = (n) => [view.getInt32(ids + n * 4, true), view.getFloat32(out + n * 4, true)];
+      return Array.from({ length: count }, (_, n) => entry(n));
+    });
+  }
+
+  // ---- embeddings ----
+
+  /**
+   * Computes a text's embedding: the mean of the last states over its tokens. Yields after every step.
+   * @param {string} text @param {{normalize?: boolean}} [options] to length 1; default true
+   * @returns {Generator<{done: number, total: number}, Float32Array>} (width)
+   */
+  *embed(text, { normalize = true } = {}) {
+    const { engine, _memory: memory } = this;
+    const ids = promptTokens(this.tokenizer, text);
+    this.reset();
+    engine.call("rq_model_keep_states", memory, 1);
+    try {
+      this.feed(ids);
+      for (let waiting = ids.length; waiting > 0; ) {
+        waiting = this.step();
+        yield { done: ids.length - waiting, total: ids.length };
+      }
+      const bytes = this.shape.width * 4;
+      return engine.withMemory(bytes, (out) => {
+        engine.call("rq_model_embedding", memory, normalize ? 1 : 0, out);
+        return new Float32Array(engine.read(out, bytes).buffer);
+      });
+    } finally {
+      if (this._memory) {
+        engine.call("rq_model_keep_states", memory, 0);
+        this.reset();
+      }
+    }
   }
 
   // ---- text ----

@@ -1,9 +1,9 @@
 // pool-worker.js: a thread that helps an engine. Runs the engine's module on the engine's shared memory, on a
 // stack of its own, and stays inside rq_pool_work until the pool is closed. Stands alone: it imports nothing.
 const inNode = typeof globalThis.postMessage !== "function";
-const port = inNode ? (await import("node:worker_threads")).parentPort : globalThis;
+const NODE_THREADS = "node:worker_threads"; // a name that bundlers for browsers must leave alone
 
-function work({ module, memory, pool, stackTop }) {
+function work(port, { module, memory, pool, stackTop }) {
   try {
     const { exports } = new WebAssembly.Instance(module, { env: { memory } });
     exports.__stack_pointer.value = stackTop;
@@ -15,5 +15,10 @@ function work({ module, memory, pool, stackTop }) {
   if (inNode) port.close(); // a browser's is terminated by whoever started it
 }
 
-if (inNode) port.once("message", work);
-else port.onmessage = ({ data }) => work(data);
+async function listenInNode() {
+  const { parentPort } = await import(/* webpackIgnore: true */ /* @vite-ignore */ NODE_THREADS);
+  parentPort.once("message", (data) => work(parentPort, data));
+}
+
+if (inNode) void listenInNode();
+else globalThis.onmessage = ({ data }) => work(globalThis, data);

@@ -6,16 +6,30 @@
 //   for await (const piece of model.generate("Once upon a time", { maxTokens: 100, seed: 1 })) write(piece);
 //   model.dispose();
 import { checkUrl, isLocalSource } from "./download.js";
-import { AbortError, UnsupportedError, UsageError, errorFromPlain } from "./errors.js";
+import { AbortError, UsageError } from "./errors.js";
+import { checkBudget } from "./features.js";
 import { checkThreads } from "./threads.js";
+import { WorkerLink, engineURLs } from "./worker_link.js";
 
 export * from "./errors.js";
 export { diagnose } from "./diagnose.js";
+export { ModelLibrary } from "./model_library.js";
+export { init } from "./kernels.js";
+export { PiQuantWasm, QuantBenchWasm } from "./pi_quant.js";
+export { compare, dequantize, matvec, quantize } from "./quant.js";
+export { MemoryStorage, OpfsStorage } from "./storage.js";
+export { Tokenizer } from "./tokenizer.js";
 
 /**
  * @typedef {object} LoadExtras
- * @property {(progress: {phase: "engine" | "download" | "read" | "verify" | "ready", loaded: number,
- *   total: number | null}) => void} [onProgress] bytes; `total` is null when the server doesn't say
+ * @property {(progress: {phase: "engine" | "wait" | "cache" | "download" | "read" | "verify" | "ready",
+ *   loaded: number, total: number | null}) => void} [onProgress] bytes, never more than `total`, which is null when
+ *   nobody says; "wait": another tab is at the same file; "cache": from the store
+ * @property {(notice: {kind: "memory" | "quota" | "storage" | "repair", message: string}) => void} [onNotice] what
+ *   went otherwise than hoped while the model loads all the same; `model.notices` has them too
+ * @property {number} [memoryBudget] most bytes of memory that the engine may take; default: 1 GiB on phones and
+ *   tablets, else what WebAssembly allows. What needs more is refused, as early as that can be known
+ * @property {import("./storage.js").ModelStorage} [storage] where `fetch` keeps files, instead of OPFS
  * @property {AbortSignal} [signal] stops loading, which then rejects with an AbortError
  * @property {string | URL} [workerURL] where worker.js is, when not beside this file; of the page's own origin
  * @property {number} [threads] that compute, the result is the same; default: the device's cores, at most 8. One
@@ -26,21 +40,17 @@ export { diagnose } from "./diagnose.js";
  * @property {string | URL} [poolWorkerURL] of pool-worker.js; both are needed for threads where wasmURL is given
  * @property {boolean} [splitAll] share out even work that is too small to gain by it, for tests
  */
-/** @typedef {import("./local_model.js").ModelOptions & LoadExtras} LoadOptions */
+/** @typedef {import("./local_model.js").ModelOptions & import("./arrival.js").KeepOptions & LoadExtras} LoadOptions */
 /** @typedef {import("./generate.js").GenerateOptions & {signal?: AbortSignal}} GenerateOptions */
 /** @typedef {import("./generate.js").GenerateStats & {engineBytes: number}} GenerateStats */
-
-/** Addresses that the worker understands too. */
-function absolute(wasmURL) {
-  if (wasmURL.constructor !== Object) return new URL(wasmURL, globalThis.location?.href).href;
-  return Object.fromEntries(Object.entries(wasmURL).map(([variant, address]) => [variant, absolute(address)]));
-}
 
 /** A model in a worker. Make one with `Model.fetch` or `Model.open`; give it back with `dispose`. */
 export class Model {
   /**
-   * Downloads a GGUF file straight into the engine's memory.
-   * @param {string | URL} url relative to the page @param {LoadOptions} [options]
+   * Loads a GGUF file, from the store if it is there, else from the network straight into the engine's memory, and
+   * keeps it. A download that was cut goes on where it broke off. Of a model in several files give the address of
+   * the first, NAME-00001-of-00003.gguf, or all addresses in order.
+   * @param {string | URL | (string | URL)[]} url relative to the page @param {LoadOptions} [options]
    * @returns {Promise<Model>}
    * @throws {DownloadError} no answer, an error status, a web page instead of a model, a cut connection
    * @throws {FileFormatError | ModelError | TokenizerError | DataError | IntegrityError} an unusable file
@@ -48,35 +58,47 @@ export class Model {
    * @throws {AbortError} `signal` was aborted
    */
   static async fetch(url, options = {}) {
-    return Model._load({ url: checkUrl(url) }, options);
+    return Model._load({ addresses: (Array.isArray(url) ? url : [url]).map(checkUrl) }, options);
   }
 
   /**
-   * Opens a model that is here already: a File or Blob, an ArrayBuffer or a view of one.
-   * @param {Blob | BufferSource} source @param {LoadOptions} [options]
+   * Opens a model that is here already: a File or Blob, an ArrayBuffer or a view of one, or a list of all shards.
+   * @param {Blob | BufferSource | (Blob | BufferSource)[]} source @param {LoadOptions} [options]
    * @returns {Promise<Model>} throws as `fetch` does
    */
   static async open(source, options = {}) {
-    if (!isLocalSource(source)) {
+    const sources = Array.isArray(source) ? source : [source];
+    const wrong = sources.length === 0 ? [] : sources.find((one) => !isLocalSource(one));
+    if (wrong !== undefined) {
       throw new UsageError("this can't be opened as a model", {
         expected: "a File, a Blob, an ArrayBuffer or a view of one",
-        actual: source === null ? "null" : (source?.constructor?.name ?? typeof source),
+        actual: wrong === null ? "null" : (wrong?.constructor?.name ?? typeof wrong),
         hint: "for an address use Model.fetch",
       });
     }
-    return Model._load({ source }, options);
+    return Model._load({ sources }, options);
   }
 
-  static async _load(from, { onProgress, signal, workerURL, threads, splitAll, ...rest }) {
+  static async _load(from, { onProgress, onNotice, signal, workerURL, threads, splitAll, storage, ...rest }) {
     if (signal?.aborted) throw new AbortError();
-    const { wasmURL, wasmThreadsURL, poolWorkerURL, ...options } = rest;
-    const urls = engineURLs({ wasmURL, wasmThreadsURL, poolWorkerURL });
-    const args = { ...from, urls, threads: checkThreads(threads), splitAll, options };
-    const model = new Model(new WorkerLink(workerURL ?? new URL("./worker.js", import.meta.url)));
+    const { wasmURL, wasmThreadsURL, poolWorkerURL, memoryBudget, cache, sha256, bytes, ...options } = rest;
+    const args = {
+      ...from, threads: checkThreads(threads), splitAll, options, keep: { cache, sha256, bytes },
+      urls: engineURLs({ wasmURL, wasmThreadsURL, poolWorkerURL }), memoryBudget: checkBudget(memoryBudget),
+      storage: storage?.name,
+    };
+    const model = new Model(new WorkerLink(workerURL, storage));
+    const onEvent = ({ event, kind, message, phase, loaded, total }) => {
+      if (event === "progress") onProgress?.({ phase, loaded, total });
+      else {
+        model.notices.push({ kind, message });
+        onNotice?.({ kind, message });
+      }
+    };
     try {
-      const onEvent = (event) => onProgress?.({ phase: event.phase, loaded: event.loaded, total: event.total });
       const loaded = await model._link.request("load", args, { signal, onEvent });
       model.info = loaded.info;
+      model.source = loaded.source;
       model.loadSeconds = loaded.loadSeconds;
       model.engineBytes = loaded.engineBytes;
       return model;
@@ -89,6 +111,11 @@ export class Model {
   /** @private */
   constructor(link) {
     this._link = link;
+    /** @type {{kind: string, message: string}[]} what went otherwise than hoped while loading */
+    this.notices = [];
+    /** @type {{fromStore: boolean, kept: boolean[], sha256: string[]} | null} where its files came from, whether
+     * each is in the store now, and its SHA-256 ("" where nobody needed it) */
+    this.source = null;
     /** What the file holds: name, architecture, parameters, bitsPerWeight, formats, context ... */
     this.info = null;
     /** @type {{engine: number, transfer: number, open: number, all: number} | null} seconds that loading took: the
@@ -105,11 +132,30 @@ export class Model {
    * Continues a prompt. The result is read with `for await`; leaving the loop or aborting `signal` stops the
    * engine after the token it is at, and so does another `generate`. An abort ends the loop without an error:
    * what was written stands, in the pieces and in `.text`, and `.stats.finishReason` is "aborted".
-   * @param {string} prompt @param {GenerateOptions} [options]
+   * @param {string | number[]} prompt text, or token ids as they are @param {GenerateOptions} [options]
    * @returns {Generation}
    */
   generate(prompt, options = {}) {
     return new Generation(this, prompt, options);
+  }
+
+  /**
+   * The assistant's answer to messages, as `generate` gives a text: read with `for await`, stopped in the same
+   * ways. The file's own chat template renders them; a special token spelled out in a message is text.
+   * @param {import("./chat.js").Message[]} messages
+   * @param {GenerateOptions & import("./chat.js").ChatOptions} [options]
+   * @returns {Generation} reading it throws a TemplateError (no template, or it refuses) or a ContextFullError
+   */
+  chat(messages, options = {}) {
+    return new Generation(this, messages, options, "chat");
+  }
+
+  /** What `chat` would let the model continue; to see and to count it.
+   * @param {import("./chat.js").Message[]} messages
+   * @param {import("./chat.js").ChatOptions & {addGenerationPrompt?: boolean}} [options]
+   * @returns {Promise<import("./chat.js").ChatPrompt>} */
+  chatPrompt(messages, options) {
+    return this._link.request("chatPrompt", { messages, options });
   }
 
   /**
@@ -123,6 +169,38 @@ export class Model {
   /** @param {Iterable<number>} ids @param {{special?: boolean}} [options] @returns {Promise<string>} */
   detokenize(ids, options) {
     return this._link.request("detokenize", { ids: Array.from(ids), options });
+  }
+
+  /**
+   * The embedding of a text: the mean of the model's last states over its tokens. Stops a generation that runs.
+   * @param {string} text @param {{normalize?: boolean, signal?: AbortSignal}} [options] `normalize`: to length 1,
+   *   the default
+   * @returns {Promise<Float32Array>} (width)
+   */
+  async embed(text, { normalize = true, signal } = {}) {
+    const stop = new AbortController();
+    const { ready, release } = this._takeTurn(stop);
+    await ready;
+    const forward = () => stop.abort();
+    signal?.addEventListener("abort", forward);
+    if (signal?.aborted) stop.abort();
+    try {
+      return await this._link.request("embed", { text, options: { normalize } }, { signal: stop.signal });
+    } finally {
+      signal?.removeEventListener("abort", forward);
+      release();
+    }
+  }
+
+  /** A value of the file's metadata: number, boolean or text; of an array {count, elementType}.
+   * @param {string} key @returns {Promise<unknown>} undefined when the file hasn't got it */
+  metadata(key) {
+    return this._link.request("metadata", { key });
+  }
+
+  /** @returns {Promise<string[]>} the keys of the metadata */
+  metadataKeys() {
+    return this._link.request("metadata", {});
   }
 
   /** Hashes of the activations over all tokens so far, for a model loaded with {hashes: true}: after the
@@ -151,23 +229,25 @@ export class Model {
 /** One run of `generate`: an async iterable of pieces of text. Starts when it is first read. */
 export class Generation {
   /** @private */
-  constructor(model, prompt, options) {
+  constructor(model, prompt, options, call = "generate") {
     /** The text so far. */
     this.text = "";
     /** @type {GenerateStats | null} when it has ended */
     this.stats = null;
     /** Tokens of the prompt that are computed, and all of them. */
     this.prompt = { done: 0, total: 0 };
+    /** @type {import("./generate.js").TokenReport[]} of every token so far, where `logprobs` asks for them */
+    this.logprobs = [];
     /** Tokens a second so far. */
     this.tokensPerSecond = 0;
-    this._pieces = this._run(model, prompt, options);
+    this._pieces = this._run(model, call, prompt, options);
   }
 
   [Symbol.asyncIterator]() {
     return this._pieces;
   }
 
-  async *_run(model, prompt, { signal, ...options }) {
+  async *_run(model, call, prompt, { signal, ...options }) {
     const stop = new AbortController();
     const forward = () => stop.abort();
     signal?.addEventListener("abort", forward);
@@ -179,10 +259,11 @@ export class Generation {
       if (event.event === "prompt") this.prompt = { done: event.done, total: event.total };
       else {
         this.tokensPerSecond = event.tokensPerSecond;
+        if (event.report) this.logprobs.push(event.report);
         queue.push(event.text);
       }
     };
-    const answer = model._link.request("generate", { prompt, options }, { signal: stop.signal, onEvent });
+    const answer = model._link.request(call, { prompt, options }, { signal: stop.signal, onEvent });
     answer.then(() => queue.end(), (error) => queue.end(error)).finally(release);
     try {
       for (let piece = await queue.next(); piece !== undefined; piece = await queue.next()) {
@@ -226,71 +307,4 @@ class PieceQueue {
     if (this._error) throw this._error;
     return undefined;
   }
-}
-
-/** Requests to a worker and their answers; the protocol is at the top of worker.js. */
-class WorkerLink {
-  constructor(url) {
-    this._nextId = 1;
-    this._open = new Map(); // id → {resolve, reject, onEvent}
-    this._worker = new Worker(url, { type: "module", name: "ruvq" });
-    this._worker.onmessage = ({ data }) => this._receive(data);
-    this._worker.onerror = (event) => this._fail(workerError(url, event.message));
-    this._worker.onmessageerror = () => this._fail(workerError(url, "a message that can't be read"));
-  }
-
-  request(call, args, { signal, onEvent } = {}) {
-    if (!this._worker) return Promise.reject(new UsageError("this model was disposed of", { subject: call }));
-    const id = this._nextId++;
-    const cancel = () => this._worker?.postMessage({ cancel: id });
-    return new Promise((resolve, reject) => {
-      this._open.set(id, { resolve, reject, onEvent });
-      this._worker.postMessage({ id, call, args });
-      if (signal?.aborted) cancel();
-      signal?.addEventListener("abort", cancel);
-    }).finally(() => signal?.removeEventListener("abort", cancel));
-  }
-
-  _receive({ id, event, value, error, ...fields }) {
-    const request = this._open.get(id);
-    if (!request) return;
-    if (event) {
-      request.onEvent?.({ event, ...fields });
-      return;
-    }
-    this._open.delete(id);
-    if (error) request.reject(errorFromPlain(error));
-    else request.resolve(value);
-  }
-
-  _fail(error) {
-    for (const request of this._open.values()) request.reject(error);
-    this._open.clear();
-  }
-
-  close() {
-    this._worker?.terminate();
-    this._worker = null;
-    this._fail(new AbortError("the model was disposed of, and its work"));
-  }
-}
-
-/** Addresses of the modules and of the helpers' script, which lie beside this file unless they are given. */
-function engineURLs({ wasmURL, wasmThreadsURL, poolWorkerURL }) {
-  const given = (url) => (url ? absolute(url) : undefined);
-  const beside = (name) => (wasmURL ? undefined : new URL(name, import.meta.url).href);
-  return {
-    wasmURL: given(wasmURL) ?? beside("./ruvq.wasm"),
-    wasmThreadsURL: given(wasmThreadsURL) ?? beside("./ruvq-threads.wasm"),
-    poolWorkerURL: given(poolWorkerURL) ?? beside("./pool-worker.js"),
-  };
-}
-
-function workerError(url, message) {
-  return new UnsupportedError("the worker failed", {
-    subject: String(url),
-    expected: "worker.js, served as JavaScript from the page's own origin",
-    actual: message || "nothing that could be started",
-    hint: "check workerURL; a content security policy needs worker-src 'self' and script-src 'wasm-unsafe-eval'",
-  });
 }

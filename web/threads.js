@@ -10,11 +10,21 @@ const MOST_ON_PHONES = 4; // more would be slow cores, and heat
 const MOST_WITH_LITTLE_MEMORY = 2; // every thread costs a worker
 const START_SECONDS = 10;
 
+/** As poolWorkerURL: pool-worker.js lies beside this file. */
+export const BESIDE = "beside";
+
+/** The second form is what bundlers look for. */
+function browserWorker(url) {
+  return url === BESIDE
+    ? new Worker(new URL("./pool-worker.js", import.meta.url), { type: "module", name: "ruvq-pool" })
+    : new Worker(url, { type: "module", name: "ruvq-pool" });
+}
+
 /**
  * @typedef {object} EngineURLs
- * @property {string} wasmURL the module for one thread
- * @property {string} [wasmThreadsURL] the module with shared memory
- * @property {string} [poolWorkerURL] pool-worker.js
+ * @property {string | Record<string, string>} wasmURL the module for one thread, or its builds by variant
+ * @property {string | Record<string, string>} [wasmThreadsURL] the module with shared memory
+ * @property {string} [poolWorkerURL] pool-worker.js, or BESIDE
  */
 
 /** Threads for this device, when nobody says how many. As far as a page or worker can tell. */
@@ -93,7 +103,7 @@ export class Pool {
    * @param {string | URL} url of pool-worker.js
    * @param {(url: string | URL) => any} [makeWorker] in Node: (url) => new Worker(url) of node:worker_threads
    */
-  start(url, makeWorker = (u) => new Worker(u, { type: "module", name: "ruvq-pool" })) {
+  start(url, makeWorker = browserWorker) {
     const starting = Array.from({ length: this.threads - 1 }, () => this._startOne(url, makeWorker));
     this.started = Promise.all(starting.map((one) => one.then(
       () => { this.helpers += 1; },

@@ -1,6 +1,8 @@
 // tokenizer.js: text to token ids and back, by the vocabulary in a GGUF file. All rules live in the core.
 import { CONSTANTS as C, STRUCTS } from "./abi.js";
 import { UsageError } from "./errors.js";
+import { GgufFile } from "./gguf.js";
+import { kernels } from "./kernels.js";
 
 const KINDS = { [C.RQ_TOKENIZER_SPM]: "spm", [C.RQ_TOKENIZER_BPE]: "bpe" };
 // as rq_tokenize in ruvq.h says: this many ids any text can give
@@ -8,10 +10,41 @@ const IDS_PER_BYTE = 4;
 const EXTRA_IDS = 5;
 const FIRST_TOKEN_BYTES = 256; // most tokens are shorter; the buffer grows where one isn't
 
+const FIRST_BYTES = 1 << 20; // of a file to begin with; doubled until the header is whole
+
+/** A vocabulary. Of a model in this thread; or by itself, from a file's header, with `Tokenizer.fromGguf`. */
 export class Tokenizer {
+  /**
+   * Opens the vocabulary of a GGUF file, which needs no tensors; only the header is read. Await init() first.
+   * @param {Blob | BufferSource} source the file @returns {Promise<Tokenizer>} give it back with `dispose`
+   * @throws {FileFormatError | TokenizerError | StorageError}
+   */
+  static async fromGguf(source) {
+    const engine = kernels();
+    const blob = source instanceof Blob ? source : new Blob([source]);
+    for (let wanted = FIRST_BYTES; ; wanted *= 2) {
+      const start = new Uint8Array(await blob.slice(0, wanted).arrayBuffer());
+      const file = new GgufFile(engine, start.length);
+      try {
+        file.append(start);
+        file.bytes = blob.size;
+        if (file.parse()) {
+          const tokenizer = new Tokenizer(engine, file);
+          tokenizer._file = file;
+          return tokenizer;
+        }
+      } catch (error) {
+        file.dispose();
+        throw error;
+      }
+      file.dispose();
+    }
+  }
+
   /** @param {import("./engine.js").Engine} engine @param {import("./gguf.js").GgufFile} file indexed; stays in place */
   constructor(engine, file) {
     this.engine = engine;
+    this._file = null; // where it is this tokenizer's own
     const bytes = engine.withMemory(8, (size) => {
       engine.call("rq_tokenizer_measure", file.index, file.address, size);
       return Number(engine.view.getBigUint64(size, true));
@@ -84,7 +117,9 @@ export class Tokenizer {
   dispose() {
     this.engine.free(this._piece);
     this.engine.free(this._memory);
+    this._file?.dispose();
     this._piece = this._memory = 0;
+    this._file = null;
   }
 }
 

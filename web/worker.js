@@ -3,12 +3,20 @@
 //
 // Page → worker:   {id, call, args}          a request; `call` names one of the CALLS below
 //                  {cancel: id}              stop the request with this id
+//                  {reply, value | error}    the answer to a question
 // Worker → page:   {id, event, ...}          progress and pieces of text, before the answer
 //                  {id, value}               the answer
 //                  {id, error}               errorToPlain() of what went wrong
-import { download, readLocal } from "./download.js";
-import { AbortError, MemoryLimitError, UsageError, errorToPlain } from "./errors.js";
+//                  {ask, method, args}       a question: a call of the page's storage (storage.js)
+import { Arrival, checkKeepOptions } from "./arrival.js";
+import { answerOptions, chatPrompt } from "./chat.js";
+import { Sha256 } from "./digest.js";
+import { readLocal } from "./download.js";
+import { AbortError, MemoryLimitError, UsageError, errorFromPlain, errorToPlain } from "./errors.js";
+import { fetchFile } from "./kept_download.js";
 import { ModelLoader } from "./local_model.js";
+import { openStore } from "./model_store.js";
+import { RemoteStorage } from "./storage.js";
 import { loadEngine } from "./threads.js";
 
 /** Requests that run now: id → AbortController. */
@@ -17,22 +25,25 @@ const running = new Map();
 /** @type {import("./local_model.js").LocalModel} */ let model;
 
 const CALLS = {
-  /** Loads engine and model. args: {urls, threads, splitAll, url | source, options} */
-  async load({ urls, threads, splitAll, ...from }, { signal, emit }) {
+  /** Loads engine and model. args: {urls, threads, splitAll, memoryBudget, addresses | sources, storage, keep,
+   * options}; emits {event: "progress"} and {event: "notice"} */
+  async load({ urls, threads, splitAll, memoryBudget, ...from }, { signal, emit }) {
     if (model) throw new UsageError("this worker holds a model already");
     const onProgress = atMostEvery(PROGRESS_MS, (progress) => emit("progress", progress));
     onProgress({ phase: "engine", loaded: 0, total: null });
     const started = performance.now();
     engine = await loadEngine(urls, threads, { signal, splitAll });
+    const context = { signal, onProgress, onNotice: ({ kind, message }) => emit("notice", { kind, message }) };
     let times;
     try {
-      times = await loadModel(from, signal, onProgress);
+      times = await loadModel(from, memoryBudget, context);
     } catch (error) {
-      if (!(error instanceof MemoryLimitError) || !engine.pool || engine.limitBytes >= 2 ** 32) throw error;
+      const most = Math.min(memoryBudget ?? 2 ** 32, 2 ** 32);
+      if (!(error instanceof MemoryLimitError) || !engine.pool || engine.limitBytes >= most) throw error;
       engine.pool.close();
       const note = `the device gives threads ${engine.limitBytes / 2 ** 20} MB of memory, too little for this model`;
       engine = await loadEngine(urls, 1, { signal, note });
-      times = await loadModel(from, signal, onProgress);
+      times = await loadModel(from, memoryBudget, context);
     }
     if (engine.pool) {
       await engine.pool.started;
@@ -45,7 +56,37 @@ const CALLS = {
     const seconds = { engine: begun - started, transfer: arrived - begun, open: ready - arrived, all: ready - started };
     for (const phase of Object.keys(seconds)) seconds[phase] /= 1000;
     const info = { ...model.info, engineVariant: engine.variant };
-    return { info, loadSeconds: seconds, engineBytes: engine.memoryBytes };
+    return { info, source: times.source, loadSeconds: seconds, engineBytes: engine.memoryBytes };
+  },
+
+  /** Downloads into the store, without a model. args: {urls, url, storage, keep}; answers with what arrived. */
+  async download({ urls, url, storage, keep }, { signal, emit }) {
+    const onProgress = atMostEvery(PROGRESS_MS, (progress) => emit("progress", progress));
+    engine ??= await loadEngine(urls, 1, { signal });
+    const problems = [];
+    const onNotice = ({ kind, error }) => (kind === "repair" ? undefined : problems.push(error));
+    const sink = { begin: () => {}, write: () => throwFirst(problems), restart: () => {} };
+    const context = { store: await storeFor(storage), ...checkKeepOptions(keep), signal, onProgress, onNotice };
+    const transfer = await fetchFile(url, sink, { ...context, newDigest: () => new Sha256(engine) });
+    await transfer.commit(transfer.verified);
+    throwFirst(problems);
+    onProgress.flush();
+    return { bytes: transfer.bytes, sha256: transfer.sha256 };
+  },
+
+  /** Computes the SHA-256 of a Blob. args: {urls, blob}; emits progress. */
+  async digest({ urls, blob }, { signal, emit }) {
+    engine ??= await loadEngine(urls, 1, { signal });
+    const digest = new Sha256(engine);
+    const onProgress = atMostEvery(PROGRESS_MS, (progress) => emit("progress", progress));
+    try {
+      const sink = { begin: () => {}, write: (piece) => digest.update(piece) };
+      await readLocal(blob, sink, { signal, onProgress, phase: "verify" });
+      onProgress.flush();
+      return digest.hex();
+    } finally {
+      digest.free();
+    }
   },
 
   /** Generates; emits {event: "piece", text} and {event: "prompt", done, total}; answers with the stats. */
@@ -53,34 +94,94 @@ const CALLS = {
     const steps = model.generate(prompt, options);
     await inSteps(steps, signal, (step) => {
       if (step.kind === "prompt") emit("prompt", { done: step.done, total: step.total });
-      else emit("piece", { text: step.text, tokens: model.stats.tokens, tokensPerSecond: model.stats.tokensPerSecond });
+      else {
+        const { tokens, tokensPerSecond } = model.stats;
+        emit("piece", { text: step.text, report: step.report, tokens, tokensPerSecond });
+      }
     });
     return { ...model.stats, engineBytes: engine.memoryBytes };
   },
 
+  /** Answers a conversation, as `generate` does. args: {prompt: messages, options}; see chat.js. */
+  async chat({ prompt: messages, options }, context) {
+    const prompt = await chatPrompt(model, messages, options);
+    return CALLS.generate({ prompt: prompt.ids, options: answerOptions(model, prompt, options) }, context);
+  },
+  chatPrompt: ({ messages, options }) => chatPrompt(model, messages, options),
+
+  /** The embedding of a text. args: {text, options} */
+  async embed({ text, options }, { signal }) {
+    const steps = model.embed(text, options);
+    const vector = await inSteps(steps, signal, () => {});
+    if (!vector) throw new AbortError("the embedding");
+    return vector;
+  },
+
+  metadata: ({ key }) => (key === undefined ? model.file.metadataKeys() : model.file.metadata(key)),
   tokenize: ({ text, options }) => model.tokenize(text, options),
   detokenize: ({ ids, options }) => model.detokenize(ids, options),
   hashes: () => model.hashes(),
   memory: () => engine.memoryBytes,
 };
 
+const WITHOUT_MODEL = ["load", "download", "digest"];
 const PROGRESS_MS = 50;
 
-/** Sets `model` to the one at `url`, or in `source`; when its bytes began to come, and were all there. */
-async function loadModel({ url, source, options }, signal, onProgress) {
+/** Sets `model` to what is at `addresses`, or in `sources`; where it came from, and when its bytes began to come
+ * and were all there. */
+async function loadModel({ addresses, sources, storage, keep, options }, memoryBudget, context) {
+  const wanted = checkKeepOptions(keep);
   const loader = new ModelLoader(engine, options);
+  const store = addresses && wanted.cache !== "no-store" ? await storeFor(storage) : null;
+  if (store?.notice) context.onNotice({ kind: "memory", message: store.notice });
+  const arrival = new Arrival(engine, loader, { ...context, ...wanted, store });
   const begun = performance.now();
   try {
-    if (url !== undefined) await download(url, loader, { signal, onProgress });
-    else await readLocal(source, loader, { signal, onProgress });
+    if (memoryBudget) engine.limit(memoryBudget);
+    if (addresses) await arrival.fromURLs(addresses);
+    else await arrival.fromSources(sources);
     const arrived = performance.now();
+    loader.verify ||= arrival.unverified;
+    const { onProgress, signal } = context;
     model = await inSteps(loader.end(), signal, ([loaded, total]) => onProgress({ phase: "verify", loaded, total }));
     if (!model) throw new AbortError();
-    return { begun, arrived };
+    const source = arrival.describe();
+    await arrival.commit(loader.verify);
+    return { begun, arrived, source };
   } catch (error) {
     loader.abandon();
+    await arrival.abandon(error);
     throw error;
   }
+}
+
+function storeFor(storage) {
+  const remote = (name) => new RemoteStorage(name, askPage);
+  return openStore(storage ? remote(storage) : undefined, () => remote("memory"));
+}
+
+// ---- questions to the page, whose storage it is ----
+
+const questions = new Map(); // number → {resolve, reject}
+let asked = 0;
+
+function askPage(method, args) {
+  const ask = (asked += 1);
+  return new Promise((resolve, reject) => {
+    questions.set(ask, { resolve, reject });
+    self.postMessage({ ask, method, args });
+  });
+}
+
+function hearAnswer({ reply, value, error }) {
+  const { resolve, reject } = questions.get(reply);
+  questions.delete(reply);
+  if (error) reject(errorFromPlain(error));
+  else resolve(value);
+}
+
+function throwFirst(problems) {
+  if (problems.length > 0) throw problems[0];
 }
 
 /**
@@ -120,6 +221,7 @@ function atMostEvery(ms, send) {
   let held = null;
   let timer = 0;
   const limited = (progress) => {
+    if (held && held.phase !== progress.phase) limited.flush();
     held = progress;
     if (performance.now() - last >= ms || progress.phase !== phase) limited.flush();
     else timer ||= setTimeout(limited.flush, ms);
@@ -141,12 +243,18 @@ self.onmessage = async ({ data }) => {
     running.get(data.cancel)?.abort();
     return;
   }
+  if (data.reply !== undefined) {
+    hearAnswer(data);
+    return;
+  }
   const { id, call, args } = data;
   const controller = new AbortController();
   running.set(id, controller);
   const emit = (event, fields) => self.postMessage({ id, event, ...fields });
   try {
-    if (!model && call !== "load") throw new UsageError("there is no model yet", { hint: "load one first" });
+    if (!model && !WITHOUT_MODEL.includes(call)) {
+      throw new UsageError("there is no model yet", { hint: "load one first" });
+    }
     self.postMessage({ id, value: await CALLS[call](args, { signal: controller.signal, emit }) });
   } catch (error) {
     self.postMessage({ id, error: errorToPlain(error) });

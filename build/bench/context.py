@@ -1,42 +1,25 @@
-"""What a token costs when many stand before it: milliseconds of a decoded token natively, by context.
+"""What a token costs when many stand before it, natively and in Chromium: milliseconds of a decoded token.
 
-    python build/bench/context.py [--format pi-t2] [--shape M] [--contexts 128 1024 4096] [--threads 1]
+    python build/bench/context.py [--format pi-t2] [--shape M] [--contexts 128 1024 4096] [--threads 1 2]
 
-Random weights (random_models.py); the median and the least of 16 tokens after a prompt of each length.
+Random weights (random_models.py); the median of 16 tokens after a text of each length. token_profile.py says
+how much of it is attention. The table goes to standard error, JSON to standard output.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import json
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "py")]
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "build"), str(ROOT / "py")]
 
-from random_models import SHAPES, write_model  # noqa: E402
-from ruvq.gguf import GGUFFile  # noqa: E402
-from ruvq.runtime.engine import Engine, Sampling  # noqa: E402
-
-TOKENS = 16
-
-
-def decode_times(engine: Engine, before: int) -> list[float]:
-    """Seconds of each token decoded after `before` others."""
-    engine.feed([(i + 1) % engine.info.vocab_size for i in range(before)])
-    while engine.step():
-        pass
-    engine.start_sampling(Sampling(temperature=0.0, top_p=1.0, seed=0))
-    times = []
-    for _ in range(TOKENS):
-        start = time.perf_counter()
-        engine.feed([engine.sample()])
-        engine.step()
-        times.append(time.perf_counter() - start)
-    return times
+from page import browser_page  # noqa: E402
+from random_models import SHAPES  # noqa: E402
+from ruvq import formats  # noqa: E402
+from scaling import by_context  # noqa: E402
 
 
 def main() -> int:
@@ -46,20 +29,18 @@ def main() -> int:
     parser.add_argument("--format", default="pi-t2")
     parser.add_argument("--shape", default="M", choices=sorted(SHAPES))
     parser.add_argument("--contexts", nargs="+", type=int, default=[128, 1024, 4096])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1])
     options = parser.parse_args()
-    longest = max(options.contexts) + TOKENS + 1
     folder = ROOT / "out" / "bench" / "files"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{options.shape}-{options.format}-context{longest}.gguf"
-    if not path.exists():
-        write_model(path, replace(SHAPES[options.shape], context=longest), options.format)
-    print("context  ms a token (median, least)")
-    for before in options.contexts:
-        with GGUFFile.open(path) as file:
-            engine = Engine(file, context=longest, threads=options.threads)
-            times = [1000 * t for t in decode_times(engine, before)]
-        print(f"{before:7}  {statistics.median(times):.1f}  {min(times):.1f}", flush=True)
+    name, lengths = formats.get(options.format).name, tuple(sorted(options.contexts))
+    with browser_page(folder) as (page, _):
+        entries = by_context(page, folder, options.shape, lengths, options.threads, name)
+    for entry in entries:
+        entry["token_ms"] = 1000 / entry["decode_tokens_per_s"]
+        where = f"{entry['host']:8} {entry['threads']} thread(s) after {entry['context']:5} tokens"
+        print(f"{where}: {entry['token_ms']:6.2f} ms", file=sys.stderr)
+    print(json.dumps(entries))
     return 0
 
 

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -32,15 +30,18 @@ import numpy as np  # noqa: E402
 import native  # noqa: E402
 import tables  # noqa: E402
 from extras import measure_extras  # noqa: E402
+from first_token import measure_first_token  # noqa: E402
+from machine import machine  # noqa: E402
 from models import log, measure_shape  # noqa: E402
 from page import browser_page, in_browser  # noqa: E402
 from peers import PEER_FORMATS, Peers, find_peers  # noqa: E402
 from products import measure_products  # noqa: E402
+from quantize_time import measure_encoding  # noqa: E402
 from random_models import SHAPES, random_rows  # noqa: E402
 from ruvq import __version__, formats  # noqa: E402
 from scaling import measure_scaling  # noqa: E402
 from summary import summarise  # noqa: E402
-from targets import judge  # noqa: E402
+from targets import ELSEWHERE, judge  # noqa: E402
 from timing import summary  # noqa: E402
 
 FORMATS = ("pi-t2", "pi-t3", "pi-q2", "pi-q3", "ternary", "q8_0", "f16")
@@ -75,22 +76,6 @@ def measure_kernels(page: Any, folder: Path, names: list[str], shapes: Any, roun
     return report
 
 
-def machine() -> dict[str, Any]:
-    """What the figures hold for, and how busy it was with other things."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {
-        "processor": model,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "load_average_at_start": load,
-    }
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -104,6 +89,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small shapes, one round")
     parser.add_argument("--no-kernels", action="store_true", help="whole models and products only")
     parser.add_argument("--no-scaling", action="store_true", help="without the runs that plot.py draws")
+    parser.add_argument("--no-whole", action="store_true", help="without the page and the quantizer")
     parser.add_argument("--require-peers", action="store_true", help="fail when a peer is missing or fails")
     parser.add_argument("--npm", type=Path, default=ROOT / "node_modules", help="where npm's peers are")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "bench" / "latest.json")
@@ -134,6 +120,7 @@ def measure(options: argparse.Namespace, peers: Peers, folder: Path) -> dict[str
         log(f"Chromium {version}, ruvq's build: {report['engine_build_in_chromium']}")
         if peers.wllama:
             peers.wllama |= in_browser(page, "wllamaVersion", base="./peers/wllama")
+            peers.wllama["below_its_ability"] = tables.wllama_note(peers.wllama["version"])
         report["peers"] = {
             "wllama": peers.wllama,
             "llama.cpp": peers.llama,
@@ -163,8 +150,15 @@ def measure(options: argparse.Namespace, peers: Peers, folder: Path) -> dict[str
             )
         if not options.no_scaling:
             report["scaling"] = measure_scaling(page, folder, rounds, options.threads, options.quick)
+    if not options.no_whole:
+        log("the page's first token, and encoding a whole model")
+        report["first_token"] = measure_first_token(rounds)
+        shape, encoded = ("tiny", ("pi-t2",)) if options.quick else ("Q", ("pi-t2", "pi-t3"))
+        seconds = {f"{shape} {name}": measure_encoding(shape, name)["seconds"] for name in encoded}
+        report["encoding_s"] = seconds
     report["summary"] = {shape: summarise(entry) for shape, entry in report["models"].items()}
     report["targets"] = judge(report, ROOT)
+    report["targets_judged_elsewhere"] = ELSEWHERE
     return report
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import native
 from models import Unsupported, host_name, hosts_of, log
 from page import in_browser
-from peers import Peers, own_file
+from peers import Peers, file_facts, own_file
 from random_models import SHAPES
 from timing import summary
 
@@ -31,6 +31,7 @@ def by_size(page: Any, folder: Path, shapes: tuple[str, ...], rounds: int, threa
         for count in threads
         for host, run in hosts_of(page, Peers(), TOKENS, count).items()
     }
+    facts = {shape: file_facts(path) for shape, path in paths.items()}
     samples: dict[Any, list[float]] = {}
     for _ in range(rounds):
         for key, run in list(runs.items()):
@@ -42,6 +43,7 @@ def by_size(page: Any, folder: Path, shapes: tuple[str, ...], rounds: int, threa
         {
             "shape": shape,
             "parameters": SHAPES[shape].parameters,
+            "tensor_bytes": facts[shape]["tensor_bytes"],
             "host": host,
             "threads": count,
             "decode_tokens_per_s": summary(values),
@@ -51,10 +53,15 @@ def by_size(page: Any, folder: Path, shapes: tuple[str, ...], rounds: int, threa
 
 
 def by_context(
-    page: Any, folder: Path, shape: str, lengths: tuple[int, ...], threads: list[int]
+    page: Any,
+    folder: Path,
+    shape: str,
+    lengths: tuple[int, ...],
+    threads: list[int],
+    format_name: str = FORMAT,
 ) -> list[Any]:
     """One entry a host, thread count and length of the text before the token."""
-    path = own_file(folder, shape, FORMAT)
+    path = own_file(folder, shape, format_name)
     entries = []
     for count in threads:
         spec = {"url": f"/files/{path.name}", "lengths": list(lengths), "tokens": 16, "threads": count}

@@ -9,6 +9,7 @@ from typing import Any
 from models import log
 from peers import Peers
 from summary import DECODE, PROMPT
+from targets import ELSEWHERE
 
 CENSUS = Path(__file__).resolve().parents[2] / "docs" / "bench" / "wllama-simd.json"
 
@@ -104,12 +105,16 @@ def print_summary(summary: dict[str, Any]) -> None:
 def _verdict(floor: bool | None, goal: bool | None) -> str:
     if goal:
         return "goal reached"
-    return {True: "floor reached", False: "NOT REACHED", None: "goal not reached"}[floor]
+    if floor is None:
+        return "" if goal is None else "goal not reached"
+    return "floor reached" if floor else "NOT REACHED"
 
 
 def print_targets(targets: list[dict[str, Any]]) -> None:
     log("\ntargets that have a figure in this run")
     for t in targets:
-        floor = "-" if t["floor"] is None else f"{t['floor']:g}"
-        place = f"{t['figure']:9.2f} {t['unit']:5} floor {floor:>5} goal {t['goal']:<6.4g}"
+        floor, goal = ("-" if t[key] is None else f"{t[key]:.4g}" for key in ("floor", "goal"))
+        place = f"{t['figure']:9.2f} {t['unit']:5} floor {floor:>5} goal {goal:<6}"
         log(f"  {t['what']}, {t['where']}:\n    {place} {_verdict(t['floor_reached'], t['goal_reached'])}")
+    for what, command in ELSEWHERE.items():
+        log(f"  judged elsewhere: {what}: {command}")

@@ -77,6 +77,10 @@ class TokenizerError(RuvqError, ValueError):
     """A vocabulary is inconsistent, unknown or of another model."""
 
 
+class TemplateError(RuvqError, ValueError):
+    """A chat template is missing, can't be rendered within its limits, or refuses the conversation."""
+
+
 class ContextFullError(RuvqError):
     """The tokens don't fit into the model's context."""
 
@@ -87,6 +91,10 @@ class SelfTestError(RuvqError):
 
 class StorageError(RuvqError, OSError):
     """A file can't be read, written or replaced: no space, no permission, not there."""
+
+
+class QuotaError(StorageError):
+    """There is no room to keep a file."""
 
 
 class DownloadError(RuvqError, OSError):

@@ -1,4 +1,4 @@
-"""Plots draw what the JSON holds and nothing else; tables go between markers; a profile's shares add up."""
+"""Plots draw what the JSON holds and nothing else; tables go between markers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 BENCH = Path(__file__).resolve().parents[2] / "build" / "bench"
 sys.path.insert(0, str(BENCH))
 
 from plot import plots  # noqa: E402
-from profile_tables import markdown, write_between  # noqa: E402
+from profile_tables import write_between  # noqa: E402
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -70,63 +68,3 @@ def test_tables_replace_what_stood_between_their_markers(tmp_path: Path) -> None
     assert path.read_text() == "before\n<!-- profile -->\n\nnewer\n\n<!-- /profile -->\nafter\n"
     write_between(tmp_path / "fresh.md", "profile", "first")
     assert "<!-- profile -->\n\nfirst\n\n<!-- /profile -->" in (tmp_path / "fresh.md").read_text()
-
-
-def test_a_profile_accounts_for_the_whole_token() -> None:
-    from token_profile import derived
-
-    tensors = [
-        {"kind": "ffn_up", "bytes": 1000, "rows": 100, "width": 40},
-        {"kind": "ffn_up", "bytes": 1000, "rows": 100, "width": 40},
-        {"kind": "output", "bytes": 2000, "rows": 200, "width": 40},
-    ]
-    measured = {
-        "after": {"100": {"token_s": 10.0, "sample_s": 1.0}, "300": {"token_s": 14.0, "sample_s": 1.0}},
-        "streamed_s": {"ffn_up": 3.0, "output": 2.0},
-        "cached_s": {"ffn_up": 2.5, "output": 1.5},
-        "read_bytes_per_s": 8000.0,
-    }
-    result = derived(tensors, measured)
-    pieces = result["pieces_s"]
-    assert pieces["attention"] == pytest.approx(2.0)  # 4 s more for 200 more tokens, so 2 s for the first 100
-    assert pieces["rest"] == pytest.approx(10 - 5 - 1 - 2)
-    assert sum(kind["share"] for kind in result["kinds"].values()) == pytest.approx(0.5)
-    assert result["kinds"]["ffn_up"]["operations_per_byte"] == 8
-    assert result["bits_per_weight"] == 2
-    assert result["roofline_tokens_per_s"] == {
-        "reading": 2.0,
-        "products_from_cache": 0.25,
-        "measured": 0.1,
-    }
-    text = markdown([{"model": "m.gguf", "host": "native", **measured, **result}])
-    assert "| attention | 2000000 | 20.0 % |" in text
-    assert "40 %" in text  # of the lower limit
-
-
-@pytest.mark.slow
-def test_the_profile_measures_both_hosts(repository: Path, tmp_path: Path) -> None:
-    import json
-    import subprocess
-
-    page = tmp_path / "performance.md"
-    arguments = [
-        "--shape",
-        "tiny",
-        "--formats",
-        "pi-t2",
-        "--contexts",
-        "16",
-        "64",
-        "--rounds",
-        "2",
-        "--tokens",
-        "4",
-    ]
-    command = [sys.executable, "build/bench/token_profile.py", *arguments, "--write", str(page)]
-    run = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    native, chromium = json.loads(run.stdout)
-    assert (native["host"], chromium["host"]) == ("native", "chromium")
-    assert native["bytes_per_token"] == chromium["bytes_per_token"] > 0
-    assert min(native["read_bytes_per_s"], chromium["read_bytes_per_s"]) > 1e8
-    assert "Roofline" in page.read_text()

@@ -90,3 +90,38 @@ def test_sizes_are_reached_from_below(tmp_path: Path) -> None:
 
 def test_nothing_is_judged_without_a_figure(tmp_path: Path) -> None:
     assert judge({"summary": {"M": summarise({})}}, tmp_path) == []
+
+
+def test_every_measured_figure_that_has_a_target_is_judged(tmp_path: Path) -> None:
+    figures = {"memory_bytes": summary([130.0]), "kv_bytes": summary([10.0]), "file_bytes": 100}
+    hosts = {"javascript": {"first_token_s": summary([0.6])}, "pyodide": {}}
+    hosts["pyodide"] = {"first_token_s": summary([4.5]), "boot_s": summary([3.0])}
+    large = {"shape": "Q", "host": "chromium", "threads": 1, "tensor_bytes": 128_000_000}
+    report = {
+        "models": {"M": {"chromium": {"pi-t2": figures}}},
+        "first_token": hosts,
+        "scaling": {"by_size": [large | {"decode_tokens_per_s": summary([15.0])}]},
+        "encoding_s": {"Q pi-t2": 120.0, "tiny pi-t2": 1.0},
+    }
+    judged = {(t["what"], t["where"]): t for t in judge(report, tmp_path)}
+    found = {key: (t["figure"], t["floor_reached"], t["goal_reached"]) for key, t in judged.items()}
+    assert found == {
+        ("page opened to first token, bundled model, cold cache", "JavaScript"): (0.6, True, True),
+        ("page opened to first token, bundled model, cold cache", "Python, beyond Pyodide's boot"): (
+            1.5,
+            False,
+            False,
+        ),
+        ("engine memory in a tab without the KV cache, against the file", "M pi-t2"): (1.2, False, None),
+        ("tensor data of 0.5B at 2 bits", "Q pi-t2"): (128.0, True, None),
+        ("0.5B at 2 bits decodes", "Q pi-t2, chromium, 1 thread(s)"): (15.0, None, None),
+        ("trellis encoding of 0.5B on 2 cores, without calibration", "Q pi-t2"): (2.0, True, False),
+    }
+
+
+def test_a_boot_is_the_time_between_two_words_of_the_page() -> None:
+    from first_token import boot_seconds
+
+    phases = [["Loading", 100.0], ["Starting Python", 400.0], ["Installing ruvq", 3400.0]]
+    assert boot_seconds(phases) == 3.0
+    assert boot_seconds(phases[:1]) == 0.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import brotli
 import pytest
 
 from ruvq.cli.server import make_server
@@ -173,3 +175,69 @@ def test_a_taken_port_gives_way_to_the_next(site: Path, port: int) -> None:
         assert port < other.server_address[1] < port + 20
     with pytest.raises(OSError, match="in use"):
         make_server(site, port=port, tries=1)
+
+
+# ---- compression ----
+
+LONG = b"the same words again and again\n" * 400
+UNPACK = {"br": brotli.decompress, "gzip": gzip.decompress}
+
+
+@pytest.mark.parametrize("encoding", UNPACK)
+@pytest.mark.parametrize("name", ["long.js", "long.wasm", "long.html", "long.json"])
+def test_texts_and_modules_are_compressed(site: Path, port: int, name: str, encoding: str) -> None:
+    (site / name).write_bytes(LONG)
+    status, headers, body = ask(port, f"/{name}", Accept_Encoding=f"deflate, {encoding};q=0.5")
+    assert status == 200
+    assert headers["Content-Encoding"] == encoding
+    assert "Accept-Encoding" in headers["Vary"]
+    assert int(headers["Content-Length"]) == len(body) < len(LONG) / 4
+    assert UNPACK[encoding](body) == LONG
+    plain_tag = ask(port, f"/{name}")[1]["ETag"]
+    assert headers["ETag"] != plain_tag
+    again = ask(port, f"/{name}", Accept_Encoding=encoding, If_None_Match=headers["ETag"])
+    assert (again[0], again[2]) == (304, b"")
+    (site / name).write_bytes(LONG + b"more")
+    changed = ask(port, f"/{name}", Accept_Encoding=encoding)[2]
+    assert UNPACK[encoding](changed) == LONG + b"more"
+    assert ask(port, f"/{name}", "HEAD", Accept_Encoding=encoding)[2] == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "headers"),
+    [
+        ("long.gguf", {"Accept_Encoding": "br, gzip"}),
+        ("long.whl", {"Accept_Encoding": "br, gzip"}),
+        ("long.js", {}),
+        ("long.js", {"Accept_Encoding": "gzip;q=0, br;q=0"}),
+        ("long.js", {"Accept_Encoding": "identity"}),
+        ("long.js", {"Accept_Encoding": "br;q=x"}),
+    ],
+)
+def test_models_and_unwilling_browsers_get_the_bytes(
+    site: Path, port: int, name: str, headers: dict[str, str]
+) -> None:
+    (site / name).write_bytes(LONG)
+    _, found, body = ask(port, f"/{name}", **headers)
+    assert body == LONG
+    assert "Content-Encoding" not in found
+
+
+def test_a_part_is_a_part_of_the_file_itself(site: Path, port: int) -> None:
+    (site / "long.js").write_bytes(LONG)
+    status, headers, body = ask(port, "/long.js", Accept_Encoding="br, gzip", Range="bytes=5-9")
+    assert (status, body) == (206, LONG[5:10])
+    assert "Content-Encoding" not in headers
+
+
+def test_compression_can_be_left_out(site: Path) -> None:
+    (site / "long.js").write_bytes(LONG)
+    server = make_server(site, port=0, compress=False)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        assert ask(server.server_address[1], "/long.js", Accept_Encoding="gzip")[2] == LONG
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

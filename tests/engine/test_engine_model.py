@@ -142,7 +142,7 @@ def test_an_interrupt_leaves_a_model_that_can_be_used(path: Path, monkeypatch: p
         assert model._engine is not None
         sample, calls = model._engine.sample, 0
 
-        def interrupted() -> int:
+        def interrupted(recent: object = ()) -> int:
             nonlocal calls
             calls += 1
             if calls == 5:

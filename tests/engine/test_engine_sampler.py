@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from typing import Any
 
@@ -24,9 +25,11 @@ class Sampler:
         self.place = self.core.place(self.logits)
         self.state = self.core.alloc(structs.size("rq_sampler"))
         self.scratch = self.core.alloc(self.core.call("rq_sample_scratch", len(self.logits)))
-        options = {"top_p": 1.0, "min_p": 0.0, "top_k": 0} | filters
+        options = {"top_p": 1.0, "min_p": 0.0, "top_k": 0, "typical_p": 1.0, "repeat_penalty": 1.0} | filters
+        how = structs.pack("rq_sampling", temperature=float(temperature), **options)
         words = (seed & 0xFFFFFFFF, seed >> 32)
-        self.core.call("rq_sampler_init", self.state.address, *words, float(temperature), *options.values())
+        place = self.core.place(how)
+        self.core.call("rq_sampler_init", self.state.address, *words, place.address)
 
     def draw(self) -> int:
         where = (self.place.address, len(self.logits), self.scratch.address, self.scratch.end)
@@ -167,3 +170,121 @@ def test_log_probabilities_are_those_of_a_softmax() -> None:
         for token in (-1, 300):
             with pytest.raises(UsageError):
                 backend.call("rq_log_probability", place.address, 300, token, out.address)
+
+
+# ---- typical, Mirostat, penalties, biases, log-probabilities ----
+
+
+def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    p = np.exp((logits.astype(np.float64) - logits.max()) / temperature)
+    return p / p.sum()
+
+
+@pytest.mark.parametrize("typical_p", [0.2, 0.5, 0.9])
+def test_typical_keeps_the_tokens_nearest_to_the_expected_surprise(typical_p: float) -> None:
+    logits = np.random.default_rng(3).normal(0, 2.0, 60).astype(np.float32)
+    p = probabilities(logits, 1.2)
+    entropy = -(p * np.log(p)).sum()
+    order = np.argsort(np.abs(-np.log(p) - entropy), kind="stable")
+    kept = order[: int(np.searchsorted(np.cumsum(p[order]), typical_p)) + 1]
+    expected = np.zeros_like(p)
+    expected[kept] = p[kept] / p[kept].sum()
+    counts = np.bincount(Sampler(logits, 1.2, seed=5, typical_p=typical_p).many(), minlength=60)
+    assert set(np.flatnonzero(counts)) <= set(kept)
+    spread = np.sqrt(DRAWS * expected * (1 - expected)) + 1
+    assert (np.abs(counts - DRAWS * expected) < 4.5 * spread).all()
+
+
+def test_typical_works_with_the_other_filters() -> None:
+    logits = np.random.default_rng(3).normal(0, 2.0, 60).astype(np.float32)
+    both = set(Sampler(logits, typical_p=0.9, top_k=3).many(500))
+    assert both <= set(Sampler(logits, typical_p=0.9).many())
+    assert len(both) <= 3
+
+
+@pytest.mark.parametrize("tau", [1.0, 3.0])
+def test_mirostat_comes_to_the_surprise_it_aims_at(tau: float) -> None:
+    logits = np.random.default_rng(9).normal(0, 1.5, 2000).astype(np.float32)
+    p = probabilities(logits)
+    sampler = Sampler(logits, seed=2, mirostat_tau=tau, mirostat_eta=0.1)
+    draws = sampler.many(1500)[500:]
+    state = structs.unpack("rq_sampler", sampler.core.read(sampler.state.address, sampler.state.nbytes))
+    allowed_now = np.flatnonzero(-np.log2(p) <= state["mirostat_mu"])
+    kept = p[allowed_now].sum() if len(allowed_now) else p.max()
+    mean = float(np.mean([-np.log2(p[i] / kept) for i in draws]))
+    assert abs(mean - tau) < 0.5
+
+
+def adjust(
+    logits: np.ndarray,
+    recent: list[int],
+    biases: dict[int, float] | None = None,
+    **penalties: float,
+) -> np.ndarray:
+    sampler = Sampler(logits, **penalties)
+    backend = sampler.core
+    packed = b"".join(struct.pack("<if", token, bias) for token, bias in (biases or {}).items())
+    with (
+        backend.place(packed or bytes(8)) as given,
+        backend.place(struct.pack(f"<{len(recent)}i", *recent) or bytes(4)) as ids,
+        backend.alloc(4 * len(logits)) as out,
+    ):
+        where = (sampler.place.address, len(logits), given.address, len(packed) // 8)
+        backend.call("rq_adjust_logits", sampler.state.address, *where, ids.address, len(recent), out.address)
+        return np.frombuffer(backend.read(out.address, out.nbytes), np.float32)
+
+
+def test_penalties_follow_their_formula() -> None:
+    logits = np.array([2.0, -1.0, 0.5, 3.0, 0.0], np.float32)
+    found = adjust(logits, [0, 1, 0, 4], repeat_penalty=2.0, presence_penalty=0.25, frequency_penalty=0.125)
+    assert found.tolist() == [2 / 2 - 0.25 - 0.25, -2 - 0.25 - 0.125, 0.5, 3.0, -0.25 - 0.125]
+    assert adjust(logits, []).tolist() == logits.tolist()
+
+
+def test_biases_are_added_and_ban() -> None:
+    logits = np.array([2.0, -1.0, 0.5], np.float32)
+    found = adjust(logits, [], {0: -float("inf"), 1: 4.0})
+    assert found[1:].tolist() == [3.0, 0.5]
+    assert np.isfinite(found[0])
+    assert found[0] < -1e38
+    for wrong in ({0: float("inf")}, {0: float("nan")}, {3: 1.0}, {-1: 1.0}):
+        with pytest.raises(UsageError):
+            adjust(logits, [], wrong)
+    with pytest.raises(UsageError):
+        adjust(logits, [3], presence_penalty=1.0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("typical_p", 0.0),
+        ("typical_p", float("nan")),
+        ("mirostat_tau", -1.0),
+        ("mirostat_eta", 2.0),
+        ("repeat_penalty", 0.0),
+        ("presence_penalty", float("inf")),
+        ("frequency_penalty", -101.0),
+    ],
+)
+def test_the_further_options_are_checked(option: str, value: float) -> None:
+    with pytest.raises(UsageError) as caught:
+        Sampler(np.zeros(3), **{option: value})
+    assert caught.value.subject == option
+
+
+def test_the_likeliest_tokens_come_with_their_log_probabilities() -> None:
+    logits = np.random.default_rng(1).normal(0, 3, 500).astype(np.float32)
+    logits[100] = logits[50] = logits.max() + 1  # a tie
+    sampler = Sampler(logits)
+    backend = sampler.core
+    with backend.alloc(8 * 20) as out:
+        where = (sampler.place.address, 500, 20, out.address, out.address + 80)
+        backend.call("rq_top_log_probabilities", *where)
+        tokens = np.frombuffer(backend.read(out.address, 80), np.int32)
+        values = np.frombuffer(backend.read(out.address + 80, 80), np.float32)
+        for count in (0, 257, 501):
+            with pytest.raises(UsageError):
+                backend.call("rq_top_log_probabilities", *where[:2], count, out.address, out.address)
+    assert tokens.tolist() == np.argsort(-logits, kind="stable")[:20].tolist()
+    assert tokens[:2].tolist() == [50, 100]
+    np.testing.assert_allclose(values, np.log(probabilities(logits))[tokens], rtol=1e-6)

@@ -1,6 +1,6 @@
 """Damaged files of every kind: whatever the bytes, the answer is a parsed file or a typed error, no crash.
 
-tests/gguf/fuzz_gguf.c does the same under sanitizers, guided by coverage (see docs/container.md).
+tests/fuzz/fuzz_file.c does the same under sanitizers, guided by coverage (see docs/container.md).
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from attacks import VALID, corpus, digests, own, write_corpus
-from build_gguf import llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attacks.build_gguf import llama
+from attacks.container import VALID, own
+from attacks.corpus import gguf_cases, write_corpus
+from attacks.data import digests
 from ruvq import errors
 from ruvq.gguf import GGUFFile, inspect
 
@@ -65,7 +67,7 @@ def test_every_byte_changed_once(seed: bytes) -> None:
 @pytest.mark.slow
 def test_under_sanitizers_the_corpus_and_mutations_of_it_are_clean(repository: Path, tmp_path: Path) -> None:
     """AddressSanitizer and UndefinedBehaviorSanitizer over the corpus and 40 mutations of each file."""
-    write_corpus(tmp_path / "corpus")
+    write_corpus(tmp_path / "corpus", gguf_cases())
     sources = [
         str(p)
         for part in ("base", "container", "formats", "model", "threads", "hosts", "tokenizer")
@@ -82,7 +84,7 @@ def test_under_sanitizers_the_corpus_and_mutations_of_it_are_clean(repository: P
         f"-I{repository / 'out' / 'generated'}",  # by `make native`
     ]
     program = tmp_path / "fuzz"
-    driver = [str(repository / "tests/gguf/fuzz_gguf.c"), "-DRQ_FUZZ_MAIN"]
+    driver = [str(repository / "tests/fuzz/fuzz_file.c"), "-DRQ_FUZZ_MAIN"]
     build = subprocess.run(
         [compiler, *flags, *driver, *sources, "-o", str(program)], capture_output=True, check=False
     )
@@ -90,4 +92,4 @@ def test_under_sanitizers_the_corpus_and_mutations_of_it_are_clean(repository: P
     files = sorted(str(p) for p in (tmp_path / "corpus").glob("*.gguf"))
     run = subprocess.run([str(program), "40", *files], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr.decode()[-3000:]
-    assert run.stdout.decode().split()[0] == str(len(corpus()) * 41)
+    assert run.stdout.decode().split()[0] == str(len(gguf_cases()) * 41)

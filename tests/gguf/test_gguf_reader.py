@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from attacks import VALID, own
-from build_gguf import F64, I64, STRING, U8, U32, array, gguf, info, kv, llama, llama_tensors, pad
 
+from attacks.build_gguf import F64, I64, STRING, U8, U32, array, gguf, info, kv, llama, llama_tensors, pad
+from attacks.container import VALID, own
 from ruvq import errors
 from ruvq.gguf import GGUFFile, inspect
 from ruvq.gguf.reader import parse

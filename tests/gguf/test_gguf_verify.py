@@ -6,9 +6,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from attacks import corpus, digests
-from build_gguf import GGML_F32, gguf, info, llama, pad
 
+from attacks.build_gguf import GGML_F32, gguf, info, llama, pad
+from attacks.corpus import gguf_cases as corpus
+from attacks.data import digests
 from ruvq import core, errors
 from ruvq.core import structs
 from ruvq.gguf import GGUFFile, VerifyProgress

@@ -22,7 +22,9 @@ VERSIONS = ("314.0.7", "0.29.5")
 PLACES = ("page", "worker")
 STORIES_FORMATS = ("f32", "f16", "pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary")
 
-RunPython = Callable[[str, str, str], Any]
+WHEELS = {"simple": "heap", "pure": "wasm"}  # index: the back end of the wheel that micropip takes from it
+
+RunPython = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -65,16 +67,17 @@ def pyodide_site(stories_models: dict[str, Path]) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def run_python(browser: Any, pyodide_site: str) -> RunPython:
-    """run_python(where, version, program): the JSON value that the program ends with."""
-    pages: dict[str, Any] = {}
+    """run_python(where, version, program, wheels="simple"): the JSON value that the program ends with."""
+    pages: dict[tuple[str, str], Any] = {}
 
-    def run(where: str, version: str, program: str) -> Any:
-        if version not in pages:  # one page a version: a booted Pyodide serves many tests
-            pages[version] = browser.new_page()
-            pages[version].set_default_timeout(0)
-            pages[version].goto(f"{pyodide_site}/program.html")
-            pages[version].wait_for_function("window.runPython !== undefined", timeout=30_000)
-        call = "([where, version, program]) => runPython(where, version, program)"
-        return json.loads(pages[version].evaluate(call, [where, version, program]))
+    def run(where: str, version: str, program: str, wheels: str = "simple") -> Any:
+        key = (version, wheels)
+        if key not in pages:  # one page for each: a booted Pyodide serves many tests
+            pages[key] = browser.new_page()
+            pages[key].set_default_timeout(0)
+            pages[key].goto(f"{pyodide_site}/program.html")
+            pages[key].wait_for_function("window.runPython !== undefined", timeout=30_000)
+        call = "(given) => runPython(...given)"
+        return json.loads(pages[key].evaluate(call, [where, version, program, wheels]))
 
     return run

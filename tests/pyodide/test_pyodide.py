@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 
 import ruvq
 
-from .conftest import PLACES, STORIES_FORMATS, VERSIONS, RunPython
+from .conftest import PLACES, STORIES_FORMATS, VERSIONS, WHEELS, RunPython
 
 pytestmark = pytest.mark.slow
 everywhere = [(version, place) for version in VERSIONS for place in PLACES]
+with_either_wheel = pytest.mark.parametrize("wheels", WHEELS)
 
 TENSORS = """
 import array, json, sys
@@ -77,6 +79,40 @@ for threads in (1, 2, 5):
 json.dumps(out)
 """
 
+KEPT = """
+import json
+import ruvq
+url = f"{base}/models/pi-t3.gguf"
+phases, notices, out = [], [], []
+options = dict(max_tokens=20, temperature=1.1, seed=7)
+steering = dict(repeat_penalty=1.2, typical_p=0.9, logit_bias={403: float("-inf")})
+for cache in ("reload", "only-if-cached"):
+    told = []
+    model = await ruvq.Model.fetch(
+        url, kv="f32", cache=cache, sha256=sha256, progress=lambda *event: told.append(event),
+        notice=notices.append,
+    )
+    run = model.stream(prompt, **options, **steering)
+    text = "".join([piece async for piece in run])
+    out.append([text, model.source["fromStore"], sorted({event[0] for event in told})])
+    embedding = await model.embed(prompt)
+    model.close()
+errors = []
+large = f"{base}/models/f32.gguf"
+for wrong in (dict(sha256="0" * 64), dict(nbytes=5), dict(memory_budget=2**21), dict(cache="often")):
+    try:
+        await ruvq.Model.fetch(large, kv="f32", threads=1, **wrong)
+    except ruvq.RuvqError as error:
+        errors.append(type(error).__name__)
+try:
+    model = await ruvq.Model.fetch(url)
+    model.stream(prompt, no_such_option=1)
+except ruvq.errors.UsageError as error:
+    errors.append(error.subject)
+model.close()
+json.dumps({"runs": out, "embedding": embedding, "errors": errors, "notices": notices})
+"""
+
 FAILURES = """
 import array, asyncio, json
 import ruvq
@@ -133,13 +169,14 @@ def with_values(program: str, **values: Any) -> str:
     return "\n".join(f"{name} = {value!r}" for name, value in values.items()) + "\n" + program
 
 
-def test_tensor_functions_give_natives_bytes_without_numpy(run_python: RunPython) -> None:
+@with_either_wheel
+def test_tensor_functions_give_natives_bytes_without_numpy(run_python: RunPython, wheels: str) -> None:
     namespace: dict[str, Any] = {}
     lines = TENSORS.strip().splitlines()
     exec("\n".join([*lines[:-1], f"result = {lines[-1]}"]), namespace)
     native = json.loads(namespace["result"])["formats"]
     for version in VERSIONS:
-        found = run_python("page", version, TENSORS)
+        found = run_python("page", version, TENSORS, wheels)
         assert found["numpy"] is False
         assert found["formats"] == native
 
@@ -153,13 +190,15 @@ def test_golden_text_in_pyodide(
     assert texts == [expected] * 3
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("version", "wheels"), [(VERSIONS[0], "simple"), (VERSIONS[1], "simple"), (VERSIONS[0], "pure")]
+)
 def test_every_format_gives_natives_tokens_and_hashes(
-    run_python: RunPython, pyodide_site: str, stories_models: dict[str, Path], version: str
+    run_python: RunPython, pyodide_site: str, stories_models: dict[str, Path], version: str, wheels: str
 ) -> None:
     prompt = "Once upon a time, Lily"
     program = with_values(HASHES, base=pyodide_site, formats=STORIES_FORMATS, prompt=prompt)
-    found = run_python("page", version, program)
+    found = run_python("page", version, program, wheels)
     for name in STORIES_FORMATS:
         with ruvq.Model.open(stories_models[name], hashes=True) as model:
             text = "".join(model.generate(prompt, max_tokens=40, temperature=0))
@@ -178,6 +217,25 @@ def test_fetch_has_threads_that_change_nothing(
         text = "".join(model.generate(prompt, max_tokens=40, temperature=0))
         expected = [text, list(model.hashes())]
     assert [rest for _, _, *rest in found] == [expected] * 3
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_fetch_keeps_models_and_steers_as_natively(
+    run_python: RunPython, pyodide_site: str, stories_models: dict[str, Path], place: str
+) -> None:
+    sha256 = hashlib.sha256(stories_models["pi-t3"].read_bytes()).hexdigest()
+    program = with_values(KEPT, base=pyodide_site, prompt="Once upon a time", sha256=sha256)
+    found = run_python(place, VERSIONS[0], program)
+    with ruvq.Model.open(stories_models["pi-t3"], kv="f32") as model:
+        steering = {"repeat_penalty": 1.2, "typical_p": 0.9, "logit_bias": {403: float("-inf")}}
+        text = "".join(model.generate("Once upon a time", 20, temperature=1.1, seed=7, **steering))  # type: ignore[arg-type]
+        assert found["embedding"] == model.embed("Once upon a time")
+    first, second = found["runs"]
+    assert first == [text, False, ["download", "engine", "ready"]]
+    assert second == [text, True, ["cache", "engine", "ready"]]
+    kinds = ["IntegrityError", "IntegrityError", "MemoryLimitError", "UsageError", "no_such_option"]
+    assert found["errors"] == kinds
+    assert found["notices"] == []
 
 
 def test_failures_are_typed_errors_with_details(run_python: RunPython, pyodide_site: str) -> None:

@@ -113,7 +113,7 @@ def test_rows_read_in_pieces_equal_the_whole(tmp_path: Path, name: str, step: in
 
 def test_rotary_rows_pair_i_with_i_plus_half() -> None:
     order = rotary_rows(2, 6)
-    assert order.tolist() == [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]
+    assert order == [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]
 
 
 def test_version_1_equals_version_0_and_version_2_is_its_int8(data_dir: Path) -> None:

@@ -98,6 +98,29 @@ def test_workers_take_their_share(tmp_path: Path) -> None:
         assert {t.name for t in tasks.iterdir()} == before
 
 
+@pytest.mark.parametrize("threads", [2, 16])
+def test_empty_jobs_are_counted_and_end_with_more_threads_than_cores(threads: int) -> None:
+    core = get()
+    pool = Pool(core, threads)
+    while core.raw("rq_pool_workers", pool.address) < threads - 1:
+        time.sleep(0.001)
+    core.call("rq_pool_exercise", pool.address, 3000)
+    assert core.raw("rq_pool_jobs", pool.address) == 3000
+    pool.close()
+
+
+def test_a_token_of_a_small_model_is_not_shared_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", "pi-t3")
+    for split_all in (False, True):
+        with GGUFFile.open(path) as file, Engine(file, threads=2, split_all=split_all) as engine:
+            assert engine._pool is not None
+            while engine._core.raw("rq_pool_workers", engine._pool.address) < 1:
+                time.sleep(0.001)
+            engine.feed([1])
+            engine.step()
+            assert (engine._core.raw("rq_pool_jobs", engine._pool.address) > 0) == split_all
+
+
 def test_damaged_weights_are_reported_as_with_one_thread(tmp_path: Path) -> None:
     model = tiny.random_llama()
     model.tensors["blk.1.ffn_up.weight"][:] *= np.float32(3e38)

@@ -34,7 +34,7 @@ SEEDS = {
 @pytest.mark.slow
 def test_mutated_vocabularies_under_sanitizers(repository: Path, tmp_path: Path) -> None:
     sources = [str(p) for part in PARTS for p in (repository / "wasm_kernels" / part).glob("*.c")]
-    program, driver = tmp_path / "fuzz", repository / "tests" / "gguf" / "fuzz_gguf.c"
+    program, driver = tmp_path / "fuzz", repository / "tests" / "fuzz" / "fuzz_file.c"
     compiler = os.environ.get("RUVQ_SANITIZER_CC", "clang-19")
     generated = f"-I{repository / 'out' / 'generated'}"  # by `make native`
     command = [compiler, *FLAGS, generated, str(driver), "-DRQ_FUZZ_MAIN", *sources, "-o", str(program)]

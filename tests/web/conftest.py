@@ -39,17 +39,6 @@ def site_folder(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
             fallback="f16" if name == "q8_0" else None,  # its blocks don't divide the width 172
             progress=False,
         )
-    entries = [
-        {
-            "name": "Stories",
-            "file": f"{name}.gguf",
-            "bytes": size,
-            "format": name,
-            "bits_per_weight_actual": 3.4,
-        }
-        for name, size in ((n, (models / f"{n}.gguf").stat().st_size) for n in ("pi-t3", "f32"))
-    ]
-    (models / "index.json").write_text(json.dumps(entries))
     return folder
 
 

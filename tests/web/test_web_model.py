@@ -230,16 +230,3 @@ def test_with_isolation_diagnose_has_nothing_to_say(page: Any) -> None:
     assert report["simd"]
     assert report["missingHeaders"] == []
     assert report["cores"] >= 1
-
-
-def test_a_strict_content_security_policy_is_enough(browser: Any, site_folder: Path) -> None:
-    policy = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; img-src data:"
-    with serving(site_folder, extra={"Content-Security-Policy": policy}) as url:
-        context = browser.new_context()
-        page = context.new_page()
-        problems: list[str] = []
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.goto(f"{url}/")
-        page.wait_for_selector("body[data-state=ready]", timeout=30_000)  # needs no eval
-        context.close()
-    assert problems == []

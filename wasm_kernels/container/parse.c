@@ -178,12 +178,14 @@ static int32_t parse_all(rq_reader *reader, rq_gguf *index) {
   bool ruvllm_types;
   for (uint32_t i = 0; i < index->kv_count; i++) RQ_TRY(rq_parse_kv(reader, index, i));
   RQ_TRY(read_alignment(reader->error, index, reader->data));
+  RQ_TRY(rq_split_read(reader->error, index, reader->data));
   RQ_TRY(rq_layout_namespace(reader->error, index, reader->data, &ruvllm_types));
   for (uint32_t i = 0; i < index->tensor_count; i++) RQ_TRY(rq_parse_tensor(reader, index, i, ruvllm_types));
   index->header_bytes = reader->at;
   uint64_t mask = (uint64_t)index->alignment - 1;
   index->data_start = (reader->at + mask) & ~mask;
   RQ_TRY(rq_place_tensors(reader, index));
+  if (index->split_count > 1) return RQ_OK; /* the lists in the first shard are about the tensors of all */
   RQ_TRY(rq_layout_apply(reader->error, index, reader->data));
   return rq_integrity_shape(reader->error, index, reader->data);
 }

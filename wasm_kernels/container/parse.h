@@ -78,6 +78,10 @@ int32_t rq_parse_tensor(rq_reader *reader, rq_gguf *index, uint32_t position, bo
 int32_t rq_place_tensors(rq_reader *reader, rq_gguf *index);
 /* ruvq.type_namespace: whether ids 40 and 41 are the ruvllm types. */
 int32_t rq_layout_namespace(rq_error *error, const rq_gguf *index, const uint8_t *data, bool *ruvllm_types);
+/* split.no, split.count and split.tensors.count: whether the file is one of several. */
+int32_t rq_split_read(rq_error *error, rq_gguf *index, const uint8_t *data);
+/* Enters a tensor's name, RQ_E_NAME when it is there already; `data` is what name_offset counts from. */
+int32_t rq_enter_tensor_name(rq_error *error, rq_gguf *index, const uint8_t *data, uint32_t position);
 /* ruvq.layout_version and the arrays that say what I8 tensors hold. */
 int32_t rq_layout_apply(rq_error *error, rq_gguf *index, const uint8_t *data);
 /* The shape of the recorded digests, so that later reads need not doubt it. */

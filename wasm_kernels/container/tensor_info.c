@@ -11,10 +11,10 @@ static int32_t fail_tensor(rq_reader *reader, const rq_gguf_tensor *tensor, int3
                  (const char *)reader->data + tensor->name_offset);
 }
 
-static int32_t enter_name(rq_reader *reader, rq_gguf *index, uint32_t position) {
+int32_t rq_enter_tensor_name(rq_error *error, rq_gguf *index, const uint8_t *data, uint32_t position) {
   uint32_t *slots = rq_tensor_slots(index);
   const rq_gguf_tensor *tensors = rq_gguf_tensors(index), *tensor = &tensors[position];
-  const uint8_t *name = reader->data + tensor->name_offset;
+  const uint8_t *name = data + tensor->name_offset;
   uint32_t slot = rq_name_hash(name, tensor->name_bytes) & index->tensor_hash_mask;
   for (int32_t probe = 0; probe < RQ_MAX_PROBES; probe++, slot = (slot + 1) & index->tensor_hash_mask) {
     if (slots[slot] == 0) {
@@ -23,16 +23,16 @@ static int32_t enter_name(rq_reader *reader, rq_gguf *index, uint32_t position) 
     }
     const rq_gguf_tensor *other = &tensors[slots[slot] - 1];
     if (other->name_bytes == tensor->name_bytes &&
-        rq_equal(reader->data + other->name_offset, name, tensor->name_bytes)) {
-      int32_t code = fail_tensor(reader, tensor, RQ_E_NAME);
-      rq_expected(reader->error, "every tensor name once");
-      rq_actual(reader->error, "tensors %u and %u both have this name", slots[slot] - 1, position);
+        rq_equal(data + other->name_offset, name, tensor->name_bytes)) {
+      int32_t code = rq_fail(error, RQ_E_NAME, "%.*s", (int)tensor->name_bytes, (const char *)name);
+      rq_expected(error, "every tensor name once");
+      rq_actual(error, "tensors %u and %u both have this name", slots[slot] - 1, position);
       return code;
     }
   }
-  int32_t code = fail_tensor(reader, tensor, RQ_E_LIMIT);
-  rq_expected(reader->error, "tensor names that hash apart");
-  rq_actual(reader->error, "%d names made to collide", (int32_t)RQ_MAX_PROBES);
+  int32_t code = rq_fail(error, RQ_E_LIMIT, "%.*s", (int)tensor->name_bytes, (const char *)name);
+  rq_expected(error, "tensor names that hash apart");
+  rq_actual(error, "%d names made to collide", (int32_t)RQ_MAX_PROBES);
   return code;
 }
 
@@ -56,7 +56,7 @@ static int32_t read_name(rq_reader *reader, rq_gguf *index, uint32_t position) {
     return code;
   }
   reader->at += bytes;
-  return enter_name(reader, index, position);
+  return rq_enter_tensor_name(reader->error, index, reader->data, position);
 }
 
 /* Dimensions, and that their product is a number of weights at all (below 2^63). */

@@ -123,17 +123,25 @@ static void quantize_one(rq_activations *out, int32_t block, const float *x, int
 #endif
 }
 
-int32_t rq_activations_set(rq_error *error, rq_activations *out, const float *x, int32_t width,
-                           bool quantized, int32_t variant) {
+void rq_activations_begin(rq_activations *out, const float *x, int32_t width) {
   out->x = x;
   out->width = width;
-  for (int32_t block = 0, start = 0; start < width; block++, start += RQ_BLOCK) {
-    int32_t r = rq_min_i32(RQ_BLOCK, width - start);
-    uint32_t bits = largest_bits(x + start, r);
-    if (bits >= 0x7F800000) return fail_nonfinite(error, x, width);
-    float largest;
-    __builtin_memcpy(&largest, &bits, sizeof largest);
-    if (quantized) quantize_one(out, block, x + start, r, largest, variant);
-  }
+}
+
+int32_t rq_activations_block(rq_activations *out, int32_t block, bool quantized, int32_t variant) {
+  int32_t start = block * RQ_BLOCK, r = rq_min_i32(RQ_BLOCK, out->width - start);
+  uint32_t bits = largest_bits(out->x + start, r);
+  if (bits >= 0x7F800000) return RQ_E_NONFINITE;
+  float largest;
+  __builtin_memcpy(&largest, &bits, sizeof largest);
+  if (quantized) quantize_one(out, block, out->x + start, r, largest, variant);
+  return RQ_OK;
+}
+
+int32_t rq_activations_set(rq_error *error, rq_activations *out, const float *x, int32_t width,
+                           bool quantized, int32_t variant) {
+  rq_activations_begin(out, x, width);
+  for (int32_t block = 0; block < blocks_of(width); block++)
+    if (rq_activations_block(out, block, quantized, variant) < 0) return fail_nonfinite(error, x, width);
   return RQ_OK;
 }

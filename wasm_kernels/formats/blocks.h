@@ -60,7 +60,7 @@ typedef struct rq_own {
   int32_t offset;
   const int8_t *table;       /* trellis: (32) T3 or (16) T2 */
   const float *c;            /* trellis: (4) C[k], k = 2..5 */
-  const float (*c_pairs)[2]; /* trellis: (16) the two C of half a byte K */
+  const float (*c_pairs)[2]; /* trellis: (16) the two C of half a byte K, times 2^102 */
 } rq_own;
 extern const rq_own rq_own_pi_q3, rq_own_pi_q2, rq_own_pi_t3, rq_own_pi_t2, rq_own_ternary;
 /* NULL for a format that isn't one of ruvq's own. */
@@ -87,7 +87,17 @@ static inline float rq_alpha_of_byte(uint8_t a) {
 /* D of the four groups of lanes: alpha * C[k_f] rounded to f32; all +0 where a = 0. */
 void rq_trellis_scales(const float *c /* (4) */, const uint8_t *header /* a, K */, float *d /* (4) */);
 
-static inline uint16_t rq_read_u16(const uint8_t *bytes) { return (uint16_t)(bytes[0] | bytes[1] << 8); }
+/* Numbers at any address; all targets are little-endian, as the files are. */
+static inline uint16_t rq_read_u16(const uint8_t *bytes) {
+  uint16_t value;
+  __builtin_memcpy(&value, bytes, sizeof value);
+  return value;
+}
+static inline uint32_t rq_read_u32(const uint8_t *bytes) {
+  uint32_t value;
+  __builtin_memcpy(&value, bytes, sizeof value);
+  return value;
+}
 
 /* Codes of a block of r weights, in the order of the weights: the plain reading of the planes. */
 void rq_own_codes(const rq_own *own, const uint8_t *block, int32_t r, uint8_t *codes /* (r) */);

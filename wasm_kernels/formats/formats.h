@@ -27,6 +27,9 @@ void rq_activations_layout(rq_arena *arena, int32_t width, rq_activations *out);
  * float formats will read it. */
 int32_t rq_activations_set(rq_error *error, rq_activations *out, const float *x, int32_t width,
                            bool quantized, int32_t variant);
+/* The same block by block (and tail), in any order and by any thread, after rq_activations_begin. */
+void rq_activations_begin(rq_activations *out, const float *x, int32_t width);
+int32_t rq_activations_block(rq_activations *out, int32_t block, bool quantized, int32_t variant);
 
 typedef struct rq_format {
   rq_format_info info;

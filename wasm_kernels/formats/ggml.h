@@ -51,8 +51,5 @@ float rq_ggml_dot_simd(const rq_ggml *format, const uint8_t *row, const rq_activ
 int32_t rq_ggml_check(rq_error *error, const rq_ggml *format, const uint8_t *row, int32_t width);
 
 static inline float rq_read_f16(const uint8_t *bytes) { return rq_f16_to_f32(rq_read_u16(bytes)); }
-static inline uint32_t rq_read_u32(const uint8_t *bytes) {
-  return (uint32_t)rq_read_u16(bytes) | (uint32_t)rq_read_u16(bytes + 2) << 16;
-}
 
 #endif

@@ -8,7 +8,7 @@
 #endif
 
 #if RQ_HAVE_SIMD
-#define DEFINE_OWN(name)                                                                                     \
+#define DEFINE_ROWS(name)                                                                                    \
   static void name##_product(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a,   \
                              int32_t count, float *y, size_t stride) {                                       \
     if (count == 1) {                                                                                        \
@@ -21,14 +21,28 @@
                             y + other, stride);                                                              \
     }                                                                                                        \
   }
-DEFINE_OWN(pi_q3)
-DEFINE_OWN(pi_q2)
-DEFINE_OWN(pi_t3)
-DEFINE_OWN(pi_t2)
-DEFINE_OWN(ternary)
+DEFINE_ROWS(pi_q3)
+DEFINE_ROWS(pi_q2)
+DEFINE_ROWS(pi_t3)
+DEFINE_ROWS(pi_t2)
+DEFINE_ROWS(ternary)
+DEFINE_ROWS(q8_0)
+DEFINE_ROWS(q4_0)
+DEFINE_ROWS(q4_1)
+DEFINE_ROWS(q5_0)
+DEFINE_ROWS(q5_1)
+DEFINE_ROWS(iq4_nl)
+DEFINE_ROWS(mxfp4)
 
 static rq_product_kernel kernel_128(int32_t format) {
   switch (format) {
+    case RQ_FORMAT_Q8_0: return q8_0_product;
+    case RQ_FORMAT_Q4_0: return q4_0_product;
+    case RQ_FORMAT_Q4_1: return q4_1_product;
+    case RQ_FORMAT_Q5_0: return q5_0_product;
+    case RQ_FORMAT_Q5_1: return q5_1_product;
+    case RQ_FORMAT_IQ4_NL: return iq4_nl_product;
+    case RQ_FORMAT_MXFP4: return mxfp4_product;
     case RQ_FORMAT_PI_Q3: return pi_q3_product;
     case RQ_FORMAT_PI_Q2: return pi_q2_product;
     case RQ_FORMAT_PI_T3: return pi_t3_product;
@@ -59,6 +73,18 @@ static rq_product_kernel kernel_avx2(int32_t format) {
     case RQ_FORMAT_F16: return rq_f16_avx2;
     case RQ_FORMAT_BF16: return rq_bf16_avx2;
     case RQ_FORMAT_Q8_0: return rq_q8_0_avx2;
+    case RQ_FORMAT_Q4_0: return rq_q4_0_avx2;
+    case RQ_FORMAT_Q4_1: return rq_q4_1_avx2;
+    case RQ_FORMAT_Q5_0: return rq_q5_0_avx2;
+    case RQ_FORMAT_Q5_1: return rq_q5_1_avx2;
+    case RQ_FORMAT_IQ4_NL: return rq_iq4_nl_avx2;
+    case RQ_FORMAT_MXFP4: return rq_mxfp4_avx2;
+    case RQ_FORMAT_Q2_K: return rq_q2_k_avx2;
+    case RQ_FORMAT_Q3_K: return rq_q3_k_avx2;
+    case RQ_FORMAT_Q4_K: return rq_q4_k_avx2;
+    case RQ_FORMAT_Q5_K: return rq_q5_k_avx2;
+    case RQ_FORMAT_Q6_K: return rq_q6_k_avx2;
+    case RQ_FORMAT_IQ4_XS: return rq_iq4_xs_avx2;
     case RQ_FORMAT_PI_Q3: return rq_pi_q3_avx2;
     case RQ_FORMAT_PI_Q2: return rq_pi_q2_avx2;
     case RQ_FORMAT_PI_T3: return rq_pi_t3_avx2;

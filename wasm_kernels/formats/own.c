@@ -9,7 +9,7 @@ const int8_t rq_trellis_t2[16] = {9, 39, -14, -41, -21, -1, 26, 63, -63, -26, 1,
 const float rq_trellis_c3[4] = {0x1.1046b0p-4f, 0x1.6b08ecp-5f, 0x1.1046b0p-5f, 0x1.b3a44ep-6f};
 const float rq_trellis_c2[4] = {0x1.b1d814p-5f, 0x1.213ab8p-5f, 0x1.b1d814p-6f, 0x1.5b1342p-6f};
 
-/* The same two by two, for half a byte K at once. */
+/* The same times 2^102 and two by two, for half a byte K at once (scales_of in simd_blocks.h). */
 #define PAIRS(a, b, c, d)                                                                                   \
   {                                                                                                         \
     {a, a}, {b, a}, {c, a}, {d, a}, {a, b}, {b, b}, {c, b}, {d, b}, {a, c}, {b, c}, {c, c}, {d, c}, {a, d}, \
@@ -18,9 +18,9 @@ const float rq_trellis_c2[4] = {0x1.b1d814p-5f, 0x1.213ab8p-5f, 0x1.b1d814p-6f, 
     }                                                                                                       \
   }
 const float rq_trellis_c3_pairs[16][2] =
-    PAIRS(0x1.1046b0p-4f, 0x1.6b08ecp-5f, 0x1.1046b0p-5f, 0x1.b3a44ep-6f);
+    PAIRS(0x1.1046b0p+98f, 0x1.6b08ecp+97f, 0x1.1046b0p+97f, 0x1.b3a44ep+96f);
 const float rq_trellis_c2_pairs[16][2] =
-    PAIRS(0x1.b1d814p-5f, 0x1.213ab8p-5f, 0x1.b1d814p-6f, 0x1.5b1342p-6f);
+    PAIRS(0x1.b1d814p+97f, 0x1.213ab8p+97f, 0x1.b1d814p+96f, 0x1.5b1342p+96f);
 
 const rq_own rq_own_pi_q3 = {true, false, 4, NULL, NULL, NULL};
 const rq_own rq_own_pi_q2 = {false, false, 2, NULL, NULL, NULL};

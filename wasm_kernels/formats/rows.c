@@ -127,6 +127,7 @@ int32_t RQ_EXPORT rq_matvec_scratch(int32_t format, int32_t width) {
 
 int32_t RQ_EXPORT rq_matvec(rq_error *error, int32_t format, const uint8_t *data, int32_t rows, int32_t width,
                             const float *x, float *y, void *scratch, void *scratch_end, int32_t variant) {
+  variant = rq_variant(variant);
   int32_t row_bytes;
   const rq_format *entry = open_rows(error, format, data, rows, width, &row_bytes);
   if (!entry) return open_code(format, width);

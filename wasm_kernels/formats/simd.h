@@ -3,9 +3,16 @@
  * rv_ works on integers, rf_ on four floats; each operation gives the same bits on all targets. */
 #ifndef RQ_SIMD_H
 #define RQ_SIMD_H
+#include <stdbool.h>
 #include <stdint.h>
 
 #define RV_INLINE static inline __attribute__((always_inline, unused))
+/* In front of a loop: leave it one. */
+#if defined(__clang__)
+#define RV_ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define RV_ROLLED
+#endif
 
 /* RQ_LANES_WIDE: activations in lanes are int16, because the target multiplies no bytes. A step's first
  * vector has the even lanes e, its second o - 256 e with the odd lanes o: then pairs of weights (low, high)
@@ -26,6 +33,7 @@ RV_INLINE rq_vi rv_load8(const void *p) { return wasm_v128_load64_zero(p); }
 RV_INLINE void rv_store(void *p, rq_vi v) { wasm_v128_store(p, v); }
 RV_INLINE rq_vi rv_zero(void) { return wasm_i32x4_const(0, 0, 0, 0); }
 RV_INLINE rq_vi rv_splat8(int8_t x) { return wasm_i8x16_splat(x); }
+RV_INLINE rq_vi rv_splat16(int16_t x) { return wasm_i16x8_splat(x); }
 RV_INLINE rq_vi rv_splat32(int32_t x) { return wasm_i32x4_splat(x); }
 RV_INLINE rq_vi rv_and(rq_vi a, rq_vi b) { return wasm_v128_and(a, b); }
 RV_INLINE rq_vi rv_or(rq_vi a, rq_vi b) { return wasm_v128_or(a, b); }
@@ -36,6 +44,8 @@ RV_INLINE rq_vi rv_add32(rq_vi a, rq_vi b) { return wasm_i32x4_add(a, b); }
 RV_INLINE rq_vi rv_sub16(rq_vi a, rq_vi b) { return wasm_i16x8_sub(a, b); }
 RV_INLINE rq_vi rv_sub32(rq_vi a, rq_vi b) { return wasm_i32x4_sub(a, b); }
 RV_INLINE rq_vi rv_less32(rq_vi a, rq_vi b) { return wasm_i32x4_lt(a, b); }
+RV_INLINE rq_vi rv_equal8(rq_vi a, rq_vi b) { return wasm_i8x16_eq(a, b); }
+RV_INLINE rq_vi rv_add16(rq_vi a, rq_vi b) { return wasm_i16x8_add(a, b); }
 #define rv_shr16(v, n) wasm_u16x8_shr(v, n)
 #define rv_sar16(v, n) wasm_i16x8_shr(v, n)
 #define rv_shl16(v, n) wasm_i16x8_shl(v, n)
@@ -99,6 +109,7 @@ RV_INLINE rq_vi rv_load8(const void *p) { return _mm_loadl_epi64((const __m128i 
 RV_INLINE void rv_store(void *p, rq_vi v) { _mm_storeu_si128((__m128i *)p, v); }
 RV_INLINE rq_vi rv_zero(void) { return _mm_setzero_si128(); }
 RV_INLINE rq_vi rv_splat8(int8_t x) { return _mm_set1_epi8(x); }
+RV_INLINE rq_vi rv_splat16(int16_t x) { return _mm_set1_epi16(x); }
 RV_INLINE rq_vi rv_splat32(int32_t x) { return _mm_set1_epi32(x); }
 RV_INLINE rq_vi rv_and(rq_vi a, rq_vi b) { return _mm_and_si128(a, b); }
 RV_INLINE rq_vi rv_or(rq_vi a, rq_vi b) { return _mm_or_si128(a, b); }
@@ -108,6 +119,8 @@ RV_INLINE rq_vi rv_sub8(rq_vi a, rq_vi b) { return _mm_sub_epi8(a, b); }
 RV_INLINE rq_vi rv_add32(rq_vi a, rq_vi b) { return _mm_add_epi32(a, b); }
 RV_INLINE rq_vi rv_sub32(rq_vi a, rq_vi b) { return _mm_sub_epi32(a, b); }
 RV_INLINE rq_vi rv_less32(rq_vi a, rq_vi b) { return _mm_cmplt_epi32(a, b); }
+RV_INLINE rq_vi rv_equal8(rq_vi a, rq_vi b) { return _mm_cmpeq_epi8(a, b); }
+RV_INLINE rq_vi rv_add16(rq_vi a, rq_vi b) { return _mm_add_epi16(a, b); }
 #define rv_shr16(v, n) _mm_srli_epi16(v, n)
 #define rv_sar16(v, n) _mm_srai_epi16(v, n)
 #define rv_shl16(v, n) _mm_slli_epi16(v, n)
@@ -170,6 +183,7 @@ RV_INLINE rq_vi rv_load8(const void *p) { return vcombine_u8(vld1_u8((const uint
 RV_INLINE void rv_store(void *p, rq_vi v) { vst1q_u8((uint8_t *)p, v); }
 RV_INLINE rq_vi rv_zero(void) { return vdupq_n_u8(0); }
 RV_INLINE rq_vi rv_splat8(int8_t x) { return RV_OF_S8(vdupq_n_s8(x)); }
+RV_INLINE rq_vi rv_splat16(int16_t x) { return RV_OF_S16(vdupq_n_s16(x)); }
 RV_INLINE rq_vi rv_splat32(int32_t x) { return RV_OF_S32(vdupq_n_s32(x)); }
 RV_INLINE rq_vi rv_and(rq_vi a, rq_vi b) { return vandq_u8(a, b); }
 RV_INLINE rq_vi rv_or(rq_vi a, rq_vi b) { return vorrq_u8(a, b); }
@@ -179,6 +193,8 @@ RV_INLINE rq_vi rv_sub8(rq_vi a, rq_vi b) { return vsubq_u8(a, b); }
 RV_INLINE rq_vi rv_add32(rq_vi a, rq_vi b) { return RV_OF_S32(vaddq_s32(RV_S32(a), RV_S32(b))); }
 RV_INLINE rq_vi rv_sub32(rq_vi a, rq_vi b) { return RV_OF_S32(vsubq_s32(RV_S32(a), RV_S32(b))); }
 RV_INLINE rq_vi rv_less32(rq_vi a, rq_vi b) { return vreinterpretq_u8_u32(vcltq_s32(RV_S32(a), RV_S32(b))); }
+RV_INLINE rq_vi rv_equal8(rq_vi a, rq_vi b) { return vceqq_u8(a, b); }
+RV_INLINE rq_vi rv_add16(rq_vi a, rq_vi b) { return RV_OF_S16(vaddq_s16(RV_S16(a), RV_S16(b))); }
 /* Shifts by a negative amount, because the immediate form refuses 0. */
 #define rv_shr16(v, n) RV_OF_U16(vshlq_u16(RV_U16(v), vdupq_n_s16(-(n))))
 #define rv_sar16(v, n) RV_OF_S16(vshlq_s16(RV_S16(v), vdupq_n_s16(-(n))))
@@ -238,6 +254,32 @@ RV_INLINE rq_vf rf_swap_halves(rq_vf v) { return vextq_f32(v, v, 2); }
 
 #if RQ_HAVE_SIMD
 
+/* Constants that WebAssembly's compiler doesn't see as such. Seen, they become immediates of every use, which
+ * a browser builds anew from two words in each round of a loop. */
+#if defined(__wasm__)
+#define RV_HIDE(x) __asm__("" : "+r"(x))
+#else
+#define RV_HIDE(x) (void)(x)
+#endif
+/* An address that it knows nothing about: what is loaded at constant distances then takes no arithmetic. */
+RV_INLINE const void *rv_address(const void *p) {
+  RV_HIDE(p);
+  return p;
+}
+RV_INLINE rq_vi rv_fixed(const void *p /* (16) */) { return rv_load(rv_address(p)); }
+RV_INLINE rq_vi rv_fixed8(int32_t x) {
+  RV_HIDE(x);
+  return rv_splat8((int8_t)x);
+}
+RV_INLINE rq_vi rv_fixed16(int32_t x) {
+  RV_HIDE(x);
+  return rv_splat16((int16_t)x);
+}
+RV_INLINE rq_vi rv_fixed32(int32_t x) {
+  RV_HIDE(x);
+  return rv_splat32(x);
+}
+
 /* Bytes of one step of activations in lanes. */
 enum { RQ_STEP_BYTES = RQ_LANES_WIDE ? 32 : 16, RQ_STEP_VECTORS = RQ_STEP_BYTES / 16 };
 
@@ -261,6 +303,25 @@ RV_INLINE rq_vi rv_multiply_add(rq_vi acc, rq_vi weights, rq_vi activations) {
   return RV_OF_S32(vpadalq_s16(RV_S32(acc), pairs));
 #endif
 }
+
+/* Products of bytes in two instructions instead of one: pairs in 16 bits (rv_pairs8), then their sums with
+ * rv_dot16. That is what the one of relaxed SIMD is made of on x86 without VNNI, where it also makes its
+ * constant anew each time; and small weights can be summed in 16 bits first. What it does with an operand
+ * beyond 7 bits tells the machine: pairs saturate, all others don't. Both ways are exact for 7 bits. */
+#if defined(__wasm_relaxed_simd__)
+RV_INLINE bool rv_in_pairs(void) {
+  rq_vi sum = wasm_i32x4_relaxed_dot_i8x16_i7x16_add(rv_splat8(127), rv_splat8(-1), rv_zero());
+  return wasm_i32x4_extract_lane(sum, 0) == 2 * INT16_MAX;
+}
+RV_INLINE rq_vi rv_pairs8(rq_vi weights, rq_vi activations) {
+  return wasm_i16x8_relaxed_dot_i8x16_i7x16(activations, weights);
+}
+#else
+RV_INLINE bool rv_in_pairs(void) { return false; }
+RV_INLINE rq_vi rv_pairs8(rq_vi weights, rq_vi activations) {
+  return rv_dot16(weights, activations);
+} /* unused */
+#endif
 
 /* Unsigned bytes of one step in the form of RQ_LANES_WIDE. */
 RV_INLINE void rv_widen_step(rq_vi weights, rq_vi *out /* (RQ_STEP_VECTORS) */) {
@@ -287,6 +348,13 @@ RV_INLINE rq_vi rv_sums32(rq_vi a, rq_vi b, rq_vi c, rq_vi d) {
   rq_vi ab = rv_add32(rv_zip_low32(a, b), rv_zip_high32(a, b)); /* a0+a2, b0+b2, a1+a3, b1+b3 */
   rq_vi cd = rv_add32(rv_zip_low32(c, d), rv_zip_high32(c, d));
   return rv_add32(rv_zip_low64(ab, cd), rv_zip_high64(ab, cd));
+}
+
+/* The same of eight i16 each, of which two may be added in 16 bits; `ones` is 1 in each i16. */
+RV_INLINE rq_vi rv_sums16(rq_vi a, rq_vi b, rq_vi c, rq_vi d, rq_vi ones) {
+  rq_vi ab = rv_add16(rv_zip_low32(a, b), rv_zip_high32(a, b));
+  rq_vi cd = rv_add16(rv_zip_low32(c, d), rv_zip_high32(c, d));
+  return rv_add32(rv_dot16(rv_zip_low64(ab, cd), ones), rv_dot16(rv_zip_high64(ab, cd), ones));
 }
 
 /* (acc_0 + acc_1) + (acc_2 + acc_3). */

@@ -1,19 +1,23 @@
-/* simd_blocks.h: ruvq's own blocks to vectors, for simd_own.c and simd_product.c. A vector holds one step of
- * all 16 lanes, so that no weight has to change its place, and the four groups of lanes are the four i32 of
- * a sum. Weights come as unsigned numbers of 7 bits: T + 64, or the code; the sum of the activations
- * corrects for it. */
+/* simd_blocks.h: ruvq's own blocks to vectors, for simd_own.c, simd_rows.c and simd_product.c. A vector holds
+ * one step of all 16 lanes, so that no weight has to change its place, and the four groups of lanes are the
+ * four i32 of a sum. Weights come as unsigned numbers of 7 bits: T + 64, or the code; the sum of the
+ * activations corrects for it. */
 #ifndef RQ_SIMD_BLOCKS_H
 #define RQ_SIMD_BLOCKS_H
+#include "simd_half.h"
 #include "simd_kernels.h"
 
 #if RQ_HAVE_SIMD
 
 typedef enum { KIND_Q3, KIND_Q2, KIND_T3, KIND_T2 } block_kind;
 
+RV_INLINE bool has_low_bits(block_kind kind) { return kind == KIND_Q3 || kind == KIND_T3; }
+RV_INLINE bool has_trellis(block_kind kind) { return kind == KIND_T3 || kind == KIND_T2; }
+
 /* Tables of the trellis as vectors, index (h << 2 | h before), h the two upper bits of a 3-bit code or the
  * whole 2-bit code. The first step of four has its neighbour in another byte and uses the tables with the
- * index turned round: (h before << 2 | h). T3 needs a second one for the lowest bit of the code, as its
- * difference (xor) from the first. */
+ * index turned round: (h before << 2 | h). T3 has the weights of odd codes there, and a second one with the
+ * difference (xor) to the even ones. */
 typedef struct lookup {
   rq_vi value, turned, change, change_turned;
 } lookup;
@@ -24,86 +28,63 @@ RV_INLINE lookup lookup_of(block_kind kind) {
       {73, 103, 50, 23, 43, 63, 90, 127, 1, 38, 65, 85, 105, 78, 25, 55},
       {73, 43, 1, 105, 103, 63, 38, 78, 50, 90, 65, 25, 23, 127, 85, 55},
   };
-  /* T3 + 64 at code 2h, and that xor T3 + 64 at code 2h + 1. */
+  /* T3 + 64 at code 2h + 1, and that xor T3 + 64 at code 2h. */
   static const uint8_t t3[4][16] = {
-      {53, 90, 60, 67, 97, 37, 50, 16, 44, 1, 68, 56, 84, 50, 21, 98},
-      {53, 97, 44, 84, 90, 37, 1, 50, 60, 50, 68, 21, 67, 16, 56, 98},
+      {30, 107, 78, 44, 72, 60, 127, 84, 112, 78, 91, 31, 61, 68, 38, 75},
+      {30, 72, 112, 61, 107, 60, 78, 68, 78, 127, 91, 38, 44, 84, 31, 75},
       {43, 49, 114, 111, 41, 25, 77, 68, 92, 79, 31, 39, 105, 118, 51, 41},
       {43, 41, 92, 105, 49, 25, 79, 118, 114, 77, 31, 51, 111, 68, 39, 41},
   };
   if (kind == KIND_T2) {
-    tables.value = rv_load(t2[0]);
-    tables.turned = rv_load(t2[1]);
+    tables.value = rv_fixed(t2[0]);
+    tables.turned = rv_fixed(t2[1]);
   } else if (kind == KIND_T3) {
-    tables.value = rv_load(t3[0]);
-    tables.turned = rv_load(t3[1]);
-    tables.change = rv_load(t3[2]);
-    tables.change_turned = rv_load(t3[3]);
+    tables.value = rv_fixed(t3[0]);
+    tables.turned = rv_fixed(t3[1]);
+    tables.change = rv_fixed(t3[2]);
+    tables.change_turned = rv_fixed(t3[3]);
   }
   return tables;
 }
 
-RV_INLINE rq_vi pick(block_kind kind, rq_vi value, rq_vi change, rq_vi index, rq_vi low_bits, int8_t bit) {
-  rq_vi weights = rv_lookup(value, index);
-  if (kind != KIND_T3) return weights;
-  /* Where the bit is clear the index leaves the table, and the change is 0. */
-  rq_vi clear = rv_and(low_bits, rv_splat8(bit));
-  return rv_xor(weights, rv_lookup_or_zero(change, rv_or(index, clear)));
+/* Bits that steps are cut out with, pinned in registers. */
+typedef struct masks {
+  rq_vi one, two, four, six, upper, top; /* the lowest 1, 2, 4; bits 1 and 2; 2 and 3; 7 */
+} masks;
+
+RV_INLINE masks masks_of(void) {
+  masks m = {rv_fixed8(1), rv_fixed8(3), rv_fixed8(15), rv_fixed8(6), rv_fixed8(12), rv_fixed8(-128)};
+  return m;
 }
 
 /* Unsigned weights of step j (a constant, 0..3) of a group of four. `bytes` is the group's part of the 2-bit
- * plane, `before` the part before it (its highest code counts); `low_bits` has the four lowest bits of 3-bit
- * codes in bits 4..7 of each byte: inverted for the trellis. */
-RV_INLINE rq_vi one_step(block_kind kind, const lookup *tables, rq_vi bytes, rq_vi before, rq_vi low_bits,
-                         int32_t j) {
-  const rq_vi two = rv_splat8(3), four = rv_splat8(15), one = rv_splat8(1), upper = rv_splat8(6);
-  if (kind == KIND_T2 || kind == KIND_T3) {
-    rq_vi turned;
-    switch (j) {
-      case 0:
-        turned = rv_or(rv_and(rv_shr16(before, 4), rv_splat8(12)), rv_and(bytes, two));
-        return pick(kind, tables->turned, tables->change_turned, turned, low_bits, 16);
-      case 1: return pick(kind, tables->value, tables->change, rv_and(bytes, four), low_bits, 32);
-      case 2:
-        return pick(kind, tables->value, tables->change, rv_and(rv_shr16(bytes, 2), four), low_bits, 64);
-      default:
-        return pick(kind, tables->value, tables->change, rv_and(rv_shr16(bytes, 4), four), low_bits, -128);
-    }
+ * plane, `before` the part before it (its highest code counts); `low` has the four lowest bits of 3-bit codes
+ * in bits 4..7 of each byte. */
+RV_INLINE rq_vi one_step(block_kind kind, const lookup *tables, const masks *m, rq_vi bytes, rq_vi before,
+                         rq_vi low, int32_t j) {
+  if (kind == KIND_Q2) return rv_and(j == 0 ? bytes : rv_shr16(bytes, 2 * j), m->two);
+  if (kind == KIND_Q3) {
+    rq_vi high = rv_and(j == 0 ? rv_shl16(bytes, 1) : rv_shr16(bytes, 2 * j - 1), m->six);
+    return rv_or(high, rv_and(rv_shr16(low, 4 + j), m->one));
   }
-  if (kind == KIND_Q2) switch (j) {
-      case 0: return rv_and(bytes, two);
-      case 1: return rv_and(rv_shr16(bytes, 2), two);
-      case 2: return rv_and(rv_shr16(bytes, 4), two);
-      default: return rv_and(rv_shr16(bytes, 6), two);
-    }
-  switch (j) {
-    case 0: return rv_or(rv_and(rv_shl16(bytes, 1), upper), rv_and(rv_shr16(low_bits, 4), one));
-    case 1: return rv_or(rv_and(rv_shr16(bytes, 1), upper), rv_and(rv_shr16(low_bits, 5), one));
-    case 2: return rv_or(rv_and(rv_shr16(bytes, 3), upper), rv_and(rv_shr16(low_bits, 6), one));
-    default: return rv_or(rv_and(rv_shr16(bytes, 5), upper), rv_and(rv_shr16(low_bits, 7), one));
-  }
+  rq_vi index = j == 0 ? rv_or(rv_and(rv_shr16(before, 4), m->upper), rv_and(bytes, m->two))
+                       : rv_and(j == 1 ? bytes : rv_shr16(bytes, 2 * j - 2), m->four);
+  rq_vi weights = rv_lookup(j == 0 ? tables->turned : tables->value, index);
+  if (kind == KIND_T2) return weights;
+  /* Where the lowest bit is set the index leaves the table, and the change is 0. */
+  rq_vi out = rv_and(j == 3 ? low : rv_shl16(low, 3 - j), m->top);
+  return rv_xor(weights, rv_lookup(j == 0 ? tables->change_turned : tables->change, rv_or(index, out)));
 }
 
-RV_INLINE void four_steps(block_kind kind, const lookup *tables, rq_vi bytes, rq_vi before, rq_vi low_bits,
-                          rq_vi *weights /* (4) */) {
-  weights[0] = one_step(kind, tables, bytes, before, low_bits, 0);
-  weights[1] = one_step(kind, tables, bytes, before, low_bits, 1);
-  weights[2] = one_step(kind, tables, bytes, before, low_bits, 2);
-  weights[3] = one_step(kind, tables, bytes, before, low_bits, 3);
-}
-
-/* The lowest bits of group g as four_steps wants them. */
-RV_INLINE rq_vi low_bits_of(block_kind kind, const uint8_t *plane1, int32_t steps, int32_t g) {
-  rq_vi bits;
+/* The lowest bits of group g as one_step wants them. */
+RV_INLINE rq_vi low_bits_of(const uint8_t *plane1, int32_t steps, int32_t g) {
   int32_t octet = g / 2, left = steps % 8;
   if (octet == steps / 8 && left <= 4) { /* two lanes share a byte: the first eight have its low half */
-    bits = rv_load8(plane1 + 16 * octet);
-    bits = rv_zip_low64(rv_shl16(bits, 4), bits);
-  } else {
-    bits = rv_load(plane1 + 16 * octet);
-    if (g % 2 == 0) bits = rv_shl16(bits, 4);
+    rq_vi bits = rv_load8(plane1 + 16 * octet);
+    return rv_zip_low64(rv_shl16(bits, 4), bits);
   }
-  return kind == KIND_T3 ? rv_xor(bits, rv_splat8(-1)) : bits;
+  rq_vi bits = rv_load(plane1 + 16 * octet);
+  return g % 2 == 0 ? rv_shl16(bits, 4) : bits;
 }
 
 /* What stands before the first group: the last code of the lane below, in the highest bits. */
@@ -120,30 +101,26 @@ RV_INLINE rq_vi before_first(const uint8_t *plane2, int32_t steps) {
 }
 
 /* Weights of one block less `offset`, by steps: (16 steps, 16 lanes), beyond the last group untouched. */
-RV_INLINE void block_values(block_kind kind, const lookup *tables, const uint8_t *block, int32_t steps,
-                            int8_t offset, rq_vi *values /* (16) */) {
+RV_INLINE void block_values(block_kind kind, const lookup *tables, const masks *m, const uint8_t *block,
+                            int32_t steps, int8_t offset, rq_vi *values /* (16) */) {
   int32_t groups = (steps + 3) / 4;
-  const uint8_t *plane1 = block + 16 * groups;
-  bool three_bits = kind == KIND_Q3 || kind == KIND_T3, trellis = kind == KIND_T3 || kind == KIND_T2;
-  rq_vi before = trellis ? before_first(block, steps) : rv_zero();
+  rq_vi before = has_trellis(kind) ? before_first(block, steps) : rv_zero();
   for (int32_t g = 0; g < groups; g++) {
-    rq_vi bytes = rv_load(block + 16 * g), *weights = values + 4 * g;
-    rq_vi low_bits = three_bits ? low_bits_of(kind, plane1, steps, g) : rv_zero();
-    four_steps(kind, tables, bytes, before, low_bits, weights);
-    for (int32_t j = 0; j < 4; j++) weights[j] = rv_sub8(weights[j], rv_splat8(offset));
+    rq_vi bytes = rv_load(block + 16 * g);
+    rq_vi low = has_low_bits(kind) ? low_bits_of(block + 16 * groups, steps, g) : rv_zero();
+    for (int32_t j = 0; j < 4; j++)
+      values[4 * g + j] = rv_sub8(one_step(kind, tables, m, bytes, before, low, j), rv_splat8(offset));
     before = bytes;
   }
 }
 
-/* D of the four groups of lanes. For a trellis, alpha comes from the byte a without a branch: as the bits of
- * an f32 a << 20 is alpha * 2^-102, subnormal numbers included. */
+/* D of the four groups of lanes. For a trellis alpha comes from the byte a without a branch: as the bits of
+ * an f32 a << 20 is alpha * 2^-102, subnormal numbers included, and the table of C has the 2^102. */
 RV_INLINE rq_vf scales_of(const rq_own *own, bool trellis, const uint8_t *header) {
-  if (!trellis) return rf_splat(rq_f16_to_f32(rq_read_u16(header)));
-  uint32_t bits = (uint32_t)header[0] << 20;
-  float alpha;
-  __builtin_memcpy(&alpha, &bits, sizeof alpha);
+  if (!trellis) return rf_from_f16(rv_splat32((int32_t)((uint32_t)rq_read_u16(header) << 16)));
+  rq_vf alpha = rf_of_bits(rv_splat32((int32_t)((uint32_t)header[0] << 20)));
   rq_vi low = rv_load8(own->c_pairs[header[1] & 15]), high = rv_load8(own->c_pairs[header[1] >> 4]);
-  return rf_mul(rf_splat(alpha * 0x1p102f), rf_of_bits(rv_zip_low64(low, high)));
+  return rf_mul(alpha, rf_of_bits(rv_zip_low64(low, high)));
 }
 
 /* By how much the unsigned weights are too large: 2^shift. */

@@ -5,50 +5,49 @@
 
 /* ---- one row times one vector ---- */
 
+RV_INLINE rq_vi less_zero_codes(ggml_kind kind, rq_vi sums, const int32_t *part_sum) {
+  if (zero_shift(kind) < 0) return sums;
+  return rv_sub32(sums, rv_shl32(rv_load(part_sum), zero_shift(kind)));
+}
+
 /* Exact sums of four parts from four sums of each, corrected for unsigned codes. */
 RV_INLINE rq_vi finish_quad(ggml_kind kind, const rq_vi *sums /* (4) */, const int32_t *part_sum) {
-  rq_vi total = rv_sums32(sums[0], sums[1], sums[2], sums[3]);
-  if (zero_shift(kind) < 0) return total;
-  return rv_sub32(total, rv_shl32(rv_load(part_sum), zero_shift(kind)));
+  return less_zero_codes(kind, rv_sums32(sums[0], sums[1], sums[2], sums[3]), part_sum);
 }
 
-RV_INLINE rq_vi add_vector(ggml_kind kind, rq_vi acc, rq_vi w, const int8_t *step) {
-  rq_vi wide[RQ_STEP_VECTORS];
-  widen(kind, w, wide);
-  for (int32_t v = 0; v < RQ_STEP_VECTORS; v++) acc = multiply(kind, acc, wide[v], rv_load(step + 16 * v));
-  return acc;
-}
-
-RV_INLINE rq_vi quad_sums(ggml_kind kind, rq_vi table, const uint8_t *unit, int32_t quad, const int8_t *steps,
-                          const int32_t *part_sum) {
+RV_INLINE rq_vi quad_sums(ggml_kind kind, bool pairs, const rows_shared *s, const uint8_t *unit, int32_t quad,
+                          const int8_t *steps, const int32_t *part_sum) {
   rq_vi sums[4];
   int32_t groups = part_of(kind) == 16 ? 2 : 4;
   for (int32_t i = 0; i < groups; i++) {
     int32_t g = groups * quad + i;
     rq_vi w[2];
-    load_group(kind, table, unit, g, w);
+    load_group(kind, s, unit, g, w);
     const int8_t *step = steps + 2 * RQ_STEP_BYTES * g;
-    rq_vi first = add_vector(kind, rv_zero(), w[0], step);
+    rq_vi first = add_vector(kind, pairs, rv_zero(), w[0], step);
     if (groups == 2) {
       sums[2 * i] = first;
-      sums[2 * i + 1] = add_vector(kind, rv_zero(), w[1], step + RQ_STEP_BYTES);
+      sums[2 * i + 1] = add_vector(kind, pairs, rv_zero(), w[1], step + RQ_STEP_BYTES);
     } else {
-      sums[i] = add_vector(kind, first, w[1], step + RQ_STEP_BYTES);
+      sums[i] = add_vector(kind, pairs, first, w[1], step + RQ_STEP_BYTES);
     }
   }
-  return finish_quad(kind, sums, part_sum);
+  if (!pairs) return finish_quad(kind, sums, part_sum);
+  return less_zero_codes(kind, rv_sums16(sums[0], sums[1], sums[2], sums[3], s->ones), part_sum);
 }
 
 /* The same sum in all four places: a block with one scale. */
-RV_INLINE rq_vi block_sum(ggml_kind kind, rq_vi table, const uint8_t *unit, const int8_t *steps,
-                          const int32_t *group_sum) {
-  rq_vi sum = rv_sub32(rv_zero(), rv_shl32(rv_load(group_sum), zero_shift(kind)));
+RV_INLINE rq_vi block_sum(ggml_kind kind, bool pairs, const rows_shared *s, const uint8_t *unit,
+                          const int8_t *steps, const int32_t *group_sum) {
+  rq_vi sum = rv_zero();
   for (int32_t g = 0; g < RQ_BLOCK / 32; g++) {
     rq_vi w[2];
-    load_group(kind, table, unit, g, w);
+    load_group(kind, s, unit, g, w);
     for (int32_t half = 0; half < 2; half++)
-      sum = add_vector(kind, sum, w[half], steps + RQ_STEP_BYTES * (2 * g + half));
+      sum = add_vector(kind, pairs, sum, w[half], steps + RQ_STEP_BYTES * (2 * g + half));
   }
+  if (pairs) sum = rv_dot16(sum, s->ones);
+  sum = rv_sub32(sum, rv_shl32(rv_load(group_sum), zero_shift(kind)));
   return rv_sums32(sum, sum, sum, sum);
 }
 
@@ -65,18 +64,18 @@ RV_INLINE const int32_t *part_sums(ggml_kind kind, const rq_activations *a, int3
   return part_of(kind) == 16 ? sums + RQ_PART_SUMS_16 : sums + start % RQ_BLOCK / 32;
 }
 
-RV_INLINE rq_vf add_unit(ggml_kind kind, rq_vi table, const uint8_t *unit, int32_t number,
-                         const rq_activations *a, rq_vf acc) {
+RV_INLINE rq_vf add_unit(ggml_kind kind, bool pairs, const rows_shared *s, const uint8_t *unit,
+                         int32_t number, const rq_activations *a, rq_vf acc) {
   int32_t start = unit_weights(kind) * number, block = start / RQ_BLOCK;
-  const int8_t *steps = a->steps + RQ_STEP_BYTES * (size_t)(start / 16);
+  const int8_t *steps = rv_address(a->steps + RQ_STEP_BYTES * (size_t)(start / 16));
   const int32_t *sums = part_sums(kind, a, start);
   rq_vf scale[4], offset[4], dx = rf_splat(a->scale[block]);
   for (int32_t i = 0; i < 4; i++) offset[i] = rf_splat(0.0f);
-  unit_scales(kind, unit, number, scale, offset);
+  unit_scales_by(kind, s, unit, number, scale, offset);
   for (int32_t quad = 0; quad < quads_of(kind); quad++) {
     rq_vi exact = part_of(kind) == RQ_BLOCK
-                      ? block_sum(kind, table, unit, steps, a->group_sum + RQ_GROUPS * block)
-                      : quad_sums(kind, table, unit, quad, steps, sums + 4 * quad);
+                      ? block_sum(kind, pairs, s, unit, steps, a->group_sum + RQ_GROUPS * block)
+                      : quad_sums(kind, pairs, s, unit, quad, steps, sums + 4 * quad);
     acc = add_quad(kind, acc, exact, sums + 4 * quad, scale[quad], offset[quad], dx);
   }
   return acc;
@@ -88,16 +87,17 @@ RV_INLINE void load_tail(ggml_kind kind, const uint8_t *row, int32_t blocks, uin
   rq_copy(unit, row, (size_t)(block_bytes(kind) * blocks));
 }
 
-RV_INLINE float row_dot(ggml_kind kind, const uint8_t *row, const rq_activations *a) {
-  rq_vi table = ggml_table(kind);
+RV_INLINE float row_dot(ggml_kind kind, bool pairs, const uint8_t *row, const rq_activations *a) {
+  rows_shared s = rows_shared_of(kind);
   rq_vf acc = rf_splat(0.0f);
   int32_t units = a->width / unit_weights(kind);
   int32_t bytes = block_bytes(kind) * (small_blocks(kind) ? UNIT_BLOCKS : 1);
-  for (int32_t u = 0; u < units; u++, row += bytes) acc = add_unit(kind, table, row, u, a, acc);
+  for (int32_t u = 0; u < units; u++, row += bytes)
+    acc = add_unit(kind, pairs, &s, rv_address(row), u, a, acc);
   if (small_blocks(kind) && a->width % unit_weights(kind)) {
     uint8_t unit[MAX_UNIT_BYTES_32];
     load_tail(kind, row, a->width % unit_weights(kind) / 32, unit);
-    acc = add_unit(kind, table, unit, units, a, acc);
+    acc = add_unit(kind, pairs, &s, unit, units, a, acc);
   }
   return rf_sum4(acc);
 }
@@ -141,12 +141,12 @@ typedef struct unit_pair {
   rq_vf scale[ROWS][4], offset[ROWS][4];
 } unit_pair;
 
-RV_INLINE void load_unit(ggml_kind kind, rq_vi table, const uint8_t *unit, int32_t number, rq_vi *weights,
-                         rq_vf *scale, rq_vf *offset) {
-  unit_scales(kind, unit, number, scale, offset);
+RV_INLINE void load_unit(ggml_kind kind, const rows_shared *s, const uint8_t *unit, int32_t number,
+                         rq_vi *weights, rq_vf *scale, rq_vf *offset) {
+  unit_scales_by(kind, s, unit, number, scale, offset);
   for (int32_t g = 0; g < unit_weights(kind) / 32; g++) {
     rq_vi w[2];
-    load_group(kind, table, unit, g, w);
+    load_group(kind, s, unit, g, w);
     widen(kind, w[0], weights + RQ_STEP_VECTORS * (2 * g));
     widen(kind, w[1], weights + RQ_STEP_VECTORS * (2 * g + 1));
   }
@@ -187,7 +187,7 @@ RV_INLINE void add_pair(ggml_kind kind, const unit_pair *units, int32_t number, 
 
 RV_INLINE void rows_pair(ggml_kind kind, const uint8_t *row0, const uint8_t *row1, const rq_activations *a,
                          int32_t count, float *y0, float *y1, size_t stride) {
-  rq_vi table = ggml_table(kind);
+  rows_shared s = rows_shared_of(kind);
   rq_vf acc[RQ_PRODUCT_VECTORS][ROWS];
   for (int32_t t = 0; t < count; t++) acc[t][0] = acc[t][1] = rf_splat(0.0f);
   int32_t weights = unit_weights(kind), number = 0;
@@ -201,7 +201,7 @@ RV_INLINE void rows_pair(ggml_kind kind, const uint8_t *row0, const uint8_t *row
         load_tail(kind, rows[row], (a->width - start) / 32, tails[row]);
         rows[row] = tails[row];
       }
-      load_unit(kind, table, rows[row], number, units.weights[row], units.scale[row], units.offset[row]);
+      load_unit(kind, &s, rows[row], number, units.weights[row], units.scale[row], units.offset[row]);
     }
     for (int32_t t = 0; t < count; t++) add_pair(kind, &units, number, a + t, acc[t]);
   }
@@ -229,45 +229,48 @@ RV_INLINE void decode_vector(ggml_kind kind, rq_vi w, float scale, float offset,
   store_4(kind, rv_widen_high16(high), s, o, out + 12);
 }
 
-RV_INLINE void decode_unit(ggml_kind kind, rq_vi table, const uint8_t *unit, float *out) {
+RV_INLINE void decode_unit(ggml_kind kind, const rows_shared *s, const uint8_t *unit, float *out) {
   rq_vf scale[4], offset[4];
   float scales[16], offsets[16];
   for (int32_t i = 0; i < 4; i++) offset[i] = rf_splat(0.0f);
-  unit_scales(kind, unit, 0, scale, offset);
+  unit_scales_by(kind, s, unit, 0, scale, offset);
   for (int32_t quad = 0; quad < quads_of(kind); quad++) {
     rf_store(scales + 4 * quad, scale[quad]);
     rf_store(offsets + 4 * quad, offset[quad]);
   }
   for (int32_t v = 0; v < unit_weights(kind) / 16; v++) {
     rq_vi w[2];
-    load_group(kind, table, unit, v / 2, w);
+    load_group(kind, s, unit, v / 2, w);
     int32_t p = 16 * v / part_of(kind);
     decode_vector(kind, w[v % 2], scales[p], offsets[p], out + 16 * v);
   }
 }
 
 RV_INLINE void row_decode(ggml_kind kind, const uint8_t *row, int32_t width, float *out) {
-  rq_vi table = ggml_table(kind);
+  rows_shared s = rows_shared_of(kind);
   int32_t weights = unit_weights(kind);
   int32_t bytes = block_bytes(kind) * (small_blocks(kind) ? UNIT_BLOCKS : 1);
-  for (; width >= weights; width -= weights, row += bytes, out += weights) decode_unit(kind, table, row, out);
+  for (; width >= weights; width -= weights, row += bytes, out += weights) decode_unit(kind, &s, row, out);
   if (small_blocks(kind) && width > 0) {
     uint8_t unit[MAX_UNIT_BYTES_32];
     float rest[UNIT_BLOCKS * 32];
     load_tail(kind, row, width / 32, unit);
-    decode_unit(kind, table, unit, rest);
+    decode_unit(kind, &s, unit, rest);
     rq_copy(out, rest, sizeof(float) * (size_t)width);
   }
 }
 
-#define DEFINE_KERNELS(name, kind)                                                                          \
-  void rq_##name##_decode_simd(const uint8_t *row, int32_t width, float *out) {                             \
-    row_decode(kind, row, width, out);                                                                      \
-  }                                                                                                         \
-  float rq_##name##_dot_simd(const uint8_t *row, const rq_activations *a) { return row_dot(kind, row, a); } \
-  void rq_##name##_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a,             \
-                             int32_t count, float *y0, float *y1, size_t stride) {                          \
-    rows_pair(kind, row0, row1, a, count, y0, y1, stride);                                                  \
+#define DEFINE_KERNELS(name, kind)                                                              \
+  void rq_##name##_decode_simd(const uint8_t *row, int32_t width, float *out) {                 \
+    row_decode(kind, row, width, out);                                                          \
+  }                                                                                             \
+  float rq_##name##_dot_simd(const uint8_t *row, const rq_activations *a) {                     \
+    if (!signed_values(kind) && rv_in_pairs()) return row_dot(kind, true, row, a);              \
+    return row_dot(kind, false, row, a);                                                        \
+  }                                                                                             \
+  void rq_##name##_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a, \
+                             int32_t count, float *y0, float *y1, size_t stride) {              \
+    rows_pair(kind, row0, row1, a, count, y0, y1, stride);                                      \
   }
 DEFINE_KERNELS(q4_0, KIND_Q4_0)
 DEFINE_KERNELS(q4_1, KIND_Q4_1)

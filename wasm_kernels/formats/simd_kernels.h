@@ -70,6 +70,18 @@ RQ_DECLARE_GGML(q6_k)
 RQ_DECLARE_GGML(iq4_xs)
 RQ_DECLARE_GGML(tq2_0)
 
+/* simd_rows_32.c: y[r] = row r . a. */
+#define RQ_DECLARE_ROWS_32(name)                                                                           \
+  void rq_##name##_rows_simd(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, \
+                             float *y);
+RQ_DECLARE_ROWS_32(q8_0)
+RQ_DECLARE_ROWS_32(q4_0)
+RQ_DECLARE_ROWS_32(q4_1)
+RQ_DECLARE_ROWS_32(q5_0)
+RQ_DECLARE_ROWS_32(q5_1)
+RQ_DECLARE_ROWS_32(iq4_nl)
+RQ_DECLARE_ROWS_32(mxfp4)
+
 /* simd_activations.c: activations and the Hadamard transform. */
 void rq_quantize_block_simd(const float *x, int32_t r, float dx, int8_t *q);
 /* A block's q (256, zero padded), of which r are weights, to lanes. */

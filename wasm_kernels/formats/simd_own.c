@@ -14,6 +14,7 @@ RV_INLINE void scale_16(rq_vi values, rq_vf d, float *out) {
 
 RV_INLINE void row_decode(block_kind kind, const rq_own *own, const uint8_t *row, int32_t width, float *out) {
   lookup tables = lookup_of(kind);
+  masks m = masks_of();
   int8_t offset = own->trellis ? 64 : (int8_t)own->offset;
   for (int32_t start = 0; start < width; start += RQ_BLOCK) {
     int32_t r = rq_min_i32(RQ_BLOCK, width - start), steps = rq_block_steps(r),
@@ -25,12 +26,12 @@ RV_INLINE void row_decode(block_kind kind, const rq_own *own, const uint8_t *row
     if (own->trellis && header[0] == 0) {
       for (int32_t i = 0; i < r; i++) to[i] = 0.0f;
     } else if (r == RQ_BLOCK) {
-      block_values(kind, &tables, row, RQ_LANES, offset, values);
+      block_values(kind, &tables, &m, row, RQ_LANES, offset, values);
       rv_transpose8(values);
       for (int32_t l = 0; l < RQ_LANES; l++)
         scale_16(values[l], rf_splat(d[l / RQ_GROUP_LANES]), to + 16 * l);
     } else {
-      block_values(kind, &tables, row, steps, offset, values);
+      block_values(kind, &tables, &m, row, steps, offset, values);
       int8_t by_step[RQ_LANES][RQ_LANES];
       for (int32_t j = 0; j < steps; j++) rv_store(by_step[j], values[j]);
       for (int32_t l = 0, i = 0; i < r; l++)

@@ -12,11 +12,11 @@ typedef struct pair_block {
   rq_vf d[ROWS];
 } pair_block;
 
-RV_INLINE void load_row(block_kind kind, const lookup *tables, const rq_own *own, const uint8_t *block,
-                        int32_t r, rq_vi *weights /* (BLOCK_VECTORS) */, rq_vf *d) {
+RV_INLINE void load_row(block_kind kind, const lookup *tables, const masks *m, const rq_own *own,
+                        const uint8_t *block, int32_t r, rq_vi *weights /* (BLOCK_VECTORS) */, rq_vf *d) {
   int32_t steps = rq_block_steps(r), padded = (steps + 3) / 4 * 4;
   rq_vi bytes[RQ_LANES];
-  block_values(kind, tables, block, steps, 0, bytes);
+  block_values(kind, tables, m, block, steps, 0, bytes);
   for (int32_t j = 0; j < padded; j++) rv_widen_step(bytes[j], weights + RQ_STEP_VECTORS * j);
   *d = scales_of(own, own->trellis, block + rq_own_block_bytes(own, r) - 2);
 }
@@ -50,6 +50,7 @@ RV_INLINE void add_tile(const rq_own *own, const pair_block *block, int32_t vect
 RV_INLINE void pair(block_kind kind, const rq_own *own, const uint8_t *row0, const uint8_t *row1,
                     const rq_activations *a, int32_t count, float *y0, float *y1, size_t stride) {
   lookup tables = lookup_of(kind);
+  masks m = masks_of();
   rq_vf acc[ROWS][RQ_PRODUCT_VECTORS];
   for (int32_t t = 0; t < count; t++) acc[0][t] = acc[1][t] = rf_splat(0.0f);
   int32_t width = a->width;
@@ -57,8 +58,8 @@ RV_INLINE void pair(block_kind kind, const rq_own *own, const uint8_t *row0, con
     int32_t r = rq_min_i32(RQ_BLOCK, width - start), bytes = rq_own_block_bytes(own, r);
     int32_t vectors = (rq_block_steps(r) + 3) / 4 * 4 * RQ_STEP_VECTORS;
     pair_block block;
-    load_row(kind, &tables, own, row0, r, block.weights[0], &block.d[0]);
-    load_row(kind, &tables, own, row1, r, block.weights[1], &block.d[1]);
+    load_row(kind, &tables, &m, own, row0, r, block.weights[0], &block.d[0]);
+    load_row(kind, &tables, &m, own, row1, r, block.weights[1], &block.d[1]);
     int32_t t = 0;
     for (; t + TILE <= count; t += TILE) add_tile(own, &block, vectors, a, t, TILE, number, acc);
     for (; t < count; t++) add_tile(own, &block, vectors, a, t, 1, number, acc);

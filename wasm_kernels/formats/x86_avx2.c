@@ -63,7 +63,8 @@ RV_INLINE void decode_block(bool three_bits, bool trellis, const pair_tables *t,
     __m256i both = _mm256_broadcastsi128_si256(bytes);
     __m256i index23 = _mm256_and_si256(_mm256_srlv_epi32(both, shift), nibble);
     __m256i low = _mm256_setzero_si256();
-    if (three_bits) low = _mm256_broadcastsi128_si256(low_bits_of(KIND_T3, block + 16 * groups, steps, g));
+    if (three_bits)
+      low = _mm256_broadcastsi128_si256(rv_xor(low_bits_of(block + 16 * groups, steps, g), rv_splat8(-1)));
     weights[2 * g] = pick_pair(three_bits, t, index01, low, bits01);
     weights[2 * g + 1] = pick_pair(three_bits, t, index23, low, bits23);
     before = bytes;
@@ -170,9 +171,11 @@ DEFINE_PRODUCT(q8_0) {
       rq_vf d = _mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)(const void *)halves));
       for (int32_t v = 0; v < count; v++) {
         const int8_t *q = a[v].q + RQ_Q8_0_WEIGHTS * b; /* padded to 256 */
-        __m256i ab = _mm256_hadd_epi32(dot_32(w[0], q), dot_32(w[1], q + 32));
-        __m256i cd = _mm256_hadd_epi32(dot_32(w[2], q + 64), dot_32(w[3], q + 96));
-        __m256i all = _mm256_hadd_epi32(ab, cd);
+        __m256i a32 = dot_32(w[0], q), b32 = dot_32(w[1], q + 32);
+        __m256i c32 = dot_32(w[2], q + 64), d32 = dot_32(w[3], q + 96);
+        __m256i ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a32, b32), _mm256_unpackhi_epi32(a32, b32));
+        __m256i cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c32, d32), _mm256_unpackhi_epi32(c32, d32));
+        __m256i all = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
         rq_vi sums = rv_add32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
         rq_vf t = rf_mul(d, rf_splat(a[v].scale[RQ_Q8_0_WEIGHTS * b / RQ_BLOCK]));
         acc[v] = rf_add(acc[v], rf_mul(rf_from_i32(sums), t));

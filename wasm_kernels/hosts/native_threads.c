@@ -1,14 +1,24 @@
-/* native_threads.c: the threads of the native library, from pthreads: start, stop, sleep, wake. The one file
- * that asks the operating system for anything; not part of the WebAssembly modules. */
+/* native_threads.c: the threads of the native library, from pthreads: start, stop, sleep, wake, wait. The one
+ * file that asks the operating system for anything; not part of the WebAssembly modules. */
+#if !defined(__wasm__)
+#define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
+#include <sched.h>
+#include <time.h>
+#endif
+
 #include "../threads/pool.h"
 
 #if !defined(__wasm__)
-#include <pthread.h>
+
+/* How long a thread looks before it lets others have its core, and before it sleeps: longer than what lies
+ * between two jobs of a step, and longer than drawing a token. */
+enum { YIELD_NS = 20000, SLEEP_NS = 200000, LOOKS_A_CLOCK = 16 };
 
 /* Lies in pool->host. */
 typedef struct host_threads {
   pthread_mutex_t mutex;
-  pthread_cond_t changed; /* generation or state */
+  pthread_cond_t changed; /* wakes or returns */
   int32_t count;          /* threads started */
   bool ready;             /* mutex and condition are there */
   pthread_t threads[RQ_MAX_THREADS - 1];
@@ -33,6 +43,29 @@ void rq_pool_wake(rq_pool *pool, _Atomic uint32_t *word) {
   pthread_mutex_lock(&host->mutex); /* a sleeper has either seen the change or waits */
   pthread_mutex_unlock(&host->mutex);
   pthread_cond_broadcast(&host->changed);
+}
+
+static void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+static uint64_t nanoseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+bool rq_pool_look_again(rq_wait *wait) {
+  relax();
+  if (++wait->looks % LOOKS_A_CLOCK != 0) return true;
+  uint64_t now = nanoseconds();
+  if (wait->since == 0) wait->since = now;
+  if (now - wait->since >= YIELD_NS) sched_yield();
+  return now - wait->since < SLEEP_NS;
 }
 
 static void *run(void *pool) {

@@ -3,7 +3,7 @@
  * large (file, index, model), so simple beats clever. Not part of the native library. */
 #include "../base/base.h"
 
-#if defined(__wasm__)
+#if defined(__wasm__) && !defined(RQ_SIDE_MODULE)
 
 enum { PAGE = 65536, ALIGNMENT = 64 };
 
@@ -19,13 +19,14 @@ _Static_assert(sizeof(heap_block) == ALIGNMENT, "payloads must stay aligned");
 
 static heap_block *first_block;
 static uint8_t *heap_end;
+static uint32_t limit = 0xFFFF0000u; /* of the whole memory, in bytes */
 
 /* Makes the memory reach `end`; false when the host has no more. */
 static bool grow_to(uint64_t end) {
   uint64_t have = (uint64_t)__builtin_wasm_memory_size(0) * PAGE;
   if (end <= have) return true;
-  if (end > 0xFFFF0000u) return false;
   uint32_t pages = (uint32_t)((end - have + PAGE - 1) / PAGE);
+  if (have + (uint64_t)pages * PAGE > limit) return false;
   return __builtin_wasm_memory_grow(0, pages) != (size_t)-1;
 }
 
@@ -51,6 +52,11 @@ static void split_block(heap_block *block, uint32_t bytes) {
   *rest = (heap_block){.bytes = block->bytes - bytes - (uint32_t)sizeof(heap_block), .next = block->next};
   block->bytes = bytes;
   block->next = rest;
+}
+
+RQ_EXPORT uint32_t rq_limit_memory(uint32_t bytes) {
+  limit = bytes < 0xFFFF0000u ? bytes : 0xFFFF0000u;
+  return (uint32_t)__builtin_wasm_memory_size(0) * PAGE;
 }
 
 RQ_EXPORT void *rq_alloc(uint32_t bytes) {

@@ -5,6 +5,12 @@
 #if defined(__wasm__)
 #if defined(__wasm_atomics__)
 
+/* A look takes one to two nanoseconds and there is no clock: some 100 microseconds, longer than what lies
+ * between two jobs of a step, and longer than drawing a token. */
+enum { LOOKS = 100000 };
+
+bool rq_pool_look_again(rq_wait *wait) { return ++wait->looks < LOOKS; }
+
 bool rq_pool_possible(void) { return true; }
 
 void rq_pool_sleep(rq_pool *pool, _Atomic uint32_t *word, uint32_t value) {
@@ -20,6 +26,10 @@ void rq_pool_wake(rq_pool *pool, _Atomic uint32_t *word) {
 #else
 
 bool rq_pool_possible(void) { return false; }
+bool rq_pool_look_again(rq_wait *wait) {
+  (void)wait;
+  return true;
+}
 void rq_pool_sleep(rq_pool *pool, _Atomic uint32_t *word, uint32_t value) {
   (void)pool, (void)word, (void)value;
 }

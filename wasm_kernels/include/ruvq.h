@@ -52,6 +52,7 @@ enum {
   RQ_E_CONTEXT = -23,        /* the context is full */
   RQ_E_NONFINITE = -24,      /* NaN or infinity among activations or logits */
   RQ_E_SELF_TEST = -25,      /* a kernel gave a wrong result on this machine */
+  RQ_E_SHARD = -26,          /* shards of a model are missing, out of order or of different models */
 };
 
 /* What went wrong, in UTF-8, each string cut to fit and NUL-terminated. */
@@ -82,6 +83,8 @@ void rq_sha256_final(rq_sha256 *state, uint8_t *digest /* 32 */);
  * its own: 16-byte aligned memory from the module's heap, 0 when there is none. */
 void *rq_alloc(uint32_t bytes);
 void rq_free(void *memory);
+/* The module's memory never grows beyond so many bytes (default: 4 GiB); gives what it holds now. */
+uint32_t rq_limit_memory(uint32_t bytes);
 
 /* ---- formats: what a row of bytes means ---------------------------------- */
 
@@ -275,6 +278,7 @@ enum {
   RQ_MAX_NAME_BYTES = 127,
   RQ_MAX_DIMS = 4,
   RQ_MAX_ALIGNMENT = 65536,
+  RQ_MAX_SHARDS = 1024,
 };
 
 /* One key-value pair. Offsets are from the start of the file. */
@@ -315,9 +319,13 @@ typedef struct rq_gguf {
   uint32_t tensor_hash_start;
   uint32_t kv_hash_mask;
   uint32_t tensor_hash_mask;
-  uint32_t index_bytes;  /* bytes of this index in all */
-  uint64_t header_bytes; /* header, metadata and tensor infos, before padding */
-  uint64_t data_start;   /* offset of the data section from the start of the file */
+  uint32_t index_bytes;   /* bytes of this index in all */
+  uint32_t split_count;   /* files that the model is split into, this one among them; 1: it is whole */
+  uint32_t split_no;      /* which of them this is, from 0 */
+  uint32_t split_tensors; /* tensors in all of them */
+  uint32_t joined;        /* 1: the index of several files, made by rq_gguf_join_end */
+  uint64_t header_bytes;  /* header, metadata and tensor infos, before padding */
+  uint64_t data_start;    /* offset of the data section from the start of the file */
   uint64_t file_bytes;
 } rq_gguf;
 
@@ -329,6 +337,16 @@ int32_t rq_gguf_index_bytes(rq_error *error, const uint8_t *data, const uint8_t 
                             const uint8_t *file_end, uint64_t *bytes);
 int32_t rq_gguf_parse(rq_error *error, const uint8_t *data, const uint8_t *present_end,
                       const uint8_t *file_end, void *index, void *index_end);
+/* A model in several files (llama.cpp's split.* keys): each is parsed by itself, and the indexes are joined
+ * in order, the first file's too. The offsets of the joined index are from `data`, the lowest address of all
+ * files, which may lie anywhere above it; nothing is copied, and the files' own indexes aren't needed
+ * afterwards. Refuses what is missing, out of order, there twice or of another model (RQ_E_SHARD). */
+int32_t rq_gguf_join_bytes(rq_error *error, const void *first_index, uint64_t *bytes);
+int32_t rq_gguf_join_begin(rq_error *error, const uint8_t *data, const void *first_index,
+                           const uint8_t *first_data, void *index, void *index_end);
+int32_t rq_gguf_join_add(rq_error *error, const uint8_t *data, const void *shard_index,
+                         const uint8_t *shard_data, void *index);
+int32_t rq_gguf_join_end(rq_error *error, const uint8_t *data, void *index);
 /* Position of a key or tensor, or RQ_E_KEY / RQ_E_TENSOR. */
 int32_t rq_gguf_find_key(const void *index, const uint8_t *data, const uint8_t *key, int32_t key_bytes);
 int32_t rq_gguf_find_tensor(const void *index, const uint8_t *data, const uint8_t *name, int32_t name_bytes);
@@ -342,7 +360,8 @@ typedef struct rq_gguf_check {
 } rq_gguf_check;
 int32_t rq_gguf_check_step(rq_error *error, const void *index, const uint8_t *data, int32_t position,
                            rq_gguf_check *cursor);
-/* Compares the SHA-256 of the header with the recorded one; RQ_OK also where none is recorded. */
+/* Compares the SHA-256 of the header with the recorded one; RQ_OK also where none is recorded, and for
+ * shards, whose headers are no longer the one that was digested. */
 int32_t rq_gguf_check_header(rq_error *error, const void *index, const uint8_t *data);
 
 /* ---- tokenizer ------------------------------------------------------------ */
@@ -419,6 +438,10 @@ int32_t rq_model_step(rq_error *error, void *model);
 /* Whether the steps that follow keep all logits; `all` needs RQ_MODEL_ALL_LOGITS at open, and it is on then.
  */
 int32_t rq_model_keep_logits(rq_error *error, void *model, int32_t all);
+/* While `on`, steps compute no logits; instead the states behind the last norm are summed up, from zero on,
+ * for rq_model_embedding: their mean over the tokens, of length 1 with `normalize`. */
+int32_t rq_model_keep_states(rq_error *error, void *model, int32_t on);
+int32_t rq_model_embedding(rq_error *error, void *model, int32_t normalize, float *out /* (width) */);
 /* Tokens of the last step whose logits are kept, and the logits: (tokens, vocab_size). */
 int32_t rq_model_logits_rows(const void *model);
 float *rq_model_logits(void *model);
@@ -455,6 +478,10 @@ int32_t rq_pool_init(rq_error *error, void *pool, void *pool_end, int32_t thread
 int32_t rq_pool_work(void *pool);
 /* How many workers are there now. */
 int32_t rq_pool_workers(const void *pool);
+/* Jobs that the owner has shared out so far, modulo 2^32. */
+uint32_t rq_pool_jobs(const void *pool);
+/* Shares out `jobs` jobs of two empty units for each thread: what sharing alone costs. For the owner. */
+int32_t rq_pool_exercise(void *pool, int32_t jobs);
 /* Sends the workers home. No model may use the pool any more. */
 int32_t rq_pool_close(void *pool);
 /* The pool's threads compute the steps that follow; NULL: the caller alone. The model must have been opened
@@ -465,23 +492,82 @@ int32_t rq_model_use_pool(rq_error *error, void *model, void *pool);
 int32_t rq_threads_start(rq_error *error, void *pool);
 int32_t rq_threads_stop(void *pool);
 
+/* ---- profile: where a step's time goes ---------------------------------------
+ * Present in builds with RQ_PROFILE only (`make profile`); the engine that ships holds nothing of it. */
+
+enum {
+  RQ_OP_EMBEDDING = 0,
+  RQ_OP_NORM = 1,        /* RMS norms, of heads too, and the residual stream's sums */
+  RQ_OP_ACTIVATIONS = 2, /* int8 activations */
+  RQ_OP_HADAMARD = 3,
+  RQ_OP_QUERY = 4, /* products by the role of their matrix, up to RQ_OP_OUTPUT */
+  RQ_OP_KEY = 5,
+  RQ_OP_VALUE = 6,
+  RQ_OP_ATTENTION_OUT = 7,
+  RQ_OP_GATE = 8,
+  RQ_OP_UP = 9,
+  RQ_OP_DOWN = 10,
+  RQ_OP_OUTPUT = 11,
+  RQ_OP_ROPE = 12,      /* and storing keys and values */
+  RQ_OP_ATTENTION = 13, /* scores, their softmax, sums of values */
+  RQ_OP_SWIGLU = 14,
+  RQ_OP_REST = 15, /* checks of finite numbers, hashes, entering and leaving */
+  RQ_OP_COUNT = 16,
+};
+typedef struct rq_profile {
+  double since;                /* the last look at the clock */
+  double seconds[RQ_OP_COUNT]; /* of the thread that steps the model */
+} rq_profile;
+/* The times of all steps since the model was opened or the profile last reset. */
+int32_t rq_model_profile(const void *model, rq_profile *profile);
+int32_t rq_model_profile_reset(void *model);
+/* The product of one matrix of `layer` with one vector, as often as `repeats` says, but with its first rows
+ * again and again instead of all: as many products with weights that stay in the nearest cache. */
+int32_t rq_model_profile_cached(rq_error *error, void *model, int32_t layer, int32_t operation,
+                                int32_t repeats);
+
 /* ---- sampler --------------------------------------------------------------- */
 
+/* How a token is drawn, in this order: temperature, typical_p, top_k, top_p, min_p; or, with mirostat_tau
+ * above 0, temperature and Mirostat 2 alone. The penalties are applied by rq_adjust_logits. */
+typedef struct rq_sampling {
+  float temperature; /* 0: greedy, ties to the lower id */
+  float typical_p;   /* 1: off; share of the tokens whose surprise is nearest to the expected one */
+  int32_t top_k;     /* 0: off */
+  float top_p;       /* 1: off */
+  float min_p;       /* 0: off */
+  float mirostat_tau, mirostat_eta; /* surprise in bits that is aimed at, 0: off; how fast it is followed */
+  float repeat_penalty;    /* 1: off; logits of tokens seen lately are divided by it (multiplied below 0) */
+  float presence_penalty;  /* 0: off; taken from the logits of tokens seen lately */
+  float frequency_penalty; /* 0: off; the same for each time */
+} rq_sampling;
 typedef struct rq_sampler {
   uint32_t state_low, state_high; /* SplitMix64 */
-  float temperature;              /* 0: greedy, ties to the lower id */
-  float top_p;                    /* 1: off */
-  float min_p;                    /* 0: off */
-  int32_t top_k;                  /* 0: off */
+  rq_sampling how;
+  float mirostat_mu; /* bits of surprise allowed now */
 } rq_sampler;
 int32_t rq_sampler_init(rq_error *error, rq_sampler *sampler, uint32_t seed_low, uint32_t seed_high,
-                        float temperature, float top_p, float min_p, int32_t top_k);
+                        const rq_sampling *how);
 int32_t rq_sample_scratch(int32_t vocab_size);
 /* A token id drawn from the logits. */
 int32_t rq_sample(rq_error *error, rq_sampler *sampler, const float *logits, int32_t vocab_size,
                   void *scratch, void *scratch_end);
+
+typedef struct rq_logit_bias {
+  int32_t token;
+  float bias; /* added to the logit; -infinity: never this token */
+} rq_logit_bias;
+enum { RQ_MAX_RECENT = 4096, RQ_MAX_TOP = 256 };
+/* out <- logits + biases, then the sampler's penalties for the tokens of `recent`. */
+int32_t rq_adjust_logits(rq_error *error, const rq_sampler *sampler, const float *logits, int32_t vocab_size,
+                         const rq_logit_bias *biases, int32_t bias_count, const int32_t *recent,
+                         int32_t recent_count, /* at most RQ_MAX_RECENT */
+                         float *out /* (vocab_size) */);
 /* Natural logarithm of the softmax at `token`. */
 int32_t rq_log_probability(rq_error *error, const float *logits, int32_t vocab_size, int32_t token,
                            float *out);
+/* The `count` likeliest tokens, the best first, ties to the lower id, with their log-probabilities. */
+int32_t rq_top_log_probabilities(rq_error *error, const float *logits, int32_t vocab_size,
+                                 int32_t count /* at most RQ_MAX_TOP */, int32_t *tokens, float *out);
 
 #endif

@@ -281,7 +281,9 @@ static void attend_queries(rq_model *model, int32_t layer, int32_t head, int32_t
 typedef struct attention_job {
   rq_model *model;
   int32_t layer, tokens;
-  int32_t parts;             /* that the queries of a kv head are cut into */
+  int32_t whole; /* kv heads that aren't cut */
+  int32_t parts; /* that the queries of each of the others are cut into */
+  rq_inputs_job *reader;
   _Atomic uint32_t overflow; /* a key or value was beyond f16 */
 } attention_job;
 
@@ -310,14 +312,29 @@ static attention_scratch scratch_of(rq_model *model, int32_t head, int32_t threa
 static void attend_parts(void *data, int32_t first, int32_t last, int32_t thread) {
   const attention_job *job = data;
   const rq_model_info *i = &job->model->hyper.info;
-  int32_t queries = job->tokens * (i->heads / i->kv_heads);
+  int32_t group = i->heads / i->kv_heads, queries = job->tokens * group;
+  int32_t width = job->model->hyper.value_width;
   for (int32_t unit = first; unit < last; unit++) {
-    int32_t head = unit / job->parts, part = unit % job->parts;
+    bool whole = unit < job->whole;
+    int32_t head = whole ? unit : job->whole + (unit - job->whole) / job->parts;
+    int32_t part = whole ? 0 : (unit - job->whole) % job->parts, parts = whole ? 1 : job->parts;
     attention_scratch scratch = scratch_of(job->model, head, thread);
-    int32_t from = (int32_t)((int64_t)queries * part / job->parts);
-    int32_t to = (int32_t)((int64_t)queries * (part + 1) / job->parts);
+    int32_t from = (int32_t)((int64_t)queries * part / parts);
+    int32_t to = (int32_t)((int64_t)queries * (part + 1) / parts);
     attend_queries(job->model, job->layer, head, from, to, &scratch);
+    RQ_LAP_ALONE(job->model, RQ_OP_ATTENTION);
+    if (job->reader) rq_inputs_done(job->reader, (head * group + from) * width, (head * group + to) * width);
   }
+}
+
+/* Every part reads the head's keys and values again, so that only those heads are cut that don't go evenly
+ * into the threads; for a batch, where that is little beside the rest, all. */
+static void cut_heads(attention_job *job) {
+  const rq_model_info *i = &job->model->hyper.info;
+  int32_t threads = rq_pool_threads(job->model->pool), queries = job->tokens * (i->heads / i->kv_heads);
+  job->whole = job->tokens > 1 || threads > i->kv_heads ? 0 : i->kv_heads - i->kv_heads % threads;
+  int32_t cut = i->kv_heads - job->whole, units = job->whole > 0 ? threads : 2 * threads;
+  job->parts = threads == 1 || cut == 0 ? 1 : rq_min_i32(queries, (units + cut - 1) / cut);
 }
 
 static int32_t too_large(rq_error *error, int32_t layer) {
@@ -331,22 +348,21 @@ static int32_t too_large(rq_error *error, int32_t layer) {
 /* One number rotated and stored, or read by a query, in multiplications of a product. */
 enum { PREPARE_WORK = 32, ATTENTION_WORK = 4 };
 
-int32_t rq_attend(rq_error *error, rq_model *model, int32_t layer, int32_t tokens) {
+int32_t rq_attend(rq_error *error, rq_model *model, int32_t layer, int32_t tokens, rq_inputs_job *reader) {
   const rq_model_info *i = &model->hyper.info;
   rq_pool *pool = model->pool;
   int32_t group = i->heads / i->kv_heads, width = model->hyper.key_width + model->hyper.value_width;
-  attention_job job = {model, layer, tokens, 1, 0};
+  attention_job job = {model, layer, tokens, i->kv_heads, 1, reader, 0};
   uint64_t numbers = (uint64_t)tokens * (uint64_t)width * (uint64_t)(group + 1) / 2;
-  rq_pool_run(pool, prepare_heads, &job, i->kv_heads,
-              rq_pool_grain(pool, i->kv_heads, numbers * PREPARE_WORK));
+  rq_pool_run(pool, prepare_heads, &job, i->kv_heads, numbers * PREPARE_WORK);
   if (atomic_load_explicit(&job.overflow, memory_order_relaxed)) return too_large(error, layer);
+  RQ_LAP(model, RQ_OP_ROPE);
 
-  /* two units for each thread, where there are as many queries */
-  int32_t wanted = (2 * rq_pool_threads(pool) + i->kv_heads - 1) / i->kv_heads;
-  job.parts = pool ? rq_min_i32(wanted, tokens * group) : 1;
-  int32_t units = i->kv_heads * job.parts;
+  cut_heads(&job);
+  int32_t units = job.whole + (i->kv_heads - job.whole) * job.parts;
   uint64_t numbers_read = (uint64_t)(model->position + tokens) * (uint64_t)width;
-  uint64_t work = numbers_read * (uint64_t)(tokens * group / job.parts + 1) * ATTENTION_WORK;
-  rq_pool_run(pool, attend_parts, &job, units, rq_pool_grain(pool, units, work));
+  uint64_t all = numbers_read * (uint64_t)(tokens * i->heads) * ATTENTION_WORK;
+  rq_pool_run(pool, attend_parts, &job, units, all / (uint64_t)units);
+  RQ_LAP(model, RQ_OP_ATTENTION);
   return RQ_OK;
 }

@@ -55,7 +55,7 @@ void rq_collect(rq_model *model, int32_t layer, rq_input input, const float *x, 
   collect_job job = {moment, x, tokens, width_of(&model->hyper, input), diagonal};
   int32_t units = (job.width + UNIT - 1) / UNIT;
   uint64_t work = (uint64_t)tokens * UNIT * (uint64_t)(diagonal ? 1 : job.width / 2 + 1);
-  rq_pool_run(model->pool, collect_units, &job, units, rq_pool_grain(model->pool, units, work));
+  rq_pool_run(model->pool, collect_units, &job, units, work);
 }
 
 int32_t RQ_EXPORT rq_model_moments(const void *model, int32_t diagonal, uint64_t *count) {

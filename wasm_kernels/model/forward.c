@@ -15,10 +15,6 @@ static void rms_norm(const rq_model *model, const float *weight, const float *x,
   }
 }
 
-static void add(float *x, const float *branch, size_t count) {
-  for (size_t i = 0; i < count; i++) x[i] = x[i] + branch[i];
-}
-
 /* gate <- silu(gate) * up */
 static void swiglu(float *gate, const float *up, size_t count, int32_t variant) {
   if (variant == RQ_SCALAR) {
@@ -46,6 +42,7 @@ static void embed(rq_model *model, int32_t tokens) {
     w->format->decode(w->data + token * (size_t)w->row_bytes, w->width, x, model->variant);
     if (w->turned) rq_hadamard_apply(x, model->weights.signs, w->width, true, model->variant);
   }
+  RQ_LAP(model, RQ_OP_EMBEDDING);
 }
 
 /* Every failure inside a layer names it. */
@@ -57,40 +54,53 @@ static int32_t fail_in_layer(rq_error *error, int32_t layer, const char *part) {
   return RQ_E_NONFINITE;
 }
 
+/* From queries, keys and values to the residual stream. */
+static int32_t attend(rq_error *error, rq_model *model, int32_t n, int32_t tokens) {
+  const rq_matrix *matrix = &model->weights.layers[n].attention_out;
+  rq_needs needs = {false, false, false, false};
+  rq_needs_add(&needs, matrix);
+  rq_inputs_job reader;
+  rq_inputs_begin(&reader, model, &model->inputs, model->attended, tokens, matrix->width, needs);
+  int32_t code = rq_attend(error, model, n, tokens, tokens == 1 ? &reader : NULL);
+  if (code < 0) return code;
+  rq_collect(model, n, RQ_INPUT_ATTENTION_OUT, model->attended, tokens);
+  code = tokens == 1 ? rq_inputs_code(&reader)
+                     : rq_inputs_set(model, model->attended, tokens, matrix->width, needs);
+  if (code < 0) return fail_in_layer(error, n, "attention");
+  const rq_product product = {matrix, model->branch, model->x};
+  rq_multiply(model, &model->inputs, &product, 1, tokens);
+  return RQ_OK;
+}
+
 static int32_t attention(rq_error *error, rq_model *model, int32_t n, int32_t tokens) {
   const rq_layer *layer = &model->weights.layers[n];
   const rq_model_info *i = &model->hyper.info;
   rms_norm(model, layer->attention_norm, model->x, tokens, i->width, model->normed);
   rq_collect(model, n, RQ_INPUT_ATTENTION, model->normed, tokens);
+  RQ_LAP(model, RQ_OP_NORM);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &layer->query);
   rq_needs_add(&needs, &layer->key);
   rq_needs_add(&needs, &layer->value);
   if (rq_inputs_set(model, model->normed, tokens, i->width, needs) < 0)
     return fail_in_layer(error, n, "attention input");
-  const rq_product products[] = {
-      {&layer->query, model->query}, {&layer->key, model->key}, {&layer->value, model->value}};
-  rq_multiply(model, products, RQ_COUNT(products), tokens);
+  const rq_product products[] = {{&layer->query, model->query, NULL},
+                                 {&layer->key, model->key, NULL},
+                                 {&layer->value, model->value, NULL}};
+  rq_multiply(model, &model->inputs, products, RQ_COUNT(products), tokens);
   int32_t kw = model->hyper.key_width;
   if (layer->query_norm)
     rms_norm(model, layer->query_norm, model->query, tokens * i->heads, kw, model->query);
   if (layer->key_norm) rms_norm(model, layer->key_norm, model->key, tokens * i->kv_heads, kw, model->key);
-  int32_t code = rq_attend(error, model, n, tokens);
-  if (code < 0) return code;
-  rq_collect(model, n, RQ_INPUT_ATTENTION_OUT, model->attended, tokens);
-  rq_needs out = {false, false, false, false};
-  rq_needs_add(&out, &layer->attention_out);
-  if (rq_inputs_set(model, model->attended, tokens, layer->attention_out.width, out) < 0)
-    return fail_in_layer(error, n, "attention");
-  const rq_product product = {&layer->attention_out, model->branch};
-  rq_multiply(model, &product, 1, tokens);
-  return RQ_OK;
+  RQ_LAP(model, RQ_OP_NORM);
+  return attend(error, model, n, tokens);
 }
 
 typedef struct gated_job {
   rq_model *model;
   rq_product gate, up;
   int32_t tokens;
+  rq_inputs_job *reader; /* is told what is there, unless NULL */
 } gated_job;
 
 /* Both products and the gate for units of rows. */
@@ -99,20 +109,25 @@ static void multiply_gated_units(void *data, int32_t first, int32_t last, int32_
   int32_t rows = job->gate.matrix->rows, from = first * RQ_UNIT_ROWS;
   int32_t to = rq_min_i32(last * RQ_UNIT_ROWS, rows);
   (void)thread;
-  rq_multiply_rows(job->model, &job->gate, job->tokens, from, to);
-  rq_multiply_rows(job->model, &job->up, job->tokens, from, to);
+  rq_multiply_rows(job->model, &job->model->inputs, &job->gate, job->tokens, from, to);
+  RQ_LAP_ALONE(job->model, RQ_OP_GATE);
+  rq_multiply_rows(job->model, &job->model->inputs, &job->up, job->tokens, from, to);
+  RQ_LAP_ALONE(job->model, RQ_OP_UP);
   for (int32_t t = 0; t < job->tokens; t++) {
     size_t at = (size_t)t * (size_t)rows + (size_t)from;
     swiglu(job->gate.y + at, job->up.y + at, (size_t)(to - from), job->model->variant);
   }
+  RQ_LAP_ALONE(job->model, RQ_OP_SWIGLU);
+  if (job->reader) rq_inputs_done(job->reader, from, to);
 }
 
 /* gate <- silu(gate x) * (up x) */
-static void multiply_gated(rq_model *model, const rq_layer *layer, int32_t tokens) {
-  gated_job job = {model, {&layer->gate, model->gate}, {&layer->up, model->up}, tokens};
+static void multiply_gated(rq_model *model, const rq_layer *layer, int32_t tokens, rq_inputs_job *reader) {
+  gated_job job = {model, {&layer->gate, model->gate, NULL}, {&layer->up, model->up, NULL}, tokens, reader};
   int32_t units = (layer->gate.rows + RQ_UNIT_ROWS - 1) / RQ_UNIT_ROWS;
   uint64_t work = 2 * (uint64_t)tokens * RQ_UNIT_ROWS * (uint64_t)layer->gate.width;
-  rq_pool_run(model->pool, multiply_gated_units, &job, units, rq_pool_grain(model->pool, units, work));
+  rq_pool_run(model->pool, multiply_gated_units, &job, units, work);
+  RQ_LAP(model, RQ_OP_GATE); /* with a pool: up, SwiGLU and the next activations too */
 }
 
 static int32_t feed_forward(rq_error *error, rq_model *model, int32_t n, int32_t tokens) {
@@ -120,19 +135,29 @@ static int32_t feed_forward(rq_error *error, rq_model *model, int32_t n, int32_t
   const rq_model_info *i = &model->hyper.info;
   rms_norm(model, layer->ff_norm, model->x, tokens, i->width, model->normed);
   rq_collect(model, n, RQ_INPUT_FF, model->normed, tokens);
+  RQ_LAP(model, RQ_OP_NORM);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &layer->gate);
   rq_needs_add(&needs, &layer->up);
   if (rq_inputs_set(model, model->normed, tokens, i->width, needs) < 0)
     return fail_in_layer(error, n, "feed-forward input");
-  multiply_gated(model, layer, tokens);
-  rq_collect(model, n, RQ_INPUT_DOWN, model->gate, tokens);
   rq_needs out = {false, false, false, false};
   rq_needs_add(&out, &layer->down);
-  if (rq_inputs_set(model, model->gate, tokens, i->ff_width, out) < 0)
-    return fail_in_layer(error, n, "feed-forward");
-  const rq_product product = {&layer->down, model->branch};
-  rq_multiply(model, &product, 1, tokens);
+  rq_inputs *inputs = tokens == 1 ? &model->gated_inputs : &model->inputs;
+  rq_inputs_job reader;
+  int32_t code;
+  if (tokens == 1) {
+    rq_inputs_begin(&reader, model, inputs, model->gate, 1, i->ff_width, out);
+    multiply_gated(model, layer, 1, &reader);
+    code = rq_inputs_code(&reader);
+  } else {
+    multiply_gated(model, layer, tokens, NULL);
+    code = rq_inputs_set(model, model->gate, tokens, i->ff_width, out);
+  }
+  rq_collect(model, n, RQ_INPUT_DOWN, model->gate, tokens);
+  if (code < 0) return fail_in_layer(error, n, "feed-forward");
+  const rq_product product = {&layer->down, model->branch, model->x};
+  rq_multiply(model, inputs, &product, 1, tokens);
   return RQ_OK;
 }
 
@@ -146,17 +171,31 @@ static int32_t compute_logits(rq_error *error, rq_model *model, int32_t first, i
   size_t count = (size_t)tokens * (size_t)i->vocab_size;
   const float *x = model->x + (size_t)first * (size_t)i->width;
   rms_norm(model, model->weights.output_norm, x, tokens, i->width, model->normed);
+  RQ_LAP(model, RQ_OP_NORM);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &model->weights.output);
   if (rq_inputs_set(model, model->normed, tokens, i->width, needs) < 0)
     return fail_in_layer(error, i->layers, "output norm");
-  const rq_product product = {&model->weights.output, model->logits};
-  rq_multiply(model, &product, 1, tokens);
+  const rq_product product = {&model->weights.output, model->logits, NULL};
+  rq_multiply(model, &model->inputs, &product, 1, tokens);
   for (int32_t t = 0; t < tokens; t++)
     if (!rq_all_finite(model->logits + (size_t)t * (size_t)i->vocab_size, i->vocab_size))
       return fail_in_layer(error, i->layers, "logits");
   model->logits_rows = tokens;
   hash(model, i->layers + 1, model->logits, count);
+  RQ_LAP(model, RQ_OP_REST);
+  return RQ_OK;
+}
+
+/* Adds the states behind the last norm to their sum. */
+static int32_t sum_states(rq_error *error, rq_model *model, int32_t tokens) {
+  const rq_model_info *i = &model->hyper.info;
+  rms_norm(model, model->weights.output_norm, model->x, tokens, i->width, model->normed);
+  if (!rq_all_finite(model->normed, tokens * i->width)) return fail_in_layer(error, i->layers, "output norm");
+  for (int32_t t = 0; t < tokens; t++)
+    for (int32_t n = 0; n < i->width; n++)
+      model->state_sum[n] += (double)model->normed[(size_t)t * (size_t)i->width + (size_t)n];
+  model->states += tokens;
   return RQ_OK;
 }
 
@@ -167,6 +206,7 @@ static int32_t output(rq_error *error, rq_model *model, int32_t tokens) {
     rms_norm(model, model->weights.output_norm, model->x, tokens, i->width, model->normed);
     rq_collect(model, i->layers, RQ_INPUT_OUTPUT, model->normed, tokens);
   }
+  if (model->keep_states) return sum_states(error, model, tokens);
   if (model->all_logits) return compute_logits(error, model, 0, tokens);
   if (model->hashes)
     for (int32_t t = 0; t < tokens - 1; t++) {
@@ -186,11 +226,10 @@ int32_t rq_forward(rq_error *error, rq_model *model, int32_t tokens) {
   for (int32_t n = 0; n < i->layers; n++) {
     int32_t code = attention(error, model, n, tokens);
     if (code < 0) return code;
-    add(model->x, model->branch, count);
     if ((code = feed_forward(error, model, n, tokens)) < 0) return code;
-    add(model->x, model->branch, count);
     if (!rq_all_finite(model->x, (int32_t)count)) return fail_in_layer(error, n, "output");
     hash(model, n + 1, model->x, count);
+    RQ_LAP(model, RQ_OP_REST);
   }
   return output(error, model, tokens);
 }

@@ -222,11 +222,21 @@ static int32_t apply_options(const source *s, const rq_model_options *options, r
   return RQ_OK;
 }
 
+static int32_t check_whole(rq_error *error, const rq_gguf *index) {
+  if (index->split_count <= 1) return RQ_OK;
+  rq_fail(error, RQ_E_SHARD, "shard %u of %u", index->split_no + 1, index->split_count);
+  rq_expected(error, "all shards of the model");
+  rq_actual(error, "one of them");
+  rq_hint(error, "open the first shard where the others lie beside it, or give all of them in order");
+  return RQ_E_SHARD;
+}
+
 int32_t rq_hyper_read(rq_error *error, const rq_gguf *index, const uint8_t *file,
                       const rq_model_options *options, rq_hyper *out) {
   source s = {error, index, file, NULL};
   rq_zero(out, sizeof *out);
   int32_t code;
+  if ((code = check_whole(error, index)) < 0) return code;
   if ((code = read_architecture(&s, out)) < 0) return code;
   if (present(&s, "expert_count"))
     return unsupported(&s, "expert_count", "a dense model, without this key",

@@ -13,23 +13,23 @@ static float *take_floats(rq_arena *arena, int32_t rows, int32_t width) {
   return rq_arena_take(arena, (uint64_t)rows * (uint64_t)width * sizeof(float));
 }
 
-static void lay_out_inputs(rq_arena *arena, const rq_hyper *hyper, rq_inputs *out) {
-  int32_t batch = hyper->info.batch_tokens, width = rq_largest_input(hyper);
+static rq_activations *lay_out_activations(rq_arena *arena, int32_t batch, int32_t width) {
+  rq_activations *all = rq_arena_take(arena, (uint64_t)batch * sizeof(rq_activations));
+  for (int32_t t = 0; t < batch; t++) {
+    rq_activations one;
+    rq_activations_layout(arena, width, &one);
+    if (all) all[t] = one;
+  }
+  return all;
+}
+
+static void lay_out_inputs(rq_arena *arena, const rq_hyper *hyper, int32_t batch, rq_inputs *out) {
+  int32_t width = rq_largest_input(hyper);
   out->stride = width;
-  out->plain = rq_arena_take(arena, (uint64_t)batch * sizeof(rq_activations));
-  for (int32_t t = 0; t < batch; t++) {
-    rq_activations one;
-    rq_activations_layout(arena, width, &one);
-    if (out->plain) out->plain[t] = one;
-  }
-  out->turned = NULL;
+  out->left = rq_arena_take(arena, (uint64_t)(width + RQ_BLOCK - 1) / RQ_BLOCK * sizeof(_Atomic int32_t));
+  out->plain = lay_out_activations(arena, batch, width);
   if (hyper->info.hadamard_tensors == 0) return;
-  out->turned = rq_arena_take(arena, (uint64_t)batch * sizeof(rq_activations));
-  for (int32_t t = 0; t < batch; t++) {
-    rq_activations one;
-    rq_activations_layout(arena, width, &one);
-    if (out->turned) out->turned[t] = one;
-  }
+  out->turned = lay_out_activations(arena, batch, width);
   out->turned_x = take_floats(arena, batch, width);
 }
 
@@ -43,6 +43,7 @@ static void lay_out_buffers(rq_arena *arena, rq_model *m) {
   m->x = take_floats(arena, batch, i->width);
   m->normed = take_floats(arena, batch, i->width);
   m->branch = take_floats(arena, batch, i->width);
+  m->state_sum = rq_arena_take(arena, (uint64_t)i->width * sizeof(double));
   m->query = take_floats(arena, batch, i->heads * h->key_width);
   m->key = take_floats(arena, batch, i->kv_heads * h->key_width);
   m->value = take_floats(arena, batch, i->kv_heads * h->value_width);
@@ -80,7 +81,8 @@ static int32_t lay_out(rq_error *error, const rq_gguf *index, const uint8_t *fil
   if ((code = rq_weights_bind(error, index, file, &out->hyper, arena, &out->weights)) < 0) return code;
   code = rq_weights_bind_hadamard(error, index, file, &out->hyper, arena, &out->weights);
   if (code < 0) return code;
-  lay_out_inputs(arena, &out->hyper, &out->inputs);
+  lay_out_inputs(arena, &out->hyper, out->hyper.info.batch_tokens, &out->inputs);
+  lay_out_inputs(arena, &out->hyper, 1, &out->gated_inputs);
   lay_out_buffers(arena, out);
   lay_out_cache(arena, out);
   out->hyper.info.memory_bytes = arena->used;
@@ -203,9 +205,11 @@ static RQ_NOINLINE int32_t step(rq_error *error, rq_model *m) {
 int32_t RQ_EXPORT rq_model_step(rq_error *error, void *model) {
   rq_model *m = model;
   if (m->magic != RQ_MODEL_MAGIC) return not_open(error);
+  RQ_LAP_START(m);
   uint32_t saved = rq_fp_enter();
   int32_t code = step(error, m);
   rq_fp_leave(saved);
+  RQ_LAP(m, RQ_OP_REST);
   return code;
 }
 
@@ -221,6 +225,40 @@ int32_t RQ_EXPORT rq_model_keep_logits(rq_error *error, void *model, int32_t all
   }
   m->all_logits = all != 0;
   return RQ_OK;
+}
+
+int32_t RQ_EXPORT rq_model_keep_states(rq_error *error, void *model, int32_t on) {
+  rq_model *m = model;
+  if (m->magic != RQ_MODEL_MAGIC) return not_open(error);
+  m->keep_states = on != 0;
+  if (!on) return RQ_OK;
+  m->states = 0;
+  rq_zero(m->state_sum, (size_t)m->hyper.info.width * sizeof(double));
+  return RQ_OK;
+}
+
+static RQ_NOINLINE int32_t embedding(rq_error *error, const rq_model *m, bool normalize, float *out) {
+  if (m->states == 0) {
+    rq_fail(error, RQ_E_ARGUMENT, "model");
+    rq_expected(error, "steps with rq_model_keep_states on");
+    rq_actual(error, "none");
+    rq_hint(error, "feed at least one token");
+    return RQ_E_ARGUMENT;
+  }
+  double squares = 0.0, factor = 1.0 / m->states;
+  for (int32_t i = 0; i < m->hyper.info.width; i++) squares += m->state_sum[i] * m->state_sum[i];
+  if (normalize) factor = squares > 0.0 ? 1.0 / __builtin_sqrt(squares) : 0.0;
+  for (int32_t i = 0; i < m->hyper.info.width; i++) out[i] = (float)(m->state_sum[i] * factor);
+  return RQ_OK;
+}
+
+int32_t RQ_EXPORT rq_model_embedding(rq_error *error, void *model, int32_t normalize, float *out) {
+  const rq_model *m = model;
+  if (m->magic != RQ_MODEL_MAGIC) return not_open(error);
+  uint32_t saved = rq_fp_enter();
+  int32_t code = embedding(error, m, normalize != 0, out);
+  rq_fp_leave(saved);
+  return code;
 }
 
 int32_t RQ_EXPORT rq_model_logits_rows(const void *model) { return ((const rq_model *)model)->logits_rows; }

@@ -8,6 +8,7 @@
 #include "../container/container.h"
 #include "../formats/formats.h"
 #include "../threads/pool.h"
+#include "profile.h"
 
 /* Limits of what a model may ask for; a file above one of them is refused. */
 enum {
@@ -64,12 +65,13 @@ typedef struct rq_weights {
   const uint8_t *rope_factors; /* (rope_width / 2) float32 as stored, or NULL */
 } rq_weights;
 
-/* Vectors made ready to be multiplied by matrices, for every token of a step. */
+/* Vectors made ready to be multiplied by matrices, for every token of a batch. */
 typedef struct rq_inputs {
   rq_activations *plain;  /* (batch) */
   rq_activations *turned; /* (batch) after the Hadamard transform */
   float *turned_x;        /* (batch, largest width) */
   int32_t stride;         /* the largest width */
+  _Atomic int32_t *left;  /* (blocks of the largest width) numbers of a block that aren't there yet */
 } rq_inputs;
 
 enum { RQ_MODEL_MAGIC = 0x4D515652 };
@@ -90,16 +92,20 @@ typedef struct rq_model {
   int32_t fed;                /* tokens computed and waiting */
   bool all_logits;            /* keep the logits of every token of a step */
   int32_t logits_rows;        /* rows of `logits` that are valid */
+  bool keep_states;           /* sum up the last states instead of computing logits */
+  int32_t states;             /* tokens in the sum */
+  double *state_sum;          /* (width) */
   rq_inputs inputs;
-  float *x;         /* (batch, width) the residual stream */
-  float *normed;    /* (batch, width) */
-  float *query;     /* (batch, heads * key_width) */
-  float *key;       /* (batch, kv_heads * key_width) */
-  float *value;     /* (batch, kv_heads * value_width) */
-  float *attended;  /* (batch, heads * value_width) */
-  float *gate, *up; /* (batch, ff_width) */
-  float *branch;    /* (batch, width) what joins the residual stream */
-  float *scores;    /* (min(threads, kv_heads), batch * heads / kv_heads, context) */
+  rq_inputs gated_inputs; /* of one token: of feed-forward's last product, filled while the first ones run */
+  float *x;               /* (batch, width) the residual stream */
+  float *normed;          /* (batch, width) */
+  float *query;           /* (batch, heads * key_width) */
+  float *key;             /* (batch, kv_heads * key_width) */
+  float *value;           /* (batch, kv_heads * value_width) */
+  float *attended;        /* (batch, heads * value_width) */
+  float *gate, *up;       /* (batch, ff_width) */
+  float *branch;          /* (batch, width) what joins the residual stream */
+  float *scores;          /* (min(threads, kv_heads), batch * heads / kv_heads, context) */
   float *inverses;  /* (min(threads, kv_heads), batch * heads / kv_heads) 1 / a query's sum of weights */
   float *key_block; /* (threads, RQ_KEY_BLOCK, max(key_width, value_width)) of the cache in f32 */
   float *logits;    /* (batch or 1, vocab_size) */
@@ -107,6 +113,9 @@ typedef struct rq_model {
   uint32_t *hashes_before; /* (layers + 2) as they were before the step, for a step that fails */
   float *moments;          /* collect.c; NULL: nothing is collected */
   bool moments_diagonal;
+#if defined(RQ_PROFILE)
+  rq_profile profile;
+#endif
 } rq_model;
 
 /* architecture.c */
@@ -139,22 +148,43 @@ typedef struct rq_needs {
 void rq_needs_add(rq_needs *needs, const rq_matrix *matrix);
 /* Makes x (tokens, width) ready in the forms needed; RQ_E_NONFINITE on NaN or infinity. */
 int32_t rq_inputs_set(rq_model *model, const float *x, int32_t tokens, int32_t width, rq_needs needs);
+/* The same for one token while threads compute x: whoever completes a block of 256 (or the tail) makes it
+ * ready. */
+typedef struct rq_inputs_job {
+  rq_model *model;
+  rq_inputs *inputs;
+  const float *x; /* (tokens, width) */
+  int32_t tokens, width;
+  rq_needs needs;
+  _Atomic int32_t code; /* RQ_OK, or RQ_E_NONFINITE */
+} rq_inputs_job;
+void rq_inputs_begin(rq_inputs_job *job, rq_model *model, rq_inputs *inputs, const float *x, int32_t tokens,
+                     int32_t width, rq_needs needs);
+/* Numbers [first, last) of the one token are there. */
+void rq_inputs_done(rq_inputs_job *job, int32_t first, int32_t last);
+/* After all numbers are there. */
+static inline int32_t rq_inputs_code(const rq_inputs_job *job) {
+  return atomic_load_explicit(&job->code, memory_order_relaxed);
+}
 /* One product: y (tokens, rows) = inputs W^T + bias. */
 typedef struct rq_product {
   const rq_matrix *matrix;
   float *y;
+  float *sum; /* (tokens, rows) that y is added to, or NULL */
 } rq_product;
 /* Products that share an input, together as one job. */
-void rq_multiply(rq_model *model, const rq_product *products, int32_t count, int32_t tokens);
+void rq_multiply(rq_model *model, const rq_inputs *inputs, const rq_product *products, int32_t count,
+                 int32_t tokens);
 /* Rows [first, last) of one product. */
-void rq_multiply_rows(rq_model *model, const rq_product *product, int32_t tokens, int32_t first,
-                      int32_t last);
+void rq_multiply_rows(const rq_model *model, const rq_inputs *inputs, const rq_product *product,
+                      int32_t tokens, int32_t first, int32_t last);
 enum { RQ_UNIT_ROWS = 16 }; /* rows of a unit of work: outputs of two threads lie in different cache lines */
 
 /* attention.c */
 void rq_rope_table(const rq_weights *weights, const rq_hyper *hyper, float *cosine, float *sine);
-/* Rotates queries and keys, stores keys and values, and attends: query, key, value -> attended. */
-int32_t rq_attend(rq_error *error, rq_model *model, int32_t layer, int32_t tokens);
+/* Rotates queries and keys, stores keys and values, and attends: query, key, value -> attended. `reader` is
+ * told what is there, unless NULL. */
+int32_t rq_attend(rq_error *error, rq_model *model, int32_t layer, int32_t tokens, rq_inputs_job *reader);
 
 /* forward.c: computes `tokens` waiting tokens. */
 int32_t rq_forward(rq_error *error, rq_model *model, int32_t tokens);
@@ -170,6 +200,10 @@ typedef enum rq_input { /* of a layer's matrices; the last is the output layer's
 enum { RQ_INPUTS = RQ_INPUT_OUTPUT };
 /* Adds x (tokens, width) to what is collected of an input; RQ_INPUT_OUTPUT is of layer `layers`. */
 void rq_collect(rq_model *model, int32_t layer, rq_input input, const float *x, int32_t tokens);
+/* logits.c */
+/* Position of the largest logit, the lower id among equals; RQ_E_NONFINITE. */
+int32_t rq_find_largest(rq_error *error, const float *logits, int32_t vocab_size);
+int32_t rq_check_vocab(rq_error *error, int32_t vocab_size);
 
 /* hash.c */
 uint32_t rq_hash_floats(uint32_t hash, const float *x, size_t count);

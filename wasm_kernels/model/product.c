@@ -15,66 +15,92 @@ void rq_needs_add(rq_needs *needs, const rq_matrix *matrix) {
 
 /* ---- inputs ---- */
 
-typedef struct inputs_job {
-  rq_model *model;
-  const float *x; /* (tokens, width) */
-  int32_t width;
-  rq_needs needs;
-  _Atomic int32_t code; /* of a token that failed */
-} inputs_job;
-
-static int32_t set_input(rq_error *error, const inputs_job *job, int32_t t) {
-  rq_model *model = job->model;
-  rq_inputs *in = &model->inputs;
-  int32_t width = job->width;
-  const float *row = job->x + (size_t)t * (size_t)width;
-  if (job->needs.plain) {
-    bool quantized = job->needs.plain_quantized;
-    int32_t code = rq_activations_set(error, &in->plain[t], row, width, quantized, model->variant);
-    if (code < 0) return code;
-  }
-  if (!job->needs.turned) return RQ_OK;
-  float *turned = in->turned_x + (size_t)t * (size_t)in->stride;
-  rq_copy(turned, row, (size_t)width * sizeof(float));
-  rq_hadamard_apply(turned, model->weights.signs, width, false, model->variant);
-  bool quantized = job->needs.turned_quantized;
-  return rq_activations_set(error, &in->turned[t], turned, width, quantized, model->variant);
+static int32_t blocks_of(int32_t width) { return (width + RQ_BLOCK - 1) / RQ_BLOCK; }
+static int32_t block_numbers(int32_t block, int32_t width) {
+  return rq_min_i32(RQ_BLOCK, width - block * RQ_BLOCK);
 }
 
-static void set_inputs(void *data, int32_t first, int32_t last, int32_t thread) {
-  inputs_job *job = data;
+void rq_inputs_begin(rq_inputs_job *job, rq_model *model, rq_inputs *in, const float *x, int32_t tokens,
+                     int32_t width, rq_needs needs) {
+  *job = (rq_inputs_job){model, in, x, tokens, width, needs, RQ_OK};
+  for (int32_t t = 0; t < tokens; t++) {
+    rq_activations_begin(&in->plain[t], x + (size_t)t * (size_t)width, width);
+    if (needs.turned)
+      rq_activations_begin(&in->turned[t], in->turned_x + (size_t)t * (size_t)in->stride, width);
+  }
+  for (int32_t block = 0; block < blocks_of(width); block++)
+    atomic_store_explicit(&in->left[block], block_numbers(block, width), memory_order_relaxed);
+}
+
+/* A block of the Hadamard transform is one of the activations, so that blocks don't need each other. */
+static int32_t set_block(const rq_inputs_job *job, int32_t t, int32_t block) {
+  rq_model *model = job->model;
+  const rq_inputs *in = job->inputs;
+  if (job->needs.plain) {
+    int32_t code = rq_activations_block(&in->plain[t], block, job->needs.plain_quantized, model->variant);
+    if (code < 0) return code;
+    RQ_LAP_ALONE(model, RQ_OP_ACTIVATIONS);
+  }
+  if (!job->needs.turned) return RQ_OK;
+  int32_t start = block * RQ_BLOCK, numbers = block_numbers(block, job->width);
+  float *turned = in->turned_x + (size_t)t * (size_t)in->stride + start;
+  rq_copy(turned, job->x + (size_t)t * (size_t)job->width + start, (size_t)numbers * sizeof(float));
+  rq_hadamard_apply(turned, model->weights.signs + start, numbers, false, model->variant);
+  RQ_LAP_ALONE(model, RQ_OP_HADAMARD);
+  return rq_activations_block(&in->turned[t], block, job->needs.turned_quantized, model->variant);
+}
+
+static void set_blocks(void *data, int32_t first, int32_t last, int32_t thread) {
+  rq_inputs_job *job = data;
+  int32_t blocks = blocks_of(job->width);
   (void)thread;
-  for (int32_t t = first; t < last; t++) {
-    int32_t code = set_input(NULL, job, t);
-    if (code < 0) atomic_store_explicit(&job->code, code, memory_order_relaxed);
+  for (int32_t unit = first; unit < last; unit++)
+    if (set_block(job, unit / blocks, unit % blocks) < 0)
+      atomic_store_explicit(&job->code, RQ_E_NONFINITE, memory_order_relaxed);
+  RQ_LAP_ALONE(job->model, RQ_OP_ACTIVATIONS);
+}
+
+void rq_inputs_done(rq_inputs_job *job, int32_t first, int32_t last) {
+  for (int32_t block = first / RQ_BLOCK; block * RQ_BLOCK < last; block++) {
+    int32_t start = block * RQ_BLOCK;
+    int32_t numbers = rq_min_i32(last, start + RQ_BLOCK) - rq_max_i32(first, start);
+    if (atomic_fetch_sub(&job->inputs->left[block], numbers) == numbers) set_blocks(job, block, block + 1, 0);
   }
 }
 
 enum { INPUT_WORK = 16 }; /* one number made ready, in multiplications of a product */
 
 int32_t rq_inputs_set(rq_model *model, const float *x, int32_t tokens, int32_t width, rq_needs needs) {
-  inputs_job job = {model, x, width, needs, RQ_OK};
-  int32_t grain = rq_pool_grain(model->pool, tokens, (uint64_t)width * INPUT_WORK);
-  rq_pool_run(model->pool, set_inputs, &job, tokens, grain);
-  return atomic_load_explicit(&job.code, memory_order_relaxed);
+  rq_inputs_job job;
+  rq_inputs_begin(&job, model, &model->inputs, x, tokens, width, needs);
+  rq_pool_run(model->pool, set_blocks, &job, tokens * blocks_of(width), RQ_BLOCK * INPUT_WORK);
+  RQ_LAP(model, RQ_OP_ACTIVATIONS); /* with a pool: the transform too */
+  return rq_inputs_code(&job);
 }
 
 /* ---- products ---- */
 
-void rq_multiply_rows(rq_model *model, const rq_product *product, int32_t tokens, int32_t first,
-                      int32_t last) {
+void rq_multiply_rows(const rq_model *model, const rq_inputs *inputs, const rq_product *product,
+                      int32_t tokens, int32_t first, int32_t last) {
   const rq_matrix *matrix = product->matrix;
-  const rq_activations *inputs = matrix->turned ? model->inputs.turned : model->inputs.plain;
+  const rq_activations *x = matrix->turned ? inputs->turned : inputs->plain;
   size_t rows = (size_t)matrix->rows;
-  rq_rows_product(matrix->format, matrix->data, matrix->width, first, last, inputs, tokens, product->y, rows,
+  rq_rows_product(matrix->format, matrix->data, matrix->width, first, last, x, tokens, product->y, rows,
                   model->variant);
-  if (!matrix->bias) return;
-  for (int32_t t = 0; t < tokens; t++)
-    for (int32_t r = first; r < last; r++) product->y[(size_t)t * rows + (size_t)r] += matrix->bias[r];
+  if (!matrix->bias && !product->sum) return;
+  for (int32_t t = 0; t < tokens; t++) {
+    float *y = product->y + (size_t)t * rows;
+    float *sum = product->sum ? product->sum + (size_t)t * rows : NULL;
+    if (matrix->bias)
+      for (int32_t r = first; r < last; r++) y[r] += matrix->bias[r];
+    if (product->sum)
+      for (int32_t r = first; r < last; r++) sum[r] = sum[r] + y[r];
+  }
 }
 
 typedef struct product_job {
   rq_model *model;
+  const rq_inputs *inputs;
   const rq_product *products;
   int32_t count, tokens;
 } product_job;
@@ -89,17 +115,21 @@ static void multiply_units(void *data, int32_t first, int32_t last, int32_t thre
     const rq_product *product = job->products + n;
     int32_t units = units_of(product->matrix);
     int32_t from = rq_max_i32(first - start, 0), to = rq_min_i32(last - start, units);
-    if (from < to)
-      rq_multiply_rows(job->model, product, job->tokens, from * RQ_UNIT_ROWS,
+    if (from < to) {
+      rq_multiply_rows(job->model, job->inputs, product, job->tokens, from * RQ_UNIT_ROWS,
                        rq_min_i32(to * RQ_UNIT_ROWS, product->matrix->rows));
+      RQ_LAP_ALONE(job->model, rq_operation_of(job->model, product->matrix));
+    }
     start += units;
   }
 }
 
-void rq_multiply(rq_model *model, const rq_product *products, int32_t count, int32_t tokens) {
-  product_job job = {model, products, count, tokens};
+void rq_multiply(rq_model *model, const rq_inputs *inputs, const rq_product *products, int32_t count,
+                 int32_t tokens) {
+  product_job job = {model, inputs, products, count, tokens};
   int32_t units = 0;
   for (int32_t n = 0; n < count; n++) units += units_of(products[n].matrix);
   uint64_t work = (uint64_t)tokens * RQ_UNIT_ROWS * (uint64_t)products[0].matrix->width;
-  rq_pool_run(model->pool, multiply_units, &job, units, rq_pool_grain(model->pool, units, work));
+  rq_pool_run(model->pool, multiply_units, &job, units, work);
+  RQ_LAP(model, rq_operation_of(model, products[0].matrix)); /* with a pool: all products of the job */
 }

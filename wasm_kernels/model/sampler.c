@@ -1,6 +1,6 @@
-/* sampler.c: from logits to a token. Temperature first, then the top_k best, then the shortest run of
- * the best whose probability reaches top_p, then those of at least min_p times the best; then one of
- * the rest by a 24-bit uniform number of SplitMix64. Ties go to the lower id, sums run from the best
+/* sampler.c: from logits to a token. Temperature first, then the typical ones, then the top_k best, then the
+ * shortest run of the best whose probability reaches top_p, then those of at least min_p times the best; then
+ * one of the rest by a 24-bit uniform number of SplitMix64. Ties go to the lower id, sums run from the best
  * downwards, in double. */
 #include "../base/fpenv.h"
 #include "../base/math.h"
@@ -30,26 +30,37 @@ static int32_t bad_option(rq_error *error, const char *name, const char *expecte
   rq_fail(error, RQ_E_ARGUMENT, "%s", name);
   rq_expected(error, "%s", expected);
   rq_actual(error, "another value");
-  rq_hint(error, "temperature 0 is greedy; top_p 1, min_p 0 and top_k 0 switch a filter off");
+  rq_hint(error, "temperature 0 is greedy; top_p 1, min_p 0, typical_p 1 and top_k 0 switch a filter off");
   return RQ_E_ARGUMENT;
 }
 
 /* NaN fails every comparison, so each test is for what is allowed. */
-static int32_t check_options(rq_error *error, const rq_sampler *s) {
-  if (!(s->temperature >= 0.0f && s->temperature <= 100.0f))
-    return bad_option(error, "temperature", "a number of 0 to 100");
+static bool within(float x, float least, float most) { return x >= least && x <= most; }
+
+static int32_t check_options(rq_error *error, const rq_sampling *s) {
+  if (!within(s->temperature, 0.0f, 100.0f)) return bad_option(error, "temperature", "a number of 0 to 100");
   if (!(s->top_p > 0.0f && s->top_p <= 1.0f))
     return bad_option(error, "top_p", "a number above 0, at most 1");
-  if (!(s->min_p >= 0.0f && s->min_p <= 1.0f)) return bad_option(error, "min_p", "a number of 0 to 1");
+  if (!(s->typical_p > 0.0f && s->typical_p <= 1.0f))
+    return bad_option(error, "typical_p", "a number above 0, at most 1");
+  if (!within(s->min_p, 0.0f, 1.0f)) return bad_option(error, "min_p", "a number of 0 to 1");
   if (s->top_k < 0) return bad_option(error, "top_k", "0 or more");
+  if (!within(s->mirostat_tau, 0.0f, 100.0f))
+    return bad_option(error, "mirostat_tau", "bits of 0 (off) to 100");
+  if (!within(s->mirostat_eta, 0.0f, 1.0f)) return bad_option(error, "mirostat_eta", "a number of 0 to 1");
+  if (!within(s->repeat_penalty, 0.01f, 100.0f))
+    return bad_option(error, "repeat_penalty", "a number of 0.01 to 100, 1 for none");
+  if (!within(s->presence_penalty, -100.0f, 100.0f))
+    return bad_option(error, "presence_penalty", "a number of -100 to 100");
+  if (!within(s->frequency_penalty, -100.0f, 100.0f))
+    return bad_option(error, "frequency_penalty", "a number of -100 to 100");
   return RQ_OK;
 }
 
 int32_t RQ_EXPORT rq_sampler_init(rq_error *error, rq_sampler *sampler, uint32_t seed_low, uint32_t seed_high,
-                                  float temperature, float top_p, float min_p, int32_t top_k) {
-  rq_sampler made = {seed_low, seed_high, temperature, top_p, min_p, top_k};
-  int32_t code = check_options(error, &made);
-  if (code == RQ_OK) *sampler = made;
+                                  const rq_sampling *how) {
+  int32_t code = check_options(error, how);
+  if (code == RQ_OK) *sampler = (rq_sampler){seed_low, seed_high, *how, 2.0f * how->mirostat_tau};
   return code;
 }
 
@@ -169,47 +180,8 @@ static ranking rank(candidate *all, int32_t count, int32_t bin) {
 
 /* ---- drawing ---- */
 
-static int32_t nonfinite_logit(rq_error *error, int32_t id) {
-  rq_fail(error, RQ_E_NONFINITE, "logit of token %d", id);
-  rq_expected(error, "finite logits");
-  rq_actual(error, "NaN or infinity");
-  rq_hint(error, "the weights are damaged or too large: verify the file");
-  return RQ_E_NONFINITE;
-}
-
-/* Bits of a float as an integer that orders as the numbers do; both zeros are 0. */
-static int32_t order_of(float x) {
-  float unsigned_zero = x + 0.0f;
-  int32_t bits;
-  __builtin_memcpy(&bits, &unsigned_zero, sizeof bits);
-  return bits ^ ((bits >> 31) & 0x7FFFFFFF);
-}
-
-/* Position of the largest logit, the lower id among equals; RQ_E_NONFINITE. Plain loops over integers, which
- * compilers turn into vectors. */
-static int32_t find_largest(rq_error *error, const float *logits, int32_t vocab_size) {
-  enum { PIECE = 512 };
-  int32_t largest = INT32_MIN, best = 0;
-  for (int32_t start = 0; start < vocab_size; start += PIECE) {
-    int32_t n = rq_min_i32(PIECE, vocab_size - start), top = INT32_MIN;
-    const float *x = logits + start;
-    if (!rq_all_finite(x, n)) {
-      int32_t i = 0;
-      while (rq_all_finite(x + i, 1)) i++;
-      return nonfinite_logit(error, start + i);
-    }
-    for (int32_t i = 0; i < n; i++) top = rq_max_i32(top, order_of(x[i]));
-    if (top > largest) {
-      largest = top;
-      best = start;
-    }
-  }
-  while (order_of(logits[best]) != largest) best++;
-  return best;
-}
-
 /* Takes the best until top_k, top_p or min_p ends the run; how many, their sum in *kept. */
-static int32_t take_best(const rq_sampler *s, ranking *r, double total, double *kept) {
+static int32_t take_best(const rq_sampling *s, ranking *r, double total, double *kept) {
   int32_t limit = s->top_k > 0 ? rq_min_i32(s->top_k, r->count) : r->count, count = 0;
   bool sorted = s->top_k > 0 && s->top_p < 1.0f;
   if (sorted) { /* top_p is a share of the top_k */
@@ -229,6 +201,12 @@ static int32_t take_best(const rq_sampler *s, ranking *r, double total, double *
   return count;
 }
 
+static void count_in_bin(bins *b, candidate c) {
+  int32_t bin = bin_of(c.weight);
+  b->count[bin]++;
+  b->mass[bin] += (double)c.weight;
+}
+
 /* Every token's weight, and what is in which bin; the sum of all weights by rising id. */
 static double weigh(const float *logits, int32_t vocab_size, float largest, float temperature, candidate *all,
                     bins *b) {
@@ -241,27 +219,80 @@ static double weigh(const float *logits, int32_t vocab_size, float largest, floa
     for (int32_t l = 0; l < n; l++) weights[l] = (logits[start + l] - largest) / temperature;
     rq_expf_each(weights, n);
     for (int32_t l = 0; l < n; l++) {
-      int32_t bin = bin_of(weights[l]);
       all[start + l] = (candidate){weights[l], start + l};
       total += (double)weights[l];
-      b->count[bin]++;
-      b->mass[bin] += (double)weights[l];
+      count_in_bin(b, all[start + l]);
     }
   }
   return total;
 }
 
+/* ---- typical_p: the tokens whose surprise -log p is nearest to the expected one ---- */
+
+enum { IMPOSSIBLE = -1000 }; /* below every deviation of a token that can come */
+
+/* How far a token's surprise is from the expected one, below 0 so that the nearest is the best of a heap. */
+static float nearness(double weight, double log_total, double entropy) {
+  if (weight == 0.0) return IMPOSSIBLE;
+  double deviation = log_total - rq_log(weight) - entropy;
+  return (float)(deviation < 0.0 ? deviation : -deviation);
+}
+
+/* Leaves the typical tokens in all[0, count), with their bins and their sum in *total. */
+static int32_t keep_typical(const float *logits, int32_t count, float largest, const rq_sampling *s,
+                            candidate *all, bins *b, double *total) {
+  double log_total = rq_log(*total), entropy = 0.0, sum = 0.0;
+  for (int32_t n = 0; n < count; n++) {
+    double weight = (double)all[n].weight;
+    if (weight > 0.0) entropy += weight / *total * (log_total - rq_log(weight));
+  }
+  for (int32_t n = 0; n < count; n++) all[n].weight = nearness((double)all[n].weight, log_total, entropy);
+  make_heap(all, count);
+  rq_zero(b, sizeof *b);
+  int32_t left = count;
+  while (left > 0 && (left == count || (sum < (double)s->typical_p * *total && all[0].weight > IMPOSSIBLE))) {
+    candidate best = pop(all, left--);
+    best.weight = (logits[best.id] - largest) / s->temperature;
+    rq_expf_each(&best.weight, 1);
+    sum += (double)best.weight;
+    count_in_bin(b, best);
+    all[left] = best;
+  }
+  for (int32_t n = left; n < count; n++) all[n - left] = all[n];
+  *total = sum;
+  return count - left;
+}
+
+/* ---- Mirostat 2: no token more surprising than mu, which follows the surprise that came ---- */
+
+#define LN_2 0.6931471805599453
+
+static rq_sampling mirostat_filter(const rq_sampler *s, double total) {
+  double least = rq_exp(-(double)s->mirostat_mu * LN_2) * total; /* of a weight */
+  rq_sampling how = {.temperature = s->how.temperature, .top_p = 1.0f, .typical_p = 1.0f};
+  how.min_p = least < 1.0 ? (float)least : 1.0f;
+  return how;
+}
+
+static void mirostat_follow(rq_sampler *s, double weight, double kept) {
+  double surprise = (rq_log(kept) - rq_log(weight)) / LN_2;
+  s->mirostat_mu -= s->how.mirostat_eta * (float)(surprise - (double)s->how.mirostat_tau);
+}
+
 static RQ_NOINLINE int32_t sample(rq_error *error, rq_sampler *s, const float *logits, int32_t vocab_size,
                                   candidate *all) {
-  int32_t largest = find_largest(error, logits, vocab_size);
-  if (largest < 0 || s->temperature == 0.0f) return largest;
+  int32_t largest = rq_find_largest(error, logits, vocab_size), tokens = vocab_size;
+  if (largest < 0 || s->how.temperature == 0.0f) return largest;
   bins b;
-  double total = weigh(logits, vocab_size, logits[largest], s->temperature, all, &b);
-  bool filtered = s->top_k > 0 || s->top_p < 1.0f || s->min_p > 0.0f;
+  double total = weigh(logits, vocab_size, logits[largest], s->how.temperature, all, &b);
+  bool mirostat = s->how.mirostat_tau > 0.0f;
+  rq_sampling how = mirostat ? mirostat_filter(s, total) : s->how;
+  if (how.typical_p < 1.0f) tokens = keep_typical(logits, vocab_size, logits[largest], &how, all, &b, &total);
+  bool filtered = how.top_k > 0 || how.top_p < 1.0f || how.min_p > 0.0f;
   double uniform = next_uniform(s), kept = total;
-  double mass = !filtered ? uniform * total : s->top_k > 0 ? total : (double)s->top_p * total;
-  ranking r = rank(all, vocab_size, last_bin(&b, s->top_k > 0 ? s->top_k : vocab_size, mass, s->min_p));
-  int32_t count = filtered ? take_best(s, &r, total, &kept) : vocab_size;
+  double mass = !filtered ? uniform * total : how.top_k > 0 ? total : (double)how.top_p * total;
+  ranking r = rank(all, tokens, last_bin(&b, how.top_k > 0 ? how.top_k : tokens, mass, how.min_p));
+  int32_t count = filtered ? take_best(&how, &r, total, &kept) : tokens;
   double target = uniform * kept, sum = 0.0;
   candidate drawn = {0.0f, largest};
   for (int32_t n = 0; n < count; n++) {
@@ -271,23 +302,15 @@ static RQ_NOINLINE int32_t sample(rq_error *error, rq_sampler *s, const float *l
     sum += (double)next.weight;
     if (sum > target) break;
   }
+  if (mirostat && drawn.weight > 0.0f) mirostat_follow(s, (double)drawn.weight, kept);
   return drawn.id;
-}
-
-static int32_t check_vocab(rq_error *error, int32_t vocab_size) {
-  if (vocab_size >= 1 && vocab_size <= RQ_MAX_VOCAB) return RQ_OK;
-  rq_fail(error, RQ_E_ARGUMENT, "vocab_size");
-  rq_expected(error, "1 to %d", RQ_MAX_VOCAB);
-  rq_actual(error, "%d", vocab_size);
-  rq_hint(error, "pass the model's vocab_size");
-  return RQ_E_ARGUMENT;
 }
 
 int32_t RQ_EXPORT rq_sample(rq_error *error, rq_sampler *sampler, const float *logits, int32_t vocab_size,
                             void *scratch, void *scratch_end) {
-  int32_t code = check_vocab(error, vocab_size);
+  int32_t code = rq_check_vocab(error, vocab_size);
   if (code < 0) return code;
-  if ((code = check_options(error, sampler)) < 0) return code;
+  if ((code = check_options(error, &sampler->how)) < 0) return code;
   uint64_t given = (uint64_t)((uint8_t *)scratch_end - (uint8_t *)scratch);
   if (given < (uint64_t)vocab_size * sizeof(candidate)) {
     rq_fail(error, RQ_E_MEMORY, "scratch");
@@ -298,33 +321,6 @@ int32_t RQ_EXPORT rq_sample(rq_error *error, rq_sampler *sampler, const float *l
   }
   uint32_t saved = rq_fp_enter();
   code = sample(error, sampler, logits, vocab_size, scratch);
-  rq_fp_leave(saved);
-  return code;
-}
-
-static RQ_NOINLINE int32_t log_probability(rq_error *error, const float *logits, int32_t vocab_size,
-                                           int32_t token, float *out) {
-  int32_t largest = find_largest(error, logits, vocab_size);
-  if (largest < 0) return largest;
-  double total = 0.0;
-  for (int32_t i = 0; i < vocab_size; i++) total += rq_exp((double)logits[i] - (double)logits[largest]);
-  *out = (float)((double)logits[token] - (double)logits[largest] - rq_log(total));
-  return RQ_OK;
-}
-
-int32_t RQ_EXPORT rq_log_probability(rq_error *error, const float *logits, int32_t vocab_size, int32_t token,
-                                     float *out) {
-  int32_t code = check_vocab(error, vocab_size);
-  if (code < 0) return code;
-  if (token < 0 || token >= vocab_size) {
-    rq_fail(error, RQ_E_TOKEN, "token");
-    rq_expected(error, "an id of 0 to %d", vocab_size - 1);
-    rq_actual(error, "%d", token);
-    rq_hint(error, "use the tokenizer of the same file");
-    return RQ_E_TOKEN;
-  }
-  uint32_t saved = rq_fp_enter();
-  code = log_probability(error, logits, vocab_size, token, out);
   rq_fp_leave(saved);
   return code;
 }

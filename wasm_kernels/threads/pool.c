@@ -1,81 +1,74 @@
-/* pool.c: handing out the pieces of a job. The owner opens a job, does pieces like everybody else, closes it
- * and waits for the workers that are still inside. A worker that comes late finds the job closed and has
- * missed nothing: nobody waits for a thread that the system isn't running. */
+/* pool.c: handing out the pieces of a job. The owner opens a job, takes pieces like everybody else, and waits
+ * for the workers that are still inside. A worker enters by taking a piece; one that comes late finds nothing
+ * left and has missed nothing: nobody waits for a thread that the system isn't running. Between jobs workers
+ * look on for a while, since the next job of a step comes within microseconds; then they sleep. */
 #include "pool.h"
 
 #include "../base/fpenv.h"
 
-#define RQ_POOL_OPEN 0x80000000u
-
-/* How often a waiting thread looks before it sleeps: some tens of microseconds, longer than the owner's own
- * work between two jobs, shorter than waking would take. */
-#if defined(__wasm__)
-enum { SPINS = 30000 };
-static inline void relax(void) {}
-#elif defined(__x86_64__) || defined(__i386__)
-enum { SPINS = 1500 };
-static inline void relax(void) { __builtin_ia32_pause(); }
-#else
-enum { SPINS = 8000 };
-static inline void relax(void) {
-#if defined(__aarch64__)
-  __asm__ volatile("yield");
-#endif
-}
-#endif
-
 enum {
-  PIECES_A_THREAD = 8,
-  LEAST_WORK = 24576, /* multiplications of a piece: one to two microseconds */
+  LEAST_WORK = 12288, /* multiplications of a piece: half a microsecond or more */
+  WAKE_WORK =
+      2 << 20, /* between two calls of the system to wake workers, which cost the owner microseconds */
 };
 
 /* ---- everybody ---- */
 
-static void do_pieces(rq_pool *pool, int32_t thread) {
-  for (;;) {
-    uint32_t first = atomic_fetch_add_explicit(&pool->next, pool->grain, memory_order_relaxed);
-    if (first >= pool->units) return;
-    uint32_t last = pool->units - first < pool->grain ? pool->units : first + pool->grain;
-    pool->job(pool->data, (int32_t)first, (int32_t)last, thread);
-  }
+static uint32_t left_of(uint64_t open) { return (uint32_t)(open >> 32); }
+static uint32_t inside_of(uint64_t open) { return (uint32_t)open; }
+
+/* Takes the next piece, units [*first, *last), and adds `entering` workers to those inside; false when
+ * nothing is left. Pieces shrink towards the end, where threads have to meet. */
+static bool take(rq_pool *pool, uint32_t entering, int32_t *first, int32_t *last) {
+  uint64_t open = atomic_load_explicit(&pool->open, memory_order_relaxed), taken;
+  uint32_t left, count, grain = atomic_load_explicit(&pool->grain, memory_order_relaxed);
+  do {
+    left = left_of(open);
+    if (left == 0) return false;
+    count = left / (2 * (uint32_t)pool->threads);
+    count = count > grain ? count : grain < left ? grain : left;
+    taken = open - ((uint64_t)count << 32) + entering;
+  } while (!atomic_compare_exchange_weak_explicit(&pool->open, &open, taken, memory_order_acquire,
+                                                  memory_order_relaxed));
+  *first = (int32_t)(pool->units - left);
+  *last = *first + (int32_t)count;
+  return true;
 }
 
 /* ---- workers ---- */
 
-static bool enter(rq_pool *pool) {
-  uint32_t state = atomic_load_explicit(&pool->state, memory_order_relaxed);
-  while (state & RQ_POOL_OPEN)
-    if (atomic_compare_exchange_weak_explicit(&pool->state, &state, state + 1, memory_order_acquire,
-                                              memory_order_relaxed))
-      return true;
-  return false;
-}
-
 static void leave(rq_pool *pool) {
-  if (atomic_fetch_sub(&pool->state, 1) == 1 && atomic_load(&pool->owner_sleeps))
-    rq_pool_wake(pool, &pool->state);
+  uint64_t before = atomic_fetch_sub(&pool->open, 1);
+  if (inside_of(before) != 1 || !atomic_load(&pool->owner_sleeps)) return;
+  atomic_fetch_add(&pool->returns, 1);
+  rq_pool_wake(pool, &pool->returns);
 }
 
-/* Returns the generation that differs from `seen`. */
-static uint32_t await_job(rq_pool *pool, uint32_t seen) {
-  uint32_t now;
-  for (int32_t spin = 0; spin < SPINS; spin++) {
-    if ((now = atomic_load_explicit(&pool->generation, memory_order_acquire)) != seen) return now;
-    relax();
+/* Whether there is something to do: a job, or to go home. */
+static bool called(rq_pool *pool) {
+  return left_of(atomic_load(&pool->open)) > 0 || atomic_load_explicit(&pool->quitting, memory_order_relaxed);
+}
+
+static void await_call(rq_pool *pool) {
+  rq_wait wait = {0, 0};
+  while (!called(pool)) {
+    if (rq_pool_look_again(&wait)) continue;
+    uint32_t seen = atomic_load(&pool->wakes);
+    atomic_fetch_add(&pool->sleepers, 1);
+    if (!called(pool)) rq_pool_sleep(pool, &pool->wakes, seen);
+    atomic_fetch_sub(&pool->sleepers, 1);
+    wait = (rq_wait){0, 0};
   }
-  atomic_fetch_add(&pool->sleepers, 1);
-  while ((now = atomic_load(&pool->generation)) == seen) rq_pool_sleep(pool, &pool->generation, seen);
-  atomic_fetch_sub(&pool->sleepers, 1);
-  return now;
 }
 
 static RQ_NOINLINE void work(rq_pool *pool, int32_t thread) {
-  uint32_t seen = 0;
+  int32_t first, last;
   for (;;) {
-    seen = await_job(pool, seen);
+    await_call(pool);
     if (atomic_load(&pool->quitting)) return;
-    if (!enter(pool)) continue;
-    do_pieces(pool, thread);
+    if (!take(pool, 1, &first, &last)) continue;
+    do pool->job(pool->data, first, last, thread);
+    while (take(pool, 0, &first, &last));
     leave(pool);
   }
 }
@@ -95,42 +88,53 @@ int32_t RQ_EXPORT rq_pool_work(void *memory) {
 
 /* ---- the owner ---- */
 
+static bool all_back(rq_pool *pool) { return inside_of(atomic_load(&pool->open)) == 0; }
+
 static void await_workers(rq_pool *pool) {
-  uint32_t state = atomic_fetch_and(&pool->state, ~RQ_POOL_OPEN) & ~RQ_POOL_OPEN;
   bool may_sleep = (pool->flags & RQ_POOL_SPIN) == 0;
-  for (int32_t spin = 0; state != 0 && (spin < SPINS || !may_sleep); spin = spin < SPINS ? spin + 1 : spin) {
-    relax();
-    state = atomic_load_explicit(&pool->state, memory_order_acquire);
+  rq_wait wait = {0, 0};
+  while (!all_back(pool)) {
+    if (rq_pool_look_again(&wait) || !may_sleep) continue;
+    uint32_t seen = atomic_load(&pool->returns);
+    atomic_store(&pool->owner_sleeps, 1);
+    if (!all_back(pool)) rq_pool_sleep(pool, &pool->returns, seen);
+    atomic_store(&pool->owner_sleeps, 0);
   }
-  if (state == 0) return;
-  atomic_store(&pool->owner_sleeps, 1);
-  while ((state = atomic_load(&pool->state)) != 0) rq_pool_sleep(pool, &pool->state, state);
-  atomic_store(&pool->owner_sleeps, 0);
 }
 
-void rq_pool_run(rq_pool *pool, rq_job job, void *data, int32_t units, int32_t grain) {
-  if (!pool || units <= grain || atomic_load_explicit(&pool->workers, memory_order_relaxed) == 0) {
-    job(data, 0, units, 0);
+/* Workers that sleep in the middle of a step are there because the system has given their core away: waking
+ * them for every job would cost more than they do. */
+static void wake_workers(rq_pool *pool, uint64_t work) {
+  pool->since_wake += work;
+  if (atomic_load(&pool->sleepers) == 0 || pool->since_wake < WAKE_WORK) return;
+  pool->since_wake = 0;
+  atomic_fetch_add(&pool->wakes, 1);
+  rq_pool_wake(pool, &pool->wakes);
+}
+
+/* Fewest units of a piece; `units` where the job isn't worth sharing. */
+static uint32_t grain_of(const rq_pool *pool, int32_t units, uint64_t unit_work) {
+  if (pool->flags & RQ_POOL_SMALL_JOBS) return 1;
+  if ((uint64_t)units * unit_work < 2 * LEAST_WORK) return (uint32_t)units;
+  return (uint32_t)((LEAST_WORK + unit_work) / (unit_work + 1));
+}
+
+void rq_pool_run(rq_pool *pool, rq_job job, void *data, int32_t units, uint64_t unit_work) {
+  uint32_t grain = pool ? grain_of(pool, units, unit_work) : 0;
+  if (!pool || (uint32_t)units <= grain || atomic_load_explicit(&pool->workers, memory_order_relaxed) == 0) {
+    if (units > 0) job(data, 0, units, 0);
     return;
   }
+  pool->jobs++;
   pool->job = job;
   pool->data = data;
   pool->units = (uint32_t)units;
-  pool->grain = (uint32_t)grain;
-  atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-  atomic_store_explicit(&pool->state, RQ_POOL_OPEN, memory_order_release);
-  atomic_fetch_add(&pool->generation, 1);
-  if (atomic_load(&pool->sleepers)) rq_pool_wake(pool, &pool->generation);
-  do_pieces(pool, 0);
+  atomic_store_explicit(&pool->grain, grain, memory_order_relaxed);
+  atomic_store(&pool->open, (uint64_t)units << 32);
+  wake_workers(pool, (uint64_t)units * unit_work);
+  int32_t first, last;
+  while (take(pool, 0, &first, &last)) job(data, first, last, 0);
   await_workers(pool);
-}
-
-int32_t rq_pool_grain(const rq_pool *pool, int32_t units, uint64_t unit_work) {
-  if (!pool) return units;
-  int32_t pieces = PIECES_A_THREAD * pool->threads, grain = (units + pieces - 1) / pieces;
-  if (pool->flags & RQ_POOL_SMALL_JOBS) return rq_max_i32(1, grain);
-  uint64_t least = (LEAST_WORK + unit_work) / (unit_work + 1);
-  return least >= (uint64_t)units ? units : rq_max_i32((int32_t)least, rq_max_i32(1, grain));
 }
 
 /* ---- the host's calls ---- */
@@ -158,7 +162,7 @@ int32_t RQ_EXPORT rq_pool_init(rq_error *error, void *memory, void *memory_end, 
   pool->threads = threads;
   pool->flags = flags;
   atomic_store(&pool->started, 1); /* the owner */
-  atomic_store(&pool->generation, 1);
+  atomic_store(&pool->grain, 1);
   pool->magic = RQ_POOL_MAGIC;
   return RQ_OK;
 }
@@ -167,11 +171,24 @@ int32_t RQ_EXPORT rq_pool_workers(const void *memory) {
   return (int32_t)atomic_load(&((const rq_pool *)memory)->workers);
 }
 
+uint32_t RQ_EXPORT rq_pool_jobs(const void *memory) { return ((const rq_pool *)memory)->jobs; }
+
+static void do_nothing(void *data, int32_t first, int32_t last, int32_t thread) {
+  (void)data, (void)first, (void)last, (void)thread;
+}
+
+int32_t RQ_EXPORT rq_pool_exercise(void *memory, int32_t jobs) {
+  rq_pool *pool = memory;
+  if (!pool || pool->magic != RQ_POOL_MAGIC) return RQ_E_ARGUMENT;
+  for (int32_t n = 0; n < jobs; n++) rq_pool_run(pool, do_nothing, NULL, 2 * pool->threads, LEAST_WORK);
+  return RQ_OK;
+}
+
 int32_t RQ_EXPORT rq_pool_close(void *memory) {
   rq_pool *pool = memory;
   if (!pool || pool->magic != RQ_POOL_MAGIC) return RQ_E_ARGUMENT;
   atomic_store(&pool->quitting, 1);
-  atomic_fetch_add(&pool->generation, 1);
-  rq_pool_wake(pool, &pool->generation);
+  atomic_fetch_add(&pool->wakes, 1);
+  rq_pool_wake(pool, &pool->wakes);
   return RQ_OK;
 }

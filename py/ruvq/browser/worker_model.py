@@ -7,7 +7,9 @@ page that uses it from JavaScript. Python only passes text along, so the page st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +62,8 @@ async def runtime() -> Runtime:
         for option, builds in _MODULES.items():
             started[option] = run_js("({})")
             for variant, name in builds.items():
+                if not (folder / name).is_file():
+                    continue  # not every wheel has every build
                 address = publish(to_js((folder / name).read_bytes()), "application/wasm")
                 setattr(started[option], variant, address)
         _runtime = Runtime(await run_js(_IMPORT)(urls["ruvq.js"]), started)
@@ -101,8 +105,68 @@ def _options(**options: Any) -> Any:
     return to_js(given, dict_converter=js.Object.fromEntries)
 
 
+def _plain_object(value: Any) -> Any:
+    """Lists, dicts and texts as JavaScript's own."""
+    import js
+
+    return js.JSON.parse(json.dumps(value))
+
+
+_SAMPLING = {
+    name: re.sub(r"_([a-z])", lambda m: m[1].upper(), name)
+    for name in (
+        "typical_p",
+        "mirostat_tau",
+        "mirostat_eta",
+        "repeat_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "penalty_tokens",
+    )
+}
+
+
+def _camel(name: str) -> str:
+    """An option of generating as ruvq.js calls it."""
+    if name not in _SAMPLING:
+        raise UsageError("unknown option of generate", subject=name, expected=", ".join(_SAMPLING))
+    return _SAMPLING[name]
+
+
+def _sampling(
+    temperature: float,
+    top_p: float,
+    min_p: float,
+    top_k: int,
+    seed: int | None,
+    stop: str | Sequence[str] | None,
+    logprobs: int | None = None,
+    logit_bias: Mapping[int, float] | None = None,
+    **more: Any,
+) -> Any:
+    """Options of ruvq.js. UsageError for a seed beyond 64 bits and for unknown options."""
+    import js
+
+    stops = [stop] if isinstance(stop, str) else list(stop or ())
+    given: dict[str, Any] = {_camel(name): value for name, value in more.items()}
+    options = _options(
+        temperature=temperature, topP=top_p, minP=min_p, topK=top_k, stop=stops, logprobs=logprobs, **given
+    )
+    if logit_bias:
+        from pyodide.ffi import to_js
+
+        options.logitBias = js.Map.new(to_js([[int(t), float(b)] for t, b in logit_bias.items()]))
+    if seed is not None:
+        if not 0 <= seed < 2**64:
+            raise UsageError(
+                "the seed is out of range", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
+            )
+        options.seed = js.BigInt(str(seed))
+    return options
+
+
 async def fetch(
-    url: str,
+    url: str | Sequence[str],
     *,
     progress: Progress | None = None,
     context: int | None = None,
@@ -110,47 +174,66 @@ async def fetch(
     hashes: bool = False,
     verify: bool = False,
     threads: int | None = None,
+    cache: str = "default",
+    sha256: str | Sequence[str] | None = None,
+    nbytes: int | None = None,
+    memory_budget: int | None = None,
+    notice: Callable[[str], object] | None = None,
 ) -> WorkerModel:
     """See `ruvq.Model.fetch`."""
     import js
-    from pyodide.ffi import create_proxy
+    from pyodide.ffi import create_proxy, to_js
 
     loaded = await runtime()
     abort = js.AbortController.new()
-    report = None
-    if progress is not None:
-        call = progress  # a name of its own, so that the type is known inside
-        report = create_proxy(lambda event: call(event.phase, event.loaded, event.total))
+    proxies = []
+
+    def proxy(function: Callable[[Any], object]) -> Any:
+        proxies.append(create_proxy(function))
+        return proxies[-1]
+
     options = _options(
         context=context,
         kv=kv,
         hashes=hashes,
         verify=verify,
         threads=threads,
+        cache=cache,
+        sha256=sha256 if sha256 is None or isinstance(sha256, str) else list(sha256),
+        bytes=nbytes,
+        memoryBudget=memory_budget,
         signal=abort.signal,
         **loaded.urls,
     )
-    if report is not None:
-        options.onProgress = report
+    if progress is not None:
+        report = progress  # a name of its own, so that the type is known inside
+        options.onProgress = proxy(lambda event: report(event.phase, event.loaded, event.total))
+    if notice is not None:
+        tell = notice
+        options.onNotice = proxy(lambda event: tell(event.message))
+    address = url if isinstance(url, str) else to_js(list(url))
     try:
-        return WorkerModel(await _awaited(loaded.module.Model.fetch(url, options)))
+        return WorkerModel(await _awaited(loaded.module.Model.fetch(address, options)))
     except asyncio.CancelledError:
         abort.abort()
         raise
     finally:
-        if report is not None:
-            report.destroy()
+        for one in proxies:
+            one.destroy()
 
 
 class WorkerModel:
     """A model in a worker. Made by `ruvq.Model.fetch`; give its memory back with `close`.
 
-    `info` is a dict of what the file holds; `last` the last generation.
+    `info` is a dict of what the file holds; `last` the last generation; `notices` what went otherwise than
+    hoped while loading; `source` where the files came from ("fromStore", "kept", "sha256").
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self.info: dict[str, Any] = model.info.to_py()
+        self.source: dict[str, Any] = model.source.to_py()
+        self.notices: list[str] = [notice.message for notice in model.notices]
         self.last: WorkerGeneration | None = None
 
     def stream(
@@ -163,36 +246,67 @@ class WorkerModel:
         top_k: int = 0,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        *,
+        logprobs: int | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        **sampling_options: float,
     ) -> WorkerGeneration:
         """Continues `prompt`: an async iterator of pieces of text, cancellable at every token. The options
         are those of `ruvq.Model.generate`; the same seed gives the same text as there."""
-        stops = [stop] if isinstance(stop, str) else list(stop or ())
-        options = _options(
-            maxTokens=max_tokens, temperature=temperature, topP=top_p, minP=min_p, topK=top_k, stop=stops
+        options = _sampling(
+            temperature, top_p, min_p, top_k, seed, stop, logprobs, logit_bias, **sampling_options
         )
-        if seed is not None:
-            import js
-
-            if not 0 <= seed < 2**64:
-                raise UsageError(
-                    "the seed is out of range", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
-                )
-            options.seed = js.BigInt(str(seed))
+        options.maxTokens = max_tokens
         self.last = WorkerGeneration(self._model.generate(prompt, options))
         return self.last
+
+    def stream_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_tokens: int | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        temperature: float = 0.8,
+        top_p: float = 0.95,
+        min_p: float = 0.0,
+        top_k: int = 0,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> WorkerGeneration:
+        """The assistant's answer to messages, with the file's own chat template: as `ruvq.Model.chat`, to be
+        read with `async for`. The template runs in the worker. Reading it raises TemplateError, UsageError,
+        ContextFullError."""
+        options = _sampling(temperature, top_p, min_p, top_k, seed, stop)
+        given = {"maxTokens": max_tokens, "tools": tools, "template": template, "variables": variables}
+        for name, value in given.items():
+            if value is not None:
+                setattr(options, name, _plain_object(value))
+        self.last = WorkerGeneration(self._model.chat(_plain_object(messages), options))
+        return self.last
+
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], max_tokens: int | None = None, **options: Any
+    ) -> Iterator[str]:
+        """`stream_chat` for a plain `for`; works and fails where `generate` does."""
+        return self._in_turn("chat", lambda: self.stream_chat(messages, max_tokens, **options))
 
     def generate(self, prompt: str, max_tokens: int = 256, **options: Any) -> Iterator[str]:
         """`stream` for a plain `for`, where Pyodide can wait for JavaScript in synchronous code (Chromium
         from version 137). Raises UsageError elsewhere: use `async for piece in model.stream(...)`."""
+        return self._in_turn("generate", lambda: self.stream(prompt, max_tokens, **options))
+
+    def _in_turn(self, name: str, start: Callable[[], WorkerGeneration]) -> Iterator[str]:
         from pyodide.ffi import can_run_sync, run_sync
 
         if not can_run_sync():
             raise UsageError(
                 "this browser can't wait for a worker in synchronous code",
-                subject="generate",
-                hint="use `async for piece in model.stream(...)`, or ruvq.Model.open in this thread",
+                subject=name,
+                hint="use `async for` with stream or stream_chat, or ruvq.Model.open in this thread",
             )
-        pieces = self.stream(prompt, max_tokens, **options)
+        pieces = start()
         try:
             while (piece := run_sync(pieces.next_piece())) is not None:
                 yield piece
@@ -208,6 +322,15 @@ class WorkerModel:
         from pyodide.ffi import to_js
 
         return await _awaited(self._model.detokenize(to_js(list(ids))))
+
+    async def embed(self, text: str, normalize: bool = True) -> list[float]:
+        """The embedding of a text, as `ruvq.Model.embed` gives it."""
+        return list((await _awaited(self._model.embed(text, _options(normalize=normalize)))).to_py())
+
+    async def metadata(self, key: str) -> Any:
+        """A value of the file's metadata; None when it hasn't got it."""
+        value = await _awaited(self._model.metadata(key))
+        return value.to_py() if hasattr(value, "to_py") else value
 
     async def hashes(self) -> list[int]:
         """Hashes of the activations after every layer, for a model fetched with `hashes=True`."""
@@ -258,8 +381,9 @@ class WorkerGeneration:
             return
         self._ended = True
         await _awaited(getattr(self._pieces, "return")())
-        if self._generation.stats is not None:
-            self.stats = self._generation.stats.to_py()
+        stats = self._generation.stats
+        if hasattr(stats, "to_py"):  # not JavaScript's null: an error has no statistics
+            self.stats = stats.to_py()
 
     @property
     def tokens_per_second(self) -> float:

@@ -29,8 +29,11 @@ COMMANDS = {
     "inspect": "list what a GGUF file holds: metadata, tensors, bits per weight",
     "verify": "check a GGUF file's structure, data and SHA-256 digests",
     "run": "generate text",
+    "chat": "talk with a model that has a chat template",
     "eval": "measure perplexity on a text",
     "serve": "serve the web page with the headers that threads need",
+    "doctor": "say what works on this machine, what is missing and how to get it",
+    "completion": "print a script that completes ruvq's commands and flags in a shell",
 }
 EXIT_CODES = """exit codes:
   0  done

@@ -39,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokenizer.json, tokenizer.model or tok*.bin (default: beside the weights)",
     )
     files.add_argument("--config", metavar="FILE", help="config.json of a single .safetensors file")
+    files.add_argument(
+        "--chat-template", metavar="FILE",
+        help="take the chat template from a file; none: store none (default: the model's own)",
+    )  # fmt: skip
     formats = parser.add_argument_group("formats")
     formats.add_argument(
         "--format",
@@ -133,6 +137,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             overwrite=args.force,
             command=recorded_command(args),
             on_plan=planned,
+            chat_template=args.chat_template,
         )
     note(args, report.summary())
     return report.as_dict()
@@ -146,6 +151,7 @@ def recorded_command(args: argparse.Namespace) -> str:
     for flag, default in (
         ("tokenizer", None),
         ("config", None),
+        ("chat_template", None),
         ("embeddings", "same"),
         ("output_tensor", "same"),
         ("fallback", None),
@@ -159,7 +165,8 @@ def recorded_command(args: argparse.Namespace) -> str:
     ):
         value = getattr(args, flag)
         if value != default:
-            shown = Path(value).name if flag in ("tokenizer", "config", "calibration") else str(value)
+            files = ("tokenizer", "config", "chat_template", "calibration")
+            shown = Path(value).name if flag in files else str(value)
             words += ["--" + flag.replace("_", "-"), shown]
     return shlex.join([*words, "--allow-requantize"] if args.allow_requantize else words)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StorageError, UsageError
-from .console import SEED, note, number, whole
+from .console import note, whole
 from .opening import add_model_arguments, open_model
+from .sampling import add_sampling_arguments, sampling_options
 
 EXAMPLES = """  ruvq run model.gguf --prompt "Once upon a time" --max-tokens 100
   ruvq run model.gguf --prompt "Once upon a time" --temperature 0 --json
@@ -30,22 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=256,
         help="tokens to generate (default 256); with an empty prompt the begin-of-text token is the first",
     )
-    parser.add_argument(
-        "--temperature", type=number(0, 100), default=0.8, help="0 takes the likeliest (default 0.8)"
-    )
-    parser.add_argument(
-        "--top-p", type=number(0, 1), default=0.95, help="nucleus sampling; 1: off (default 0.95)"
-    )
-    parser.add_argument(
-        "--min-p", type=number(0, 1), default=0.0, help="least share of the likeliest; 0: off"
-    )
-    parser.add_argument("--top-k", type=whole(0), default=0, help="likeliest tokens to draw from; 0: all")
-    parser.add_argument(
-        "--seed", type=SEED, help="the same seed gives the same text on every host (default: random)"
-    )
-    parser.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable"
-    )
+    add_sampling_arguments(parser)
     parser.add_argument(
         "--hashes", action="store_true", help="with --json: hashes of the activations after every layer"
     )
@@ -65,12 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         generation = model.generate(
             prompt,
             max(0, args.max_tokens - 1) if begins else args.max_tokens,
-            temperature=args.temperature,
-            top_p=args.top_p,
-            min_p=args.min_p,
-            top_k=args.top_k,
-            seed=args.seed,
-            stop=args.stop,
+            **sampling_options(args),
         )
         for piece in generation:
             if not args.json:

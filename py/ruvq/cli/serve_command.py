@@ -10,13 +10,20 @@ from typing import Any
 from ..errors import StorageError, UsageError
 from .console import note, whole
 
-EXAMPLES = """  ruvq serve --dir out/site
+EXAMPLES = """  ruvq serve
+  ruvq serve --dir out/site
   ruvq serve --dir . --port 8080 --host 0.0.0.0"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
-    parser.add_argument("--dir", default=".", metavar="FOLDER", help="folder to serve (default: this one)")
+    parser.add_argument(
+        "--dir", metavar="FOLDER",
+        help="folder to serve (default: the site that `make site` or `make demo` built, else this folder)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-compression", action="store_true", help="send texts and WebAssembly as they are"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument(
         "--port",
@@ -27,17 +34,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict-port", action="store_true", help="fail instead when the port is in use")
 
 
+def built_site() -> Path | None:
+    """The site of the folder that this is run in, or of the checkout that ruvq runs from."""
+    for root in (Path(), Path(__file__).resolve().parents[3]):
+        if (root / "out" / "site" / "index.html").is_file():
+            return root / "out" / "site"
+    return None
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Serves until interrupted; prints the address first."""
     from .server import make_server
 
-    folder = Path(args.dir)
+    folder = Path(args.dir) if args.dir is not None else built_site() or Path()
     if not folder.is_dir():
         raise StorageError(
             "there is no such folder", subject=str(folder), expected="a folder to serve", actual="none"
         )
     try:
-        server = make_server(folder, args.host, args.port, tries=1 if args.strict_port else 20)
+        server = make_server(
+            folder,
+            args.host,
+            args.port,
+            tries=1 if args.strict_port else 20,
+            compress=not args.no_compression,
+        )
     except OSError as error:
         raise UsageError(
             "can't listen there",

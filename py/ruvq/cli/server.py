@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
+from .compression import Packed, compressed
+
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "cross-origin",
     "Access-Control-Allow-Origin": "*",
+    "Vary": "Accept-Encoding",
     "Access-Control-Expose-Headers": "Content-Length, Content-Range, Accept-Ranges, ETag",
     "Cache-Control": "no-cache",
     "X-Content-Type-Options": "nosniff",
@@ -56,6 +59,7 @@ class Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "ruvq"
     sys_version = ""
+    compress = True  # where the browser takes it and the file is worth it
 
     def end_headers(self) -> None:
         for name, value in HEADERS.items():
@@ -92,11 +96,16 @@ class Handler(SimpleHTTPRequestHandler):
             return
         with file:
             status = os.fstat(file.fileno())
-            tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+            packed = self._packed(path, status)
+            suffix = f"-{packed.encoding}" if packed else ""
+            tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}{suffix}"'
             if self.headers.get("If-None-Match") == tag:
                 self.send_response(HTTPStatus.NOT_MODIFIED)
                 self.send_header("ETag", tag)
                 self.end_headers()
+                return
+            if packed:
+                self._send_packed(path, packed, tag, body=body)
                 return
             part = self._range(status.st_size, tag)
             if part is None:
@@ -114,6 +123,25 @@ class Handler(SimpleHTTPRequestHandler):
             self.end_headers()
             if body:
                 self._copy(file, first, end)
+
+    def _packed(self, path: Path, status: os.stat_result) -> Packed | None:
+        """The file compressed, for a request that wants it whole."""
+        if not self.compress or "Range" in self.headers:
+            return None
+        return compressed(path, status, self.headers.get("Accept-Encoding", ""))
+
+    def _send_packed(self, path: Path, packed: Packed, tag: str, *, body: bool) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", TYPES[path.suffix.lower()])
+        self.send_header("Content-Encoding", packed.encoding)
+        self.send_header("Content-Length", str(len(packed.data)))
+        self.send_header("ETag", tag)
+        self.end_headers()
+        if body:
+            try:
+                self.wfile.write(packed.data)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True
 
     def _copy(self, file: BinaryIO, first: int, end: int) -> None:
         file.seek(first)
@@ -226,14 +254,15 @@ class _Server6(Server):
 
 
 def make_server(
-    folder: Path, host: str = "127.0.0.1", port: int = 8000, tries: int = 20
+    folder: Path, host: str = "127.0.0.1", port: int = 8000, tries: int = 20, compress: bool = True
 ) -> ThreadingHTTPServer:
     """A server for `folder`, bound but not yet serving; the next ports are tried when one is taken.
 
     Port 0 takes any free one. Raises OSError when none of `tries` ports can be had.
     """
     kind = _Server6 if ":" in host else Server
-    handler = partial(Handler, directory=str(folder))
+    chosen = type("Handler", (Handler,), {"compress": compress})
+    handler = partial(chosen, directory=str(folder))
     for attempt in range(tries):
         try:
             return kind((host, port + attempt if port else 0), handler)

@@ -10,12 +10,14 @@ from .files import existing_gguf
 from .main import FAILED
 
 EXAMPLES = """  ruvq verify model.gguf
-  ruvq verify model.gguf --json && echo intact"""
+  ruvq verify model.gguf --json && echo intact
+  ruvq verify model.gguf --sha256 $(cut -d' ' -f1 model.gguf.sha256)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument("file", help="a GGUF file on this machine")
+    parser.add_argument("--sha256", metavar="DIGEST", help="the whole file's, from somebody you trust")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -24,6 +26,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     path = existing_gguf(args.file)
     with GGUFFile.open(path) as file, Progress(args.quiet, "B", "verify", scale=True) as bar:
+        if args.sha256:
+            file.check_sha256(args.sha256)
 
         def show(now: Any) -> None:
             bar.to(now.bytes_done, now.bytes_total, now.tensor)

@@ -1,7 +1,8 @@
-"""The C core, reached through one of two small back ends; the only place that knows which one.
+"""The C core, reached through one of three small back ends; the only place that knows which one.
 
-`get()` gives the back end of this host: the native library through cffi on the desktop, the
-WebAssembly module through JavaScript in Pyodide. Addresses and sizes are plain integers. A function
+`get()` gives the back end of this host: the native library through cffi on the desktop; in Pyodide a side
+module in Python's own heap (the platform wheel), or the stand-alone WebAssembly module through JavaScript
+(the pure wheel, and where the side module doesn't run). Addresses and sizes are plain integers. A function
 whose first C argument is `rq_error *` is called without it; a negative result raises the exception
 of `ruvq.errors` that belongs to the code, with its details.
 """
@@ -11,6 +12,10 @@ from __future__ import annotations
 import sys
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from .. import errors
@@ -45,7 +50,8 @@ class Allocation(ABC):
 class Core(Protocol):
     """What a back end offers."""
 
-    host: str  # "native" or "wasm"
+    host: str  # "native", "heap" or "wasm"
+    shares_memory: bool  # whether the core sees Python's own memory
 
     def raw(self, name: str, *args: int | float) -> Any:
         """Calls the C function as it is, rq_error pointer included; nothing is raised."""
@@ -54,8 +60,8 @@ class Core(Protocol):
         """Zeroed memory, 64-byte aligned. MemoryLimitError when there is none."""
 
     def place(self, buffer: Any) -> Allocation:
-        """The bytes of any C-contiguous buffer where the core can read them: in place natively, copied
-        into the module's memory in WebAssembly."""
+        """The bytes of any C-contiguous buffer where the core can read them: in place where it shares
+        Python's memory, else copied into the module's."""
 
     def read(self, address: int, nbytes: int) -> bytes:
         """A copy of memory."""
@@ -64,14 +70,14 @@ class Core(Protocol):
         """Copies a C-contiguous buffer into memory."""
 
     def view(self, address: int, nbytes: int) -> memoryview:
-        """The bytes as a memoryview: the memory itself natively, a copy in WebAssembly."""
+        """The bytes as a memoryview: the memory itself where the core shares Python's, else a copy."""
 
     def call(self, name: str, *args: int | float) -> Any:
         """Calls a function and raises on a negative result; see the module's docstring."""
 
 
 class Calls:
-    """`call`, for both back ends, on top of `raw`, `alloc` and `read`."""
+    """`call`, for all back ends, on top of `raw`, `alloc` and `read`."""
 
     def __init__(self) -> None:
         self._local = threading.local()
@@ -104,6 +110,35 @@ _core: Core | None = None
 _lock = threading.Lock()
 
 
+def _candidates() -> Iterator[Callable[[], Core]]:
+    """What this host may have, best first. The last one's errors are the host's."""
+    if sys.platform != "emscripten":
+        from .native import NativeCore
+
+        yield NativeCore
+        return
+    from . import wasm
+
+    side = Path(__file__).parent / "_side" / "ruvq-relaxed.wasm"
+    if side.is_file():  # in the platform wheel
+        from .heap import HeapCore
+
+        yield partial(HeapCore, side)
+    yield from (partial(wasm.WasmCore, path) for path in wasm.module_paths())
+
+
+def _checked(core: Core) -> Core:
+    if core.raw("rq_abi_version") != CONSTANTS["RQ_ABI_VERSION"]:
+        raise errors.MissingDependencyError(
+            "the core library is of another version than the Python package",
+            expected=f"interface version {CONSTANTS['RQ_ABI_VERSION']}",
+            actual=str(core.raw("rq_abi_version")),
+            hint="run `make native` in a checkout, or reinstall ruvq",
+        )
+    core.call("rq_self_test")
+    return core
+
+
 def get() -> Core:
     """The back end of this host, made and self-tested on first use.
 
@@ -113,22 +148,10 @@ def get() -> Core:
     global _core
     with _lock:
         if _core is None:
-            core: Core
-            if sys.platform == "emscripten":
-                from .wasm import WasmCore
-
-                core = WasmCore()
-            else:
-                from .native import NativeCore
-
-                core = NativeCore()
-            if core.raw("rq_abi_version") != CONSTANTS["RQ_ABI_VERSION"]:
-                raise errors.MissingDependencyError(
-                    "the core library is of another version than the Python package",
-                    expected=f"interface version {CONSTANTS['RQ_ABI_VERSION']}",
-                    actual=str(core.raw("rq_abi_version")),
-                    hint="run `make native` in a checkout, or reinstall ruvq",
-                )
-            core.call("rq_self_test")
-            _core = core
+            *others, last = _candidates()
+            for make in others:  # what this browser can't run, or computes otherwise, is passed over
+                with suppress(errors.MissingDependencyError, errors.SelfTestError):
+                    _core = _checked(make())
+                    return _core
+            _core = _checked(last())
     return _core

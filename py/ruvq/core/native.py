@@ -43,6 +43,7 @@ class NativeCore(Calls):
     """See `ruvq.core.Core`."""
 
     host = "native"
+    shares_memory = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -26,9 +26,11 @@ _FACTORY = """
 """
 
 
-def module_path() -> Path:
-    """Where the wheel carries the WebAssembly module."""
-    return Path(__file__).parent.parent / "browser" / "_web" / "ruvq.wasm"
+def module_paths() -> list[Path]:
+    """The WebAssembly modules that the wheel carries, best first; the last one runs everywhere."""
+    folder = Path(__file__).parent.parent / "browser" / "_web"
+    relaxed = folder / "ruvq-relaxed.wasm"
+    return [*([relaxed] if relaxed.is_file() else []), folder / "ruvq.wasm"]
 
 
 class WasmAllocation(Allocation):
@@ -52,13 +54,14 @@ class WasmCore(Calls):
     """See `ruvq.core.Core`."""
 
     host = "wasm"
+    shares_memory = False
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        """MissingDependencyError where there is no such module or the browser can't run it."""
         super().__init__()
         from pyodide.code import run_js
         from pyodide.ffi import JsException, to_js
 
-        path = module_path()
         try:
             self._module = run_js(_FACTORY)(to_js(path.read_bytes()))
         except FileNotFoundError as error:

@@ -1,6 +1,6 @@
 """The container: GGUF files read through the core's validating parser, checked, and written.
 
-Reading needs neither NumPy nor the gguf package, so it works in Pyodide; writing is for the desktop.
+Needs neither NumPy nor the gguf package, so it works in Pyodide too.
 docs/container.md has the keys, the limits and what is refused.
 """
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .. import core
 from ..core import CONSTANTS, structs
-from ..errors import DataError, FileFormatError, IntegrityError, RuvqError
+from ..errors import DataError, FileFormatError, IntegrityError, RuvqError, UsageError
 
 if TYPE_CHECKING:
     from .reader import GGUFFile
@@ -110,3 +111,38 @@ def verify(file: GGUFFile, progress: Callable[[VerifyProgress], None] | None = N
             return end.value
         if progress is not None:
             progress(step)
+
+
+# ---- the whole file against a digest that the caller brings ----
+
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+_PIECE = 1 << 24  # bytes hashed between two chances to interrupt
+
+
+def file_sha256(file: GGUFFile) -> str:
+    """SHA-256 of all of the file's bytes, in lower-case hexadecimal digits."""
+    backend = core.get()
+    address, end = file.data_address, file.data_address + file.nbytes
+    with backend.alloc(structs.size("rq_sha256")) as state, backend.alloc(32) as digest:
+        backend.raw("rq_sha256_init", state.address)
+        for at in range(address, end, _PIECE):
+            backend.raw("rq_sha256_update", state.address, at, min(at + _PIECE, end))
+        backend.raw("rq_sha256_final", state.address, digest.address)
+        return backend.read(digest.address, 32).hex()
+
+
+def check_sha256(file: GGUFFile, expected: str) -> None:
+    """IntegrityError unless the file's SHA-256 is `expected`; UsageError when that is no digest."""
+    if not isinstance(expected, str) or not _DIGEST.fullmatch(expected):
+        raise UsageError(
+            "not a SHA-256", subject="sha256", expected="64 hexadecimal digits", actual=repr(expected)[:80]
+        )
+    found = file_sha256(file)
+    if found != expected.lower():
+        raise IntegrityError(
+            "this is another file than the one asked for",
+            subject=file.subject or "the file",
+            expected=f"SHA-256 {expected.lower()}",
+            actual=found,
+            hint="fetch it again from where the digest comes from; don't use this one",
+        )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, BinaryIO
 
+from .. import json_text
 from .check import HEADER_KEY, TENSORS_KEY
 from .reader import GGUFFile, TensorInfo
 
@@ -28,7 +28,7 @@ def _recipe(file: GGUFFile) -> Any:
     if not isinstance(text, str):
         return None
     try:
-        return json.loads(text)
+        return json_text.loads(text.encode())
     except ValueError:
         return text  # somebody else's: show what is there
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any, BinaryIO, cast
 from .. import core
 from ..core import CONSTANTS, Allocation, structs
 from ..errors import RuvqError, StorageError, UsageError
-from . import check
+from . import check, shards
 from .types import TensorType, of_format, of_ggml
 from .values import Metadata
 
+GGUFInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 _CHUNK = 8 << 20  # bytes read at a time where files can't be mapped
 
 
@@ -53,7 +54,7 @@ class TensorInfo:
 class _Source:
     """The bytes of a file where the core can read them, and whatever must be closed afterwards.
 
-    `view` is the same bytes as Python sees them, where Python can (not in WebAssembly).
+    `view` is the same bytes as Python sees them, where Python can (not in a module with memory of its own).
     """
 
     def __init__(self, data: Allocation, nbytes: int, view: memoryview | None, mapping: Any = None) -> None:
@@ -61,6 +62,10 @@ class _Source:
         self.nbytes = nbytes
         self.view = view
         self._mapping = mapping
+
+    def bytes_at(self, offset: int, nbytes: int) -> memoryview | None:
+        """The bytes themselves, None where Python can't see them."""
+        return None if self.view is None else self.view[offset : offset + nbytes].toreadonly()
 
     def close(self) -> None:
         self.data.free()
@@ -70,6 +75,37 @@ class _Source:
             # views of weights may still be in use: then the mapping goes with the last of them
             with contextlib.suppress(BufferError):
                 self._mapping.close()
+
+
+class _Place(Allocation):
+    """Where several files lie, which own their memory."""
+
+    def __init__(self, address: int, nbytes: int) -> None:
+        self.address = address
+        self.nbytes = nbytes
+
+    def free(self) -> None:
+        """Nothing is owned."""
+
+
+class _Shards(_Source):
+    """Several open files; offsets count from the lowest address of all."""
+
+    def __init__(self, files: Sequence[GGUFFile], lowest: int) -> None:
+        super().__init__(_Place(lowest, 0), sum(file.nbytes for file in files), None)
+        self._files = files
+
+    def bytes_at(self, offset: int, nbytes: int) -> memoryview | None:
+        address = self.data.address + offset
+        for file in self._files:
+            start = address - file.data_address
+            if 0 <= start <= file.nbytes - nbytes:
+                return file._open_source().bytes_at(start, nbytes)
+        return None
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
 
 
 def _empty() -> _Source:
@@ -124,18 +160,18 @@ def _of_buffer(buffer: Any) -> _Source:
     if not view.nbytes:
         return _empty()
     backend = core.get()
-    return _Source(backend.place(view), view.nbytes, view if backend.host == "native" else None)
+    return _Source(backend.place(view), view.nbytes, view if backend.shares_memory else None)
 
 
 class GGUFFile:
     """An open GGUF file. Use it in a `with`, or `close()` it.
 
     Attributes: `nbytes`, `version`, `alignment`, `layout_version` (0: none of ruvq's own formats inside),
-    `metadata` (a lazy mapping), `tensors` (a list of TensorInfo), and for the rest of ruvq `data_address` and
-    `index_address`.
+    `metadata` (a lazy mapping), `tensors` (a list of TensorInfo), `shards` (in how many files it lies), and
+    for the rest of ruvq `data_address`, `index_address` and `metadata_extent`.
     """
 
-    def __init__(self, source: _Source, subject: str = "") -> None:
+    def __init__(self, source: _Source, subject: str = "", index: Allocation | None = None) -> None:
         self._source: _Source | None = source
         self._index: Allocation | None = None
         self._tensors: list[TensorInfo] | None = None
@@ -144,31 +180,65 @@ class GGUFFile:
         self.subject = subject
         self.nbytes = source.nbytes
         try:
-            self._index = parse(source.data.address, source.nbytes, source.nbytes)
-            index = core.get().read(self._index.address, self._index.nbytes)
+            self._index = index or parse(source.data.address, source.nbytes, source.nbytes)
+            index_bytes = core.get().read(self._index.address, self._index.nbytes)
         except RuvqError as error:
             self.close()
             if subject:
                 error.subject = f"{subject}: {error.subject}" if error.subject else subject
             raise
-        self._index_bytes = index
-        self.header: dict[str, Any] = structs.unpack("rq_gguf", index)
+        self._index_bytes = index_bytes
+        self.header: dict[str, Any] = structs.unpack("rq_gguf", index_bytes)
         self.version: int = self.header["version"]
         self.alignment: int = self.header["alignment"]
         self.layout_version: int = self.header["layout_version"]
+        self.shards = 1
+        # address and size of the file that holds the metadata
+        self.metadata_extent: tuple[int, int] = (source.data.address, source.nbytes)
 
     @classmethod
-    def open(cls, source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO) -> GGUFFile:
+    def open(cls, source: GGUFInput | Sequence[GGUFInput]) -> GGUFFile:
         """Opens a path (mapped, not read, on the desktop), bytes, or a binary file (from its position on).
 
+        A model in several files is opened by the path of its first shard, `NAME-00001-of-00003.gguf`, beside
+        which the others lie, or by a list of all shards in order.
         Raises StorageError when the file can't be read, and FileFormatError, VersionError or IntegrityError
         with the place in the file, what was expected and what was found when it isn't a valid GGUF file.
         """
+        if isinstance(source, (list, tuple)):
+            return cls._of_shards(source)
         if isinstance(source, (str, os.PathLike)):
-            return cls(_of_path(Path(source)), str(source))
+            path = Path(source)
+            file = cls(_of_path(path), str(source))
+            count = file.header["split_count"]
+            if count == 1 or file.header["split_no"] != 0:
+                return file  # a shard by itself can be listed; a model refuses it
+            file.close()
+            return cls._of_shards(shards.paths(path, count))
         if hasattr(source, "read"):
             return cls(_of_file(cast(BinaryIO, source)), str(getattr(source, "name", "")))
         return cls(_of_buffer(source))
+
+    @classmethod
+    def _of_shards(cls, sources: Sequence[Any]) -> GGUFFile:
+        if not sources:
+            raise UsageError("there is no file", expected="all shards of a model", actual="an empty list")
+        with contextlib.ExitStack() as opened:
+            files = []
+            for source in sources:
+                path = isinstance(source, (str, os.PathLike))
+                file = cls(_of_path(Path(source)), str(source)) if path else cls.open(source)
+                opened.callback(file.close)
+                files.append(file)
+            if len(files) == 1 and files[0].header["split_count"] == 1:
+                opened.pop_all()
+                return files[0]
+            index, lowest = shards.join(files)
+            joined = cls(_Shards(files, lowest), files[0].subject, index)
+            joined.shards = len(files)
+            joined.metadata_extent = files[0].metadata_extent
+            opened.pop_all()
+            return joined
 
     @classmethod
     def from_memory(cls, data: Allocation, nbytes: int | None = None, subject: str = "") -> GGUFFile:
@@ -186,6 +256,11 @@ class GGUFFile:
     def data_address(self) -> int:
         """Where the file's first byte lies in the core's memory."""
         return self._open_source().data.address
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the file (resident once they are used, where it is mapped) and of its index."""
+        return self.nbytes + len(self._index_bytes)
 
     @property
     def index_address(self) -> int:
@@ -246,10 +321,8 @@ class GGUFFile:
     def tensor_bytes(self, name: str) -> memoryview:
         """A tensor's data: on the desktop the file itself (read-only, usable after `close`), else a copy."""
         tensor = self.tensor(name)
-        source = self._open_source()
-        if source.view is not None:
-            return source.view[tensor.offset : tensor.offset + tensor.nbytes].toreadonly()
-        return memoryview(self._read(tensor.offset, tensor.nbytes))
+        view = self._open_source().bytes_at(tensor.offset, tensor.nbytes)
+        return memoryview(self._read(tensor.offset, tensor.nbytes)) if view is None else view
 
     # ---- checks ----
 
@@ -260,6 +333,14 @@ class GGUFFile:
     def verify(self, progress: Callable[[check.VerifyProgress], None] | None = None) -> check.VerifyReport:
         """Checks every tensor's data and every recorded digest. Damage is in the report, not raised."""
         return check.verify(self, progress)
+
+    def sha256(self) -> str:
+        """SHA-256 of the whole file, in lower-case hexadecimal digits."""
+        return check.file_sha256(self)
+
+    def check_sha256(self, expected: str) -> None:
+        """IntegrityError unless the whole file's SHA-256 is `expected` (64 hexadecimal digits)."""
+        check.check_sha256(self, expected)
 
     # ---- closing ----
 

@@ -129,6 +129,12 @@ class Metadata(Mapping[str, Any]):
     def __contains__(self, key: object) -> bool:
         return key in self._kvs
 
+    def raw(self, key: str) -> tuple[int, bytes]:
+        """A value's type (of an array: 256 and its elements') and its bytes as they are in the file."""
+        kv = self._kvs[key]
+        kind = 256 + kv["element_type"] if kv["type"] == ARRAY else kv["type"]
+        return kind, bytes(self._read(kv["value_offset"], kv["value_bytes"]))
+
     def place(self, key: str) -> int:
         """Where the value's bytes begin in the file: a string's text, an array's first element."""
         return self._kvs[key]["value_offset"]

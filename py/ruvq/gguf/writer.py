@@ -1,8 +1,7 @@
 """Writing GGUF files, one tensor at a time: never the whole model in memory, never half a file in place.
 
-Header and metadata are serialised by the gguf package; tensor data is written here, because the digests
-need it as it goes by and because a failed write must be noticed. Desktop only. docs/container.md says
-what the keys mean.
+serialise.py makes the header's bytes. The same code runs on the desktop and in Pyodide. docs/container.md
+says what the keys mean.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from typing import Any, BinaryIO
 
 from .. import core
 from ..core import CONSTANTS, structs
-from ..errors import MissingDependencyError, RuvqError, StorageError, UsageError
+from ..errors import RuvqError, StorageError, UsageError
+from . import serialise
 from .check import HEADER_KEY, TENSORS_KEY
 from .reader import GGUFFile, parse
 from .recipe import RECIPE_KEY, Recipe
@@ -43,16 +43,6 @@ _OWN_KEYS = (
 _UPSTREAM_OF_RUVLLM = ("nvfp4", "q1_0")  # ids 40 and 41 outside the namespace
 
 Data = Any  # a C-contiguous buffer, or an iterable of them
-
-
-def _gguf() -> Any:
-    try:
-        import gguf
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the gguf package is needed to write GGUF files", actual=str(error), hint="run `pip install gguf`"
-        ) from error
-    return gguf
 
 
 class GGUFWriter:
@@ -98,10 +88,10 @@ class GGUFWriter:
         for key in metadata:
             if key in _OWN_KEYS:
                 raise UsageError("this key is written by ruvq itself", subject=key, hint="leave it out")
-        writer = self._serialiser(architecture, metadata, recipe)
+        header = self._serialise(architecture, metadata, recipe)
         try:
             self._check_space()
-            self._start(writer)
+            self._start(header)
         except BaseException as error:
             self.abort()
             if isinstance(error, OSError) and not isinstance(error, RuvqError):
@@ -110,42 +100,24 @@ class GGUFWriter:
 
     # ---- header ----
 
-    def _serialiser(self, architecture: str, metadata: Mapping[str, Any], recipe: Recipe | None) -> Any:
-        """The gguf package's writer, holding everything but the data."""
-        gguf = _gguf()
-        writer = gguf.GGUFWriter(None, architecture)
+    def _serialise(self, architecture: str, metadata: Mapping[str, Any], recipe: Recipe | None) -> bytes:
+        """The header, with zeros where the digests will stand."""
+        keys: dict[str, Any] = {"general.architecture": architecture}
         if self._alignment != 32:
-            writer.add_custom_alignment(self._alignment)
-        types = {t.name.lower(): t for t in gguf.GGUFValueType}
-        names = {
-            "u8": "uint8", "i8": "int8", "u16": "uint16", "i16": "int16", "u32": "uint32", "i32": "int32",
-            "f32": "float32", "u64": "uint64", "i64": "int64", "f64": "float64",
-        }  # fmt: skip
-
-        def add(key: str, value: Any) -> None:
-            entry = typed(key, value)
-            kind = types[names.get(entry.type, entry.type)]
-            if entry.is_array and not entry.value:
-                raise UsageError("an empty array can't be stored", subject=key, hint="leave the key out")
-            if entry.is_array:
-                writer.add_key_value(key, entry.value, types["array"], kind)
-            else:
-                writer.add_key_value(key, entry.value, kind)
-
-        for key, value in metadata.items():
-            add(key, value)
-        for key, value in self._own_metadata().items():
-            add(key, value)
+            keys["general.alignment"] = Typed(self._alignment, "u32")
+        keys |= metadata
+        keys |= self._own_metadata()
         if recipe is not None:
-            add(RECIPE_KEY, recipe.to_json())
+            keys[RECIPE_KEY] = recipe.to_json()
         if self.tensors:
-            add(TENSORS_KEY, [_NO_DIGEST] * len(self.tensors))
-        add(HEADER_KEY, _NO_DIGEST)
+            keys[TENSORS_KEY] = [_NO_DIGEST] * len(self.tensors)
+        keys[HEADER_KEY] = _NO_DIGEST
+        entries, offset = [], 0
         for spec in self.tensors:
-            shape = (*spec.shape[:-1], spec.row_bytes) if spec.stored.own else spec.shape
-            # the dtype is not looked at beside a raw type, except that uint8 would change the shape
-            writer.add_tensor_info(spec.name, shape, None, spec.nbytes, raw_dtype=spec.stored.ggml_type)
-        return writer
+            shape = (*spec.shape[:-1], spec.row_bytes) if spec.stored.own else tuple(spec.shape)
+            entries.append((spec.name, shape, spec.stored.ggml_type, offset))
+            offset += self._padded(spec.nbytes)
+        return serialise.header(((key, typed(key, value)) for key, value in keys.items()), entries)
 
     def _own_metadata(self) -> dict[str, Any]:
         """What says how I8 tensors and type ids 40 and 41 are to be read."""
@@ -171,15 +143,10 @@ class GGUFWriter:
             out["ruvq.type_namespace"] = "ruvllm"
         return out
 
-    def _start(self, writer: Any) -> None:
+    def _start(self, header: bytes) -> None:
         """Writes the header and has the core's parser check it before any data follows."""
         self._file = open(self._temporary, "xb+")  # noqa: SIM115 - closed by _commit or abort
-        # the package's writer would open files by name; with ours there is one handle and one error path
-        writer.fout = [self._file]
-        writer.state = type(writer.state).EMPTY
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
+        self._append(header)
         self._pad()
         self._file.flush()
         self._header = self._read_header()

@@ -18,22 +18,26 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import formats
+from .. import core, formats
 from ..errors import StorageError, UsageError
 from ..gguf.recipe import Recipe, timestamp_now
 from ..gguf.types import TensorSpec
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
-from .calibration import Calibration
 from .chunks import thread_count
-from .feedback import DAMPING, Guides
 from .plan import Plan, PlannedTensor, file_type, make_plan
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
 from .tensors import DEFAULT_K, SCALE_RULES
+from .vocabulary import checked_vocabulary
+
+if TYPE_CHECKING:
+    from .calibration import Calibration
+    from .feedback import Guides
 
 HEADER_RESERVE = 1 << 20  # bytes beside tensor data and vocabulary that the space check allows for
 STALE_SECONDS = 3600  # a temporary file untouched for so long was left by a killed process
@@ -41,6 +45,7 @@ STALE_SECONDS = 3600  # a temporary file untouched for so long was left by a kil
 TAKES_K = (*DEFAULT_K, "pi-t3", "pi-t2")  # for the trellis: k of every group, instead of the best for each
 
 Progress = Callable[["Step"], None]
+Observe = Callable[[str, int, int, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ def quantize_model(
     k: int | None = None,
     scale: str | None = None,
     calibration: str | os.PathLike[str] | None = None,
-    damping: float = DAMPING,
+    damping: float = 0.01,
     threads: int | None = None,
     progress: bool | Progress = True,
     type_ids: str | None = None,
@@ -169,6 +174,8 @@ def quantize_model(
     overwrite: bool = False,
     command: str | None = None,
     on_plan: Callable[[Plan, Source], None] | None = None,
+    observe: Observe | None = None,
+    chat_template: str | None = None,
 ) -> Report:
     """Converts a float model to a GGUF file.
 
@@ -179,10 +186,13 @@ def quantize_model(
     in ruvq's own formats are then rounded with error feedback (LDLQ) and `damping` times the mean of the
     diagonal is added to the second moments; other formats weigh the columns' errors. `type_ids`: "ruvllm"
     writes pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`:
-    a bar, or a function that is called with a Step. `on_plan` sees the plan before anything is written.
+    a bar, or a function that is called with a Step. `chat_template`: a file with the Jinja template to store
+    instead of the model's own, or "none". `on_plan` sees the plan before anything is written. `observe` is
+    called with every chunk: the tensor's name, rows, width, and where the core's memory holds the weights
+    that were encoded and what they decode to, as float32, during the call.
 
-    Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, DataError; nothing is left
-    behind then.
+    Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, TemplateError, DataError;
+    nothing is left behind then.
     """
     started = time.perf_counter()
     target = Path(output)
@@ -210,19 +220,22 @@ def quantize_model(
             type_ids=type_ids,
         )
         _check_options(plan, options)
-        metadata = _metadata(source, plan, seed, options)
+        metadata = _metadata(source, plan, seed, options, chat_template)
         _check_space(target, plan)
         if on_plan is not None:
             on_plan(plan, source)
         with contextlib.ExitStack() as stack:
             calibrated = guides = None
             if calibration is not None:
+                from .calibration import Calibration
+                from .feedback import Guides
+
                 calibrated = stack.enter_context(Calibration.open(calibration))
                 guides = Guides(calibrated, damping)
             recipe = _recipe(source, plan, seed, options, command, timestamp, calibrated, damping)
             report_step = stack.enter_context(_reporter(progress))
             results = _write(
-                source, plan, target, metadata, recipe, options, seed, threads, report_step, guides
+                source, plan, target, metadata, recipe, options, seed, threads, report_step, guides, observe
             )
         return _report(source, plan, results, target, seed, time.perf_counter() - started)
 
@@ -317,7 +330,9 @@ def glob_escape(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
-def _metadata(source: Source, plan: Plan, seed: int, options: EncodeOptions) -> dict[str, Any]:
+def _metadata(
+    source: Source, plan: Plan, seed: int, options: EncodeOptions, chat_template: str | None
+) -> dict[str, Any]:
     """Everything that describes the model, in the order in which llama.cpp's converters write it."""
     out: dict[str, Any] = {"general.type": "model", "general.name": source.name}
     out |= source.extra_metadata
@@ -331,7 +346,8 @@ def _metadata(source: Source, plan: Plan, seed: int, options: EncodeOptions) -> 
     for key, kind, value in source.parameters.metadata():
         out[key] = Typed(value, kind)
     if source.tokenizer is not None:
-        out |= {key: _stored(value) for key, value in source.tokenizer.metadata().items()}
+        keys = {key: _stored(value) for key, value in source.tokenizer.metadata().items()}
+        out |= checked_vocabulary(source, keys, chat_template)
     if plan.hadamard_tensors:
         out["ruvq.hadamard.seed"] = Typed(seed, "u64")
         out["ruvq.hadamard.generator"] = "splitmix64"
@@ -361,8 +377,8 @@ def _recipe(
     calibrated: Calibration | None,
     damping: float,
 ) -> Recipe:
-    import numpy
-
+    numpy = sys.modules.get("numpy")
+    versions = {"python": sys.version.split()[0], **({"numpy": numpy.__version__} if numpy else {})}
     chosen = {
         "format": plan.format,
         "source_kind": source.kind,
@@ -380,7 +396,7 @@ def _recipe(
         samples=calibrated.samples if calibrated else 0,
         source=f"{source.path.name} sha256 {source_digest(source)}",
         timestamp=timestamp if timestamp is not None else timestamp_now(),
-        versions={"python": sys.version.split()[0], "numpy": numpy.__version__},
+        versions=versions,
         options=chosen,
     )
 
@@ -393,6 +409,10 @@ def source_digest(source: Source) -> str:
             while piece := file.read(1 << 20):
                 sha.update(piece)
     return sha.hexdigest()
+
+
+def _has_threads() -> bool:
+    return core.get().host == "native"
 
 
 @contextlib.contextmanager
@@ -426,16 +446,18 @@ def _write(
     threads: int,
     step: Progress,
     guides: Guides | None,
+    observe: Observe | None,
 ) -> list[TensorReport]:
     _remove_stale(target)
     specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
     results: list[TensorReport] = []
     done = 0
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="ruvq-encode")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ruvq-encode") if _has_threads() else None
     try:
         with GGUFWriter(target, source.architecture, metadata, specs, recipe=recipe) as writer:
             for planned in plan.tensors:
-                result, pieces = _encode(source, planned, options, seed, pool, 2 * threads, guides)
+                ahead = 2 * threads
+                result, pieces = _encode(source, planned, options, seed, pool, ahead, guides, observe)
 
                 def counted(
                     pieces: Iterator[memoryview] = pieces, name: str = planned.name
@@ -451,7 +473,8 @@ def _write(
                 result.seconds = time.perf_counter() - started
                 results.append(result)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
     return results
 
 
@@ -460,16 +483,18 @@ def _encode(
     planned: PlannedTensor,
     options: EncodeOptions,
     seed: int,
-    pool: ThreadPoolExecutor,
+    pool: ThreadPoolExecutor | None,
     ahead: int,
     guides: Guides | None,
+    observe: Observe | None,
 ) -> tuple[TensorReport, Iterator[memoryview]]:
     """The report to be filled in, and the tensor's bytes, made as they are taken."""
     tensor = source.tensors[planned.name]
     used = _options_for(planned.format, options)
+    see = None if observe is None else partial(observe, planned.name)
     turned = seed if planned.hadamard else None
     guide = guides.of(planned, turned) if guides else None
-    encoder = RowEncoder(formats.get(planned.format), tensor.width, used, turned, guide)
+    encoder = RowEncoder(formats.get(planned.format), tensor.width, used, turned, see, guide)
     report = TensorReport(
         planned.name,
         planned.format,

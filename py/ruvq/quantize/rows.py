@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import core
@@ -19,6 +20,10 @@ from ..errors import RuvqError
 from ..formats import Format
 from .chunks import CHUNK_WEIGHTS
 from .tensors import SCALE_RULES
+
+# (rows, width, address of the weights that were encoded, address of what they decode to): float32 in the
+# core's memory, valid during the call
+Observer = Callable[[int, int, int, int], None]
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +45,7 @@ class EncodedRows:
 
     first: int
     rows: int
-    data: np.ndarray  # (rows, row_bytes) uint8
+    data: bytes  # (rows, row_bytes)
     squares: float  # sum of w^2
     squared_error: float  # sum of (w - decoded)^2
     output_squares: float = 0.0  # sum over rows of w H w^T, with H of the calibration
@@ -61,10 +66,12 @@ class RowEncoder:
         width: int,
         options: EncodeOptions,
         hadamard_seed: int | None,
+        observe: Observer | None = None,
         guide: Guide | None = None,
     ) -> None:
         """`guide`: what calibration says of the matrix."""
         self._core = core.get()
+        self._observe = observe
         self.factor = guide.factor if guide else None
         self.importance = guide.importance if guide else None
         self.format, self.width, self.hadamard_seed = format, width, hadamard_seed
@@ -84,84 +91,109 @@ class RowEncoder:
             self._local.memory = options, self._core.alloc(max(scratch, 16))
         return self._local.memory
 
-    def encode(self, first: int, values: np.ndarray) -> EncodedRows:
-        """`values`: float32 (rows, width), which may be overwritten. Raises DataError."""
-        import numpy as np
-
+    def encode(self, first: int, values: Any) -> EncodedRows:
+        """`values`: a float32 buffer (rows, width), which stays as it is. Raises DataError."""
+        backend, width, number = self._core, self.width, self.format.id
         rows = values.shape[0]
-        if not values.flags.writeable:
-            values = values.copy()
-        weights = self._core.place(values)
-        if self.hadamard_seed is not None:
-            low, high = self.hadamard_seed & 0xFFFFFFFF, self.hadamard_seed >> 32
-            scalar = CONSTANTS["RQ_SCALAR"]
-            self._core.call("rq_hadamard", weights.address, rows, self.width, low, high, 0, scalar)
-        out = np.empty((rows, self.row_bytes), np.uint8)
-        data = self._core.place(out)
         options, scratch = self._memory()
-        head = (self.format.id, options.address, weights.address)
-        tail = (rows, self.width, data.address, scratch.address, scratch.end)
-        if self.factor is None:
-            column = self._core.place(self.importance) if self.importance is not None else None
-            self._core.call("rq_encode", *head, column.address if column else 0, *tail)
-        else:
-            factor, pivots = self._core.place(self.factor.factor), self._core.place(self.factor.pivots)
-            self._core.call("rq_encode_feedback", *head, factor.address, pivots.address, *tail)
-        decoded = np.empty_like(values)
-        back = self._core.place(decoded)
-        self._core.call(
-            "rq_decode", self.format.id, data.address, rows, self.width, back.address, CONSTANTS["RQ_SIMD"]
-        )
-        difference = np.subtract(decoded, values, dtype=np.float64)
-        error = float(np.sum(difference * difference))
-        squares = float(np.sum(np.square(values, dtype=np.float64)))
-        if self.factor is None:
-            return EncodedRows(first, rows, out, squares, error)
-        return EncodedRows(
-            first,
-            rows,
-            out,
-            squares,
-            error,
-            self._output(values),
-            self._output(difference.astype(np.float32)),
-        )
+        with (
+            backend.alloc(rows * width * 4) as weights,
+            backend.alloc(rows * self.row_bytes) as out,
+            backend.alloc(rows * width * 4) as decoded,
+        ):
+            backend.write(weights.address, memoryview(values))
+            if self.hadamard_seed is not None:
+                low, high = self.hadamard_seed & 0xFFFFFFFF, self.hadamard_seed >> 32
+                scalar = CONSTANTS["RQ_SCALAR"]
+                backend.call("rq_hadamard", weights.address, rows, width, low, high, 0, scalar)
+            head = (number, options.address, weights.address)
+            tail = (rows, width, out.address, scratch.address, scratch.end)
+            if self.factor is None:
+                column = backend.place(self.importance) if self.importance is not None else None
+                backend.call("rq_encode", *head, column.address if column else 0, *tail)
+            else:
+                factor, pivots = backend.place(self.factor.factor), backend.place(self.factor.pivots)
+                backend.call("rq_encode_feedback", *head, factor.address, pivots.address, *tail)
+            simd = CONSTANTS["RQ_SIMD"]
+            backend.call("rq_decode", number, out.address, rows, width, decoded.address, simd)
+            squares, error = self._sums(weights.address, decoded.address, rows)
+            if self._observe is not None:
+                self._observe(rows, width, weights.address, decoded.address)
+            output = self._output_sums(weights.address, decoded.address, rows)
+            return EncodedRows(first, rows, backend.read(out.address, out.nbytes), squares, error, *output)
 
-    def _output(self, rows: np.ndarray) -> float:
-        """Sum over rows of r H r^T."""
+    def _output_sums(self, weights: int, decoded: int, rows: int) -> tuple[float, float]:
+        """Sums over rows of w H w^T and of e H e^T, e = w - decoded; zeros without a factor."""
+        if self.factor is None:
+            return 0.0, 0.0
         import numpy as np
 
-        assert self.factor is not None
-        return float(np.sum((rows @ self.factor.moment) * rows, dtype=np.float64))
+        moment = self.factor.moment
+        nbytes = rows * self.width * 4
+        w, d = (
+            np.frombuffer(self._core.read(at, nbytes), np.float32).reshape(rows, self.width)
+            for at in (weights, decoded)
+        )
+
+        def output(r: np.ndarray) -> float:
+            return float(np.sum((r @ moment) * r, dtype=np.float64))
+
+        return output(w), output(w - d)
+
+    def _sums(self, weights: int, decoded: int, rows: int) -> tuple[float, float]:
+        """sum w^2 and sum (w - decoded)^2, from the core's comparison."""
+        error, snr_db = self._compared(weights, decoded, rows)
+        if error > 0:
+            return error * 10 ** (snr_db / 10), error
+        with self._core.alloc(rows * self.width * 4) as zeros:
+            return self._compared(weights, zeros.address, rows)[0], 0.0
+
+    def _compared(self, a: int, b: int, rows: int) -> tuple[float, float]:
+        """Sum of the squared differences, and its ratio to a's squares in dB."""
+        backend = self._core
+        with (
+            backend.alloc(structs.size("rq_comparison")) as out,
+            backend.alloc(backend.call("rq_compare_scratch", rows, self.width)) as scratch,
+        ):
+            backend.call("rq_compare", a, b, rows, self.width, out.address, scratch.address, scratch.end)
+            found = structs.unpack("rq_comparison", backend.read(out.address, out.nbytes))
+        return found["mse"] * rows * self.width, found["snr_db"]
 
 
 def encode_in_order(
     encoder: RowEncoder,
-    chunks: Iterator[tuple[int, np.ndarray]],
-    pool: ThreadPoolExecutor,
+    chunks: Iterator[tuple[int, Any]],
+    pool: ThreadPoolExecutor | None,
     ahead: int,
     subject: str,
     done: Callable[[EncodedRows], None],
 ) -> Iterator[memoryview]:
-    """The encoded bytes of all chunks, in order; at most `ahead` chunks are under way. `done` sees each."""
+    """The encoded bytes of all chunks, in order; at most `ahead` chunks are under way. `done` sees each.
+    Without a pool this thread does the work: in Pyodide there are no others."""
+    if pool is None:
+        for first, values in chunks:
+            yield _finish(partial(encoder.encode, first, values), subject, done)
+        return
     waiting: deque[Future[EncodedRows]] = deque()
     try:
         for first, values in chunks:
             waiting.append(pool.submit(encoder.encode, first, values))
             while len(waiting) >= ahead:
-                yield _finish(waiting.popleft(), subject, done)
+                yield _finish(waiting.popleft().result, subject, done)
         while waiting:
-            yield _finish(waiting.popleft(), subject, done)
+            yield _finish(waiting.popleft().result, subject, done)
     finally:
         for future in waiting:
             future.cancel()
 
 
-def _finish(future: Future[EncodedRows], subject: str, done: Callable[[EncodedRows], None]) -> memoryview:
+def _finish(
+    result: Callable[[], EncodedRows], subject: str, done: Callable[[EncodedRows], None]
+) -> memoryview:
     try:
-        encoded = future.result()
+        encoded = result()
     except RuvqError as error:
         error.subject = f"{subject}: {error.subject}" if error.subject else subject
         raise
     done(encoded)
-    return memoryview(encoded.data.reshape(-1))  # type: ignore[arg-type]
+    return memoryview(encoded.data)

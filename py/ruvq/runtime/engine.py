@@ -6,14 +6,15 @@ Every call is short (one step of at most `batch_tokens` tokens), so that a calle
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import core
 from ..core import CONSTANTS, Allocation, structs
-from ..errors import UsageError
+from ..errors import MemoryLimitError, UsageError
 from .threads import Pool, choose
 
 if TYPE_CHECKING:
@@ -62,8 +63,16 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn: temperature first (0: greedy), then the `top_k` best (0: all), then the shortest
-    run of the best that reaches `top_p` (1: all), then those of at least `min_p` times the best (0: all).
+    """How a token is drawn: temperature first (0: greedy), then the most typical tokens that reach
+    `typical_p` (1: all), then the `top_k` best (0: all), then the shortest run of the best that reaches
+    `top_p` (1: all), then those of at least `min_p` times the best (0: all). With `mirostat_tau` above 0,
+    Mirostat 2 takes the filters' place: it aims at that many bits of surprise, and follows them at the rate
+    `mirostat_eta`.
+
+    Before that `logit_bias` is added to the logits (token id → number, -inf: never), and tokens among the
+    last `penalty_tokens` of prompt and text are made less likely: their logits are divided by
+    `repeat_penalty` (1: off), and lose `presence_penalty`, and `frequency_penalty` for each time (0: off).
+
     The same seed gives the same tokens on every host; None draws a seed, which is then in `seed`."""
 
     temperature: float = 0.8
@@ -71,6 +80,19 @@ class Sampling:
     min_p: float = 0.0
     top_k: int = 0
     seed: int | None = None
+    typical_p: float = 1.0
+    mirostat_tau: float = 0.0
+    mirostat_eta: float = 0.1
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    penalty_tokens: int = 64
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether any penalty is on."""
+        return (self.repeat_penalty, self.presence_penalty, self.frequency_penalty) != (1, 0, 0)
 
     def __post_init__(self) -> None:
         seed = secrets.randbits(64) if self.seed is None else self.seed
@@ -82,7 +104,28 @@ class Sampling:
             raise UsageError(
                 "top_k is out of range", subject="top_k", expected="0 or more", actual=str(self.top_k)
             )
+        if not 0 <= self.penalty_tokens <= CONSTANTS["RQ_MAX_RECENT"]:
+            raise UsageError(
+                "penalty_tokens is out of range",
+                subject="penalty_tokens",
+                expected=f"0 to {CONSTANTS['RQ_MAX_RECENT']}",
+                actual=str(self.penalty_tokens),
+            )
         object.__setattr__(self, "seed", seed)
+        object.__setattr__(self, "logit_bias", dict(self.logit_bias))
+
+
+def check_budget(needed: int, limit: int | None, subject: str) -> None:
+    """MemoryLimitError when more bytes are needed than the host allows; None: as many as there are."""
+    if limit is None or needed <= limit:
+        return
+    raise MemoryLimitError(
+        "the model doesn't fit into its memory limit",
+        subject=subject or "memory_budget",
+        expected=f"at most {limit:,} bytes",
+        actual=f"{needed:,} bytes of file, KV cache and activations",
+        hint="use a format of fewer bits or a shorter context, or allow more",
+    )
 
 
 class Engine:
@@ -100,8 +143,10 @@ class Engine:
         kernels: str = "best",
         threads: int | None = 1,
         split_all: bool = False,
+        memory_budget: int | None = None,
     ) -> None:
-        """`threads` as in `ruvq.Model.open`; `split_all` shares out even small work, for tests.
+        """`threads` and `memory_budget` as in `ruvq.Model.open`; `split_all` shares out even small work, for
+        tests.
 
         Raises ModelError, FileFormatError and UsageError as the model and the options deserve, and
         MemoryLimitError when there is no memory for weights' companions and the KV cache. `kernels`: "best"
@@ -121,13 +166,15 @@ class Engine:
             threads=choose(threads, self._core.host),
         )
         self._pool: Pool | None = None
-        self._memory = self._open(file, options)
+        self._memory = self._open(file, options, memory_budget)
         self.info = self._describe(file)
         self._small: list[Allocation] = []
         self._tokens = self._take(4 * self.info.context_tokens)
         self._scratch = self._take(self._core.call("rq_sample_scratch", self.info.vocab_size))
         self._sampler = self._take(structs.size("rq_sampler"))
         self._number = self._take(4)
+        self._biases: Allocation | None = None
+        self._adjusted_logits: Allocation | None = None
         self.keep_all_logits(False)
         if (wanted := structs.unpack("rq_model_options", options)["threads"]) > 1:
             self._pool = Pool(self._core, wanted, split_all=split_all)
@@ -143,13 +190,15 @@ class Engine:
         self._small.append(allocation)
         return allocation
 
-    def _open(self, file: GGUFFile, options: bytes) -> Allocation:
+    def _open(self, file: GGUFFile, options: bytes, budget: int | None) -> Allocation:
         backend = self._core
         with backend.alloc(len(options)) as given, backend.alloc(8) as number:
             backend.write(given.address, options)
             where = (file.index_address, file.data_address, given.address)
             backend.call("rq_model_measure", *where, number.address)
-            memory = backend.alloc(int.from_bytes(backend.read(number.address, 8), "little"))
+            needed = int.from_bytes(backend.read(number.address, 8), "little")
+            check_budget(file.memory_bytes + needed, budget, file.subject)
+            memory = backend.alloc(needed)
             try:
                 backend.call("rq_model_open", *where, memory.address, memory.end)
             except BaseException:
@@ -228,22 +277,67 @@ class Engine:
     def start_sampling(self, sampling: Sampling) -> None:
         """Sets the sampler's options and its generator to the seed. UsageError for options out of range."""
         seed = sampling.seed or 0
-        self._core.call(
-            "rq_sampler_init",
-            self._sampler.address,
-            seed & 0xFFFFFFFF,
-            seed >> 32,
-            float(sampling.temperature),
-            float(sampling.top_p),
-            float(sampling.min_p),
-            sampling.top_k,
-        )
+        numbers = ("temperature", "typical_p", "top_p", "min_p", "mirostat_tau", "mirostat_eta")
+        penalties = ("repeat_penalty", "presence_penalty", "frequency_penalty")
+        fields = {name: float(getattr(sampling, name)) for name in (*numbers, *penalties)}
+        how = structs.pack("rq_sampling", top_k=sampling.top_k, **fields)
+        with self._core.alloc(len(how)) as given:
+            self._core.write(given.address, how)
+            words = (seed & 0xFFFFFFFF, seed >> 32)
+            self._core.call("rq_sampler_init", self._sampler.address, *words, given.address)
+        self._set_biases(sampling.logit_bias)
 
-    def sample(self) -> int:
-        """A token drawn from the last token's logits."""
+    def _set_biases(self, biases: Mapping[int, float]) -> None:
+        """Places them where the core finds them."""
+        if self._biases is not None:
+            self._biases.free()
+            self._biases = None
+        if biases:
+            ids = [(_checked_id(token, self.info.vocab_size), float(bias)) for token, bias in biases.items()]
+            packed = b"".join(struct.pack("<if", *entry) for entry in ids)
+            self._biases = self._core.alloc(len(packed))
+            self._core.write(self._biases.address, packed)
+
+    def sample(self, recent: Sequence[int] = ()) -> int:
+        """A token drawn from the last token's logits; `recent`: the tokens that the penalties are about."""
+        logits = self._adjusted(recent) if recent or self._biases is not None else self._row(-1)
         scratch = self._scratch
-        where = (self._sampler.address, self._row(-1), self.info.vocab_size, scratch.address, scratch.end)
+        where = (self._sampler.address, logits, self.info.vocab_size, scratch.address, scratch.end)
         return self._core.call("rq_sample", *where)
+
+    def _adjusted(self, recent: Sequence[int]) -> int:
+        """Where the logits lie with biases and penalties."""
+        if self._adjusted_logits is None:
+            self._adjusted_logits = self._take(4 * self.info.vocab_size)
+        biases, count = (0, 0) if self._biases is None else (self._biases.address, self._biases.nbytes // 8)
+        with self._core.place(struct.pack(f"<{len(recent)}i", *recent) or b"\0") as given:
+            out = self._adjusted_logits.address
+            where = (self._sampler.address, self._row(-1), self.info.vocab_size, biases, count)
+            self._core.call("rq_adjust_logits", *where, given.address, len(recent), out)
+        return out
+
+    def top_log_probabilities(self, count: int) -> list[tuple[int, float]]:
+        """The `count` likeliest tokens after the last one, with the logarithms of their probabilities, before
+        biases and penalties. UsageError above RQ_MAX_TOP or the vocabulary."""
+        with self._core.alloc(8 * max(count, 1)) as out:
+            logprobs = out.address + 4 * count
+            self._core.call(
+                "rq_top_log_probabilities", self._row(-1), self.info.vocab_size, count, out.address, logprobs
+            )
+            raw = self._core.read(out.address, 8 * count)
+        tokens = struct.unpack(f"<{count}i", raw[: 4 * count])
+        return list(zip(tokens, struct.unpack(f"<{count}f", raw[4 * count :]), strict=True))
+
+    def keep_states(self, on: bool) -> None:
+        """While on, steps compute no logits but sum up the last states, from nothing on, for `embedding`."""
+        self._core.call("rq_model_keep_states", self._memory.address, int(on))
+
+    def embedding(self, normalize: bool) -> list[float]:
+        """Mean (width) of the states behind the last norm over the tokens since `keep_states`."""
+        width = self.info.width
+        with self._core.alloc(4 * width) as out:
+            self._core.call("rq_model_embedding", self._memory.address, int(normalize), out.address)
+            return list(struct.unpack(f"<{width}f", self._core.read(out.address, out.nbytes)))
 
     def hashes(self) -> list[int]:
         """Hashes (layers + 2): after the embedding, after each layer, of the logits; of all tokens so far."""
@@ -256,9 +350,10 @@ class Engine:
         """Ends the threads and gives all memory back. May be called twice."""
         if self._pool:
             self._pool.close()
-        for allocation in (*self._small, self._memory):
+        for allocation in (*self._small, self._memory, *([self._biases] if self._biases else [])):
             allocation.free()
         self._small = []
+        self._biases = None
 
     def __enter__(self) -> Engine:
         return self

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .engine import Sampling
     from .model import Model
 
-__all__ = ["Generation", "Stats", "StopFilter"]
+__all__ = ["Generation", "Stats", "StopFilter", "TokenReport"]
 
 
 @dataclass
@@ -41,6 +41,15 @@ class Stats:
         """Of the part of the prompt that was computed."""
         computed = self.prompt_tokens - self.cached_tokens
         return computed / self.prompt_seconds if self.prompt_seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class TokenReport:
+    """How likely a token was: natural logarithms of probabilities, before biases and penalties."""
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]]  # the likeliest tokens, the best first
 
 
 class StopFilter:
@@ -83,7 +92,8 @@ class Generation:
 
     Attributes: `finish_reason` (None while running; "stop": end token or stop string, "length": max_tokens,
     "context": the context is full, "aborted": closed early), `tokens` (ids drawn, the end token included),
-    `text` (all pieces so far), `stats`, `sampling` (with the seed that was used).
+    `logprobs` (a TokenReport for each of them, where asked for), `text` (all pieces so far), `stats`,
+    `sampling` (with the seed that was used).
     """
 
     def __init__(
@@ -94,10 +104,13 @@ class Generation:
         sampling: Sampling,
         stop: Sequence[str],
         at_start: bool,
+        logprobs: int | None = None,
     ) -> None:
         self.sampling = sampling
         self.finish_reason: str | None = None
         self.tokens: list[int] = []
+        self.logprobs: list[TokenReport] = []
+        self._reports = logprobs
         self.text = ""
         self.stats = Stats(prompt_tokens=len(prompt))
         self._model = model
@@ -107,6 +120,10 @@ class Generation:
         self._stream = model.tokenizer.stream(at_start=at_start)
         self._ends = frozenset(model.tokenizer.end_ids)
         self._events = self._run()
+
+    def end_at(self, ids: Iterable[int]) -> None:
+        """More ids that end the text; before it is first read."""
+        self._ends |= frozenset(ids)
 
     # ---- the work, one step at a time: yields "" where nothing can be shown yet ----
 
@@ -129,8 +146,11 @@ class Generation:
             started = time.perf_counter()
             if self.tokens:
                 model._append(self.tokens[-1])
-            token = engine.sample()
+            token = engine.sample(model._recent(self.sampling))
             self.tokens.append(token)
+            if self._reports is not None:
+                top = engine.top_log_probabilities(self._reports) if self._reports else []
+                self.logprobs.append(TokenReport(token, engine.log_probability(token), top))
             stats.decode_tokens += 1
             piece = "" if token in self._ends else self._filter.push(self._stream.push(token))
             self.finish_reason = self._finished(token, engine.position)

@@ -13,18 +13,35 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..gguf import GGUFFile
-from .engine import Engine, ModelInfo, Sampling
+from . import tokenizer_check
+from .chatting import Chatting
+from .engine import Engine, ModelInfo, Sampling, check_budget
 from .generation import Generation, Stats, check_prompt
 from .tokenizer import Tokenizer
 from .windows import WINDOW, eval_windows
 
+if TYPE_CHECKING:
+    from ..gguf.reader import GGUFInput
+
 __all__ = ["Generation", "Model", "ModelInfo", "Perplexity", "Sampling", "Stats"]
+
+
+_TOKENIZER_KEY = "tokenizer.ggml.model"
+
+
+def _known_size(source: Any) -> int:
+    """Bytes of a path or buffer; 0 where only reading tells, or what is wrong with the path."""
+    if isinstance(source, (list, tuple)):
+        return sum(map(_known_size, source))
+    if isinstance(source, (str, os.PathLike)):
+        return os.stat(source).st_size if os.path.isfile(source) else 0
+    return 0 if hasattr(source, "read") else memoryview(source).nbytes
 
 
 class Perplexity(float):
@@ -56,7 +73,7 @@ class Perplexity(float):
         return value
 
 
-class Model:
+class Model(Chatting):
     """An open model. Use it in a `with`, or `close()` it.
 
     Attributes: `info` (ModelInfo), `tokenizer` (Tokenizer), `last` (the last Generation, or None).
@@ -74,7 +91,7 @@ class Model:
     @classmethod
     def open(
         cls,
-        source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO,
+        source: GGUFInput | Sequence[GGUFInput],
         *,
         context: int | None = None,
         kv: str = "f16",
@@ -83,45 +100,71 @@ class Model:
         batch: int | None = None,
         scalar: bool = False,
         threads: int | None = None,
+        sha256: str | None = None,
+        memory_budget: int | None = None,
     ) -> Model:
-        """Opens a path (mapped, not read, on the desktop), the bytes of a file, or a binary file object.
+        """Opens a path (mapped, not read, on the desktop), the bytes of a file, or a binary file object; of a
+        model in several files the first shard's path, or a list of all shards in order.
 
         `context`: most tokens of prompt and answer together; None: what the model was trained for, at
         most 4096. `kv`: the KV cache's numbers, "f16" or "f32". `hashes`: keep a hash of the activations
-        after every layer. `verify`: check all weights and recorded digests first. `batch`: prompt tokens
-        of one step. `scalar`: the plain kernels (slow; the results are the same). `threads`: how many compute
-        (the results are the same); None: the physical cores, at most 8. In Pyodide `open` has one thread,
-        `fetch` more where the page allows it.
-        Raises StorageError, FileFormatError, VersionError, IntegrityError, DataError, ModelError, UsageError,
-        MemoryLimitError.
-        """
+        after every layer. `verify`: check all weights and recorded digests first. `sha256`: of the whole
+        file, 64 hexadecimal digits from somebody you trust, compared before anything of it is used.
+        `memory_budget`: most bytes that the file, its index, KV cache and activations may take together.
+        `batch`: prompt tokens of one step. `scalar`: the plain kernels (slow; the results are the same).
+        `threads`: how many compute (the results are the same); None: the physical cores, at most 8. In
+        Pyodide `open` has one thread, `fetch` more where the page allows it. A vocabulary that is there is
+        checked too, used or not; without one a model takes and gives ids. Raises StorageError,
+        FileFormatError, VersionError, IntegrityError, DataError, ModelError, UsageError, TokenizerError,
+        MemoryLimitError."""
+        check_budget(_known_size(source), memory_budget, "")  # before any of it is read
         file = GGUFFile.open(source)
         try:
+            if sha256 is not None:
+                file.check_sha256(sha256)
             if verify:
                 file.verify().raise_first()
+            tokenizer = None
+            if _TOKENIZER_KEY in file.metadata:
+                tokenizer = Tokenizer.from_gguf(file)
+                tokenizer_check.check(file, tokenizer)
             engine = Engine(
-                file, context=context, kv=kv, hashes=hashes, batch=batch, scalar=scalar, threads=threads
+                file,
+                context=context,
+                kv=kv,
+                hashes=hashes,
+                batch=batch,
+                scalar=scalar,
+                threads=threads,
+                memory_budget=memory_budget,
             )
-            return cls(file, engine)
+            model = cls(file, engine)
+            model._tokenizer = tokenizer
+            return model
         except BaseException:
             file.close()
             raise
 
     @classmethod
-    async def fetch(cls, url: str, **options: Any) -> Any:
-        """In Pyodide: downloads a model straight into the memory of an engine in a worker of the page.
+    async def fetch(cls, url: str | Sequence[str], **options: Any) -> Any:
+        """In Pyodide: loads a model into an engine in a worker of the page, from the browser's store if it is
+        kept there, else from the network straight into the engine's memory; then it is kept.
 
-        Options: `progress` (called with phase, bytes so far, and bytes in all or None), `context`, `kv`,
-        `hashes`, `verify` as in `open`, `threads` (None: the device's cores, at most 8, where the page is
-        cross-origin isolated; else one, and `info["threadsNote"]` says why). Cancelling the task stops the
-        download. Gives a `ruvq.browser.worker_model.WorkerModel`, whose `stream` is cancellable at every
-        token.
-        Raises DownloadError and what `open` raises; UsageError outside of a browser.
+        `url`: of a file, of the first shard of a model in several (NAME-00001-of-00003.gguf), or a list of
+        all shards. Options: `progress` (called with phase, bytes so far, and bytes in all or None), `notice`
+        (called with a sentence where a file isn't kept or was damaged), `cache` ("default"; "reload": fetch
+        anew; "no-store": keep nothing; "only-if-cached": no network), `sha256` (what the file must be; a
+        list for shards) and `nbytes` (its size), `memory_budget` (most bytes of the engine's memory; default
+        1 GiB on phones), `context`, `kv`, `hashes`, `verify` as in `open`, `threads` (None: the device's
+        cores, at most 8, where the page is cross-origin isolated; else one, and `info["threadsNote"]` says
+        why). Cancelling the task stops the download, which the next `fetch` goes on with. Gives a
+        `ruvq.browser.worker_model.WorkerModel`, whose `stream` is cancellable at every token.
+        Raises DownloadError, IntegrityError and what `open` raises; UsageError outside of a browser.
         """
         if sys.platform != "emscripten":
             raise UsageError(
                 "fetch needs a browser",
-                subject=url,
+                subject=str(url),
                 hint="download the file and use ruvq.Model.open(path)",
             )
         from ..browser.worker_model import fetch
@@ -129,12 +172,22 @@ class Model:
         return await fetch(url, **options)
 
     @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The file's metadata by key; arrays are read when they are asked for."""
+        self._open_engine()
+        assert self._file is not None
+        return self._file.metadata
+
+    @property
     def tokenizer(self) -> Tokenizer:
-        """The file's tokenizer, which outlives the model. TokenizerError when the file has none."""
+        """The file's tokenizer, which outlives the model. TokenizerError when the file has none, or one that
+        isn't what the file records of it."""
         if self._tokenizer is None:
             self._open_engine()
             assert self._file is not None
-            self._tokenizer = Tokenizer.from_gguf(self._file)
+            tokenizer = Tokenizer.from_gguf(self._file)
+            tokenizer_check.check(self._file, tokenizer)
+            self._tokenizer = tokenizer
         return self._tokenizer
 
     # ---- text ----
@@ -149,13 +202,19 @@ class Model:
         top_k: int = 0,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        *,
+        logprobs: int | None = None,
+        **sampling_options: Any,
     ) -> Generation:
         """Continues `prompt` (text, to which BOS is added as the file says, or token ids as they are).
 
         Gives an iterator of pieces of text in whole characters. It ends at an end token, at a `stop` string
         (which isn't given), after `max_tokens` tokens or when the context is full: see `finish_reason`.
         Starting another generation ends this one. What the KV cache already holds of the prompt is not
-        computed again, which changes nothing in the result.
+        computed again, which changes nothing in the result. `logprobs`: keep the log-probability of each
+        token, and of so many likeliest ones, in `generation.logprobs`. `sampling_options`: the other fields
+        of `Sampling`: typical_p, mirostat_tau, mirostat_eta, repeat_penalty, presence_penalty,
+        frequency_penalty, penalty_tokens, logit_bias.
         Raises ContextFullError for a prompt longer than the context, UsageError for options out of range.
         """
         if max_tokens < 0:
@@ -167,12 +226,16 @@ class Model:
             )
         tokens = self._prompt_tokens(prompt)
         check_prompt(tokens, self.info.context_tokens)
-        sampling = Sampling(temperature, top_p, min_p, top_k, seed)
+        try:
+            sampling = Sampling(temperature, top_p, min_p, top_k, seed, **sampling_options)
+        except TypeError as error:
+            raise UsageError("unknown option of generate", actual=str(error)) from None
         self._open_engine().start_sampling(sampling)  # options are refused here, not at the first piece
         stops = [stop] if isinstance(stop, str) else list(stop or ())
         if self.last is not None:
             self.last.close()
-        self.last = Generation(self, tokens, max_tokens, sampling, stops, at_start=prompt == "")
+        at_start = isinstance(prompt, str) and not prompt
+        self.last = Generation(self, tokens, max_tokens, sampling, stops, at_start, logprobs)
         return self.last
 
     def stream(self, prompt: str | Sequence[int], max_tokens: int = 256, **options: Any) -> Generation:
@@ -227,6 +290,25 @@ class Model:
         finally:
             if self._engine is not None:
                 engine.keep_all_logits(False)
+
+    def embed(self, text: str, normalize: bool = True) -> list[float]:
+        """The embedding of a text (width): the mean of the states behind the last norm over its tokens, of
+        length 1 unless `normalize` is False. Ends a generation that runs. ContextFullError, UsageError."""
+        tokens = self._prompt_tokens(text)
+        check_prompt(tokens, self.info.context_tokens)
+        if self.last is not None:
+            self.last.close()
+        self.reset()
+        engine = self._open_engine()
+        engine.keep_states(True)
+        try:
+            engine.feed(tokens)
+            while engine.step():
+                pass
+            return engine.embedding(normalize)
+        finally:
+            engine.keep_states(False)
+            self.reset()
 
     def perplexity(self, text: str, window: int = WINDOW) -> Perplexity:
         """Perplexity of a text by the protocol of docs/formats.md: split at <|endoftext|>, each piece with
@@ -310,6 +392,12 @@ class Model:
         engine = self._open_engine()
         engine.feed([token])
         engine.step()
+
+    def _recent(self, sampling: Sampling) -> list[int]:
+        """The tokens that penalties are about."""
+        if not sampling.penalizes or sampling.penalty_tokens == 0:
+            return []
+        return self._history[-sampling.penalty_tokens :]
 
     def _step(self) -> int:
         return self._open_engine().step()

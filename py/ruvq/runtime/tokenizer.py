@@ -68,8 +68,8 @@ class Tokenizer:
         FileFormatError, TokenizerError.
         """
         if isinstance(source, GGUFFile):  # a copy of its header, so that the file may be closed
-            address = source.data_address
-            return cls._from_beginning(lambda nbytes: core.get().read(address, nbytes), source.nbytes)
+            address, size = source.metadata_extent
+            return cls._from_beginning(lambda nbytes: core.get().read(address, nbytes), size)
         if isinstance(source, (bytes, bytearray, memoryview)):
             view = memoryview(source).cast("B")
             return cls._from_beginning(lambda nbytes: bytes(view[:nbytes]), view.nbytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .llama import LlamaParameters
 
 
@@ -21,13 +20,13 @@ class TensorInfo:
     """One tensor of a source, read a few rows at a time.
 
     `shape` is (rows, width) or (width,); `dtype` names how the source stores it ("f32", "bf16", ...);
-    `reader(first, last)` gives rows [first, last) as float32 (last - first, width).
+    `reader(first, last)` gives rows [first, last) as a buffer of float32.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
-    reader: Callable[[int, int], np.ndarray] = field(repr=False, compare=False)
+    reader: Callable[[int, int], Any] = field(repr=False, compare=False)
 
     @property
     def width(self) -> int:
@@ -44,31 +43,37 @@ class TensorInfo:
         """Weights in all."""
         return math.prod(self.shape)
 
-    def read(self, first: int, last: int) -> np.ndarray:
-        """Rows [first, last) as float32 (last - first, width). DataError on NaN and infinity."""
+    def read(self, first: int, last: int) -> Any:
+        """Rows [first, last) as float32 (last - first, width): a NumPy array, or in Pyodide, which may have
+        no NumPy, a memoryview. DataError on NaN and infinity."""
+        values: Any = memoryview(self.reader(first, last)).cast("B").cast("f")
+        if not math.isfinite(sum(values)):  # of doubles: finite floats can't overflow it
+            self._refuse(values, first)
+        shape = (last - first, self.width)
+        if sys.platform == "emscripten":
+            return values.cast("B").cast("f", shape)
         import numpy as np
 
-        values = np.ascontiguousarray(self.reader(first, last), dtype=np.float32)
-        finite = np.isfinite(values)
-        if not finite.all():
-            row, column = (int(i) for i in np.argwhere(~finite)[0])
-            place = f"[{first + row}, {column}]" if len(self.shape) > 1 else f"[{column}]"
-            raise DataError(
-                "a weight is not a finite number",
-                subject=f"{self.name}{place}",
-                expected="finite weights",
-                actual=f"{float(values[row, column])} at row {first + row}, column {column}",
-                hint="the source is damaged or its training diverged; export or download it again",
-            )
-        return values
+        return np.frombuffer(values, np.float32).reshape(shape)
 
-    def chunks(self, rows: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _refuse(self, values: Any, first: int) -> None:
+        place = next(i for i, value in enumerate(values) if not math.isfinite(value))
+        row, column = first + place // self.width, place % self.width
+        raise DataError(
+            "a weight is not a finite number",
+            subject=f"{self.name}[{row}, {column}]" if len(self.shape) > 1 else f"{self.name}[{column}]",
+            expected="finite weights",
+            actual=f"{values[place]} at row {row}, column {column}",
+            hint="the source is damaged or its training diverged; export or download it again",
+        )
+
+    def chunks(self, rows: int) -> Iterator[tuple[int, Any]]:
         """(first row, values) for the whole tensor, at most `rows` rows at a time."""
         for first in range(0, self.rows, rows):
             yield first, self.read(first, min(self.rows, first + rows))
 
-    def load(self) -> np.ndarray:
-        """The whole tensor as float32 in its shape."""
+    def load(self) -> Any:
+        """The whole tensor as a NumPy array, float32 in its shape."""
         return self.read(0, self.rows).reshape(self.shape)
 
 

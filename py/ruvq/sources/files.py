@@ -6,12 +6,12 @@ error and not a crash, and memory stays bounded by what is asked for.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
+from .. import json_text
 from ..errors import FileFormatError, StorageError
 
 MAX_JSON_BYTES = 64 << 20  # tokenizer.json of the largest vocabularies is about 35 MB
@@ -105,10 +105,10 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def parse_json_object(text: bytes | bytearray, subject: str, hint: str = "") -> dict[str, Any]:
     """A JSON object from bytes of any origin; FileFormatError when it isn't one."""
     try:
-        value = json.loads(bytes(text).decode("utf-8"), object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as error:
+        value = json_text.loads(bytes(text), object_pairs_hook=_no_duplicates)
+    except ValueError as error:
         start = bytes(text[:40]).lstrip()
-        found = "an HTML page" if start[:1] == b"<" else str(error) or "nested too deeply"
+        found = "an HTML page" if start[:1] == b"<" else str(error)
         raise FileFormatError(
             "not a JSON object", subject=subject, expected="JSON", actual=found, hint=hint
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import core
 from ..core import CONSTANTS
@@ -14,9 +14,6 @@ from ..gguf.reader import TensorInfo as StoredTensor
 from .architectures import ARCHITECTURES
 from .base import Source, TensorInfo
 from .llama import LlamaParameters, RopeScaling, check_shapes
-
-if TYPE_CHECKING:
-    import numpy as np
 
 FLOATS = ("f32", "f16", "bf16", "q8_0")  # as good as floats for what follows
 _KEPT = (
@@ -107,26 +104,21 @@ def _parameters(file: GGUFFile) -> LlamaParameters:
     )
 
 
-def _reader(file: GGUFFile, tensor: StoredTensor, seed: int | None) -> Callable[[int, int], Any]:
+def _reader(file: GGUFFile, tensor: StoredTensor, seed: int | None) -> Callable[[int, int], bytes]:
     """Decodes rows through the core; `seed`: undo the Hadamard transform."""
-    import numpy as np
+    width, row_bytes = tensor.shape[-1], tensor.type.row_bytes(tensor.shape[-1])
+    start = file.data_address + tensor.offset
 
-    data, width = file.tensor_bytes(tensor.name), tensor.shape[-1]
-    row_bytes = tensor.type.row_bytes(width)
-
-    def rows(first: int, last: int) -> np.ndarray:
-        backend = core.get()
-        out = np.empty((last - first, width), np.float32)
-        source = backend.place(data[first * row_bytes : last * row_bytes])
-        target = backend.place(out)
-        scalar = CONSTANTS["RQ_SCALAR"]
-        backend.call(
-            "rq_decode", tensor.type.format, source.address, last - first, width, target.address, scalar
-        )
-        if seed is not None:
-            low, high = seed & 0xFFFFFFFF, seed >> 32
-            backend.call("rq_hadamard", target.address, last - first, width, low, high, 1, scalar)
-        return out
+    def rows(first: int, last: int) -> bytes:
+        backend, count = core.get(), last - first
+        with backend.alloc(count * width * 4) as target:
+            place = target.address
+            source, scalar = start + first * row_bytes, CONSTANTS["RQ_SCALAR"]
+            backend.call("rq_decode", tensor.type.format, source, count, width, place, scalar)
+            if seed is not None:
+                low, high = seed & 0xFFFFFFFF, seed >> 32
+                backend.call("rq_hadamard", place, count, width, low, high, 1, scalar)
+            return backend.read(place, target.nbytes)
 
     return rows
 

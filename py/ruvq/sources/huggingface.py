@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,11 +241,14 @@ def _reader(
         return lambda first, last: file.rows(name, first, last)
     order, head = rotary_rows(heads, parameters.head_width), parameters.head_width
     if target.endswith(".bias"):
-        return lambda first, last: file.rows(name, 0, 1)[:, order]
+        return lambda first, last: array("f", [file.rows(name, 0, 1)[i] for i in order])
+    row_bytes = 4 * file.entries[name].shape[-1]
 
     def rows(first: int, last: int) -> Any:
         begin, end = first // head * head, -(-last // head) * head  # whole heads
-        return file.rows(name, begin, end)[order[first:last] - begin]
+        data = file.rows(name, begin, end).cast("B")
+        places = [(row - begin) * row_bytes for row in order[first:last]]
+        return b"".join([data[at : at + row_bytes] for at in places])
 
     return rows
 
@@ -285,7 +289,7 @@ def open_huggingface(
         tensors = {}
         for target, shape in parameters.shapes().items():
             if target == "rope_freqs.weight":
-                factors = llama3_frequency_factors(parameters)[None]
+                factors = llama3_frequency_factors(parameters)
                 tensors[target] = TensorInfo(target, shape, "f32", lambda first, last, f=factors: f)  # type: ignore[misc]
                 continue
             file, source_name = places[target]

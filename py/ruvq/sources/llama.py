@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ModelError
 from .architectures import ARCHITECTURES, Architecture
-
-if TYPE_CHECKING:
-    import numpy as np
 
 # Upper bounds: far above any model there is, low enough that products stay small numbers.
 LIMITS = {
@@ -149,21 +147,18 @@ def _bad(name: str, expected: str, actual: str) -> ModelError:
     )
 
 
-def rotary_rows(heads: int, head_width: int) -> np.ndarray:
+def rotary_rows(heads: int, head_width: int) -> list[int]:
     """Row order that turns Hugging Face's q and k into GGUF's: (heads * head_width) source rows.
 
     Hugging Face rotates element i with i + head_width/2, GGUF's llama element 2i with 2i + 1.
     """
-    import numpy as np
+    half = head_width // 2
+    pairs = [i for first in range(half) for i in (first, first + half)]
+    return [head * head_width + i for head in range(heads) for i in pairs]
 
-    order = np.arange(heads * head_width).reshape(heads, 2, head_width // 2)
-    return order.swapaxes(1, 2).reshape(-1)
 
-
-def llama3_frequency_factors(parameters: LlamaParameters) -> np.ndarray:
+def llama3_frequency_factors(parameters: LlamaParameters) -> array[float]:
     """(head_width / 2) float32 divisors of the rotary frequencies, as rope_freqs.weight holds them."""
-    import numpy as np
-
     scaling = parameters.rope_scaling
     assert scaling is not None
     out = []
@@ -180,7 +175,7 @@ def llama3_frequency_factors(parameters: LlamaParameters) -> np.ndarray:
                 scaling.high_frequency_factor - scaling.low_frequency_factor
             )
             out.append(1 / ((1 - smooth) / scaling.factor + smooth))
-    return np.array(out, np.float32)
+    return array("f", out)
 
 
 def check_shapes(

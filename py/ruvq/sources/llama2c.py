@@ -6,17 +6,15 @@ Facts of the layouts: karpathy/llama2.c export.py. Rotary pairs are interleaved,
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import FileFormatError, ModelError
 from .base import Source, TensorInfo
 from .files import PieceFile
 from .llama import LlamaParameters
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MAGIC = 0x616B3432  # "ak42"
 HEADER_BYTES = 256  # of versions 1 and 2
@@ -122,24 +120,19 @@ class Checkpoint:
 
     def reader(self, name: str, width: int) -> Callable[[int, int], Any]:
         """A function that reads rows of one tensor as float32."""
-        import numpy as np
-
         offset, scales = self.places[name]
 
-        def read_floats(first: int, last: int) -> np.ndarray:
-            raw = self.file.read(offset + first * width * 4, (last - first) * width * 4)
-            return np.frombuffer(raw, "<f4").reshape(last - first, width)
+        def read_floats(first: int, last: int) -> bytearray:
+            return self.file.read(offset + first * width * 4, (last - first) * width * 4)
 
-        def read_groups(first: int, last: int) -> np.ndarray:
+        def read_groups(first: int, last: int) -> array[float]:
             assert scales is not None
             begin, end = first * width // self.group, -(-last * width // self.group)  # groups may span rows
-            codes = np.frombuffer(
-                self.file.read(offset + begin * self.group, (end - begin) * self.group), np.int8
-            )
-            steps = np.frombuffer(self.file.read(scales + begin * 4, (end - begin) * 4), "<f4")
-            values = codes.reshape(-1, self.group).astype(np.float32) * steps[:, None]
+            codes = self.file.read(offset + begin * self.group, (end - begin) * self.group)
+            steps = memoryview(self.file.read(scales + begin * 4, (end - begin) * 4)).cast("f")
             skip = first * width - begin * self.group
-            return values.reshape(-1)[skip : skip + (last - first) * width].reshape(last - first, width)
+            wanted = memoryview(codes).cast("b")[skip : skip + (last - first) * width]
+            return array("f", [q * steps[(skip + i) // self.group] for i, q in enumerate(wanted)])
 
         return read_floats if scales is None else read_groups
 

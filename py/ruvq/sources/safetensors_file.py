@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import FileFormatError
 from .files import PieceFile, parse_json_object
-
-if TYPE_CHECKING:
-    import numpy as np
+from .floats import to_float32
 
 MAX_HEADER_BYTES = 32 << 20  # 126 layers of the largest llama need 0.2 MB
 MAX_DIMS = 8
@@ -134,28 +132,16 @@ class SafetensorsFile:
             )
         return _DTYPES[entry.dtype][0]
 
-    def rows(self, name: str, first: int, last: int) -> np.ndarray:
-        """Rows [first, last) as float32 (last - first, width); a vector has one row."""
-        import numpy as np
-
+    def rows(self, name: str, first: int, last: int) -> Any:
+        """Rows [first, last) as float32, one after the other; a vector has one row."""
         entry, dtype = self.entries[name], self.dtype(name)
         width, item = entry.shape[-1], _DTYPES[entry.dtype][1]
         raw = self.file.read(entry.start + first * width * item, (last - first) * width * item)
-        return floats(np.frombuffer(raw, np.uint8), dtype).reshape(last - first, width)
+        return to_float32(raw, dtype, width)
 
     def close(self) -> None:
         """Closes the file."""
         self.file.close()
-
-
-def floats(raw: np.ndarray, dtype: str) -> np.ndarray:
-    """Bytes (uint8) of a float type as float32."""
-    import numpy as np
-
-    if dtype == "bf16":
-        return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(over="ignore"):  # what overflows becomes infinity, which the caller reports
-        return raw.view({"f64": "<f8", "f32": "<f4", "f16": "<f2"}[dtype]).astype(np.float32, copy=False)
 
 
 def describe_start(head: bytes) -> str:

@@ -36,7 +36,11 @@ def from_sentencepiece(path: Path, settings: dict[str, Any], config: dict[str, A
         raise
     except (_MalformedError, TypeError, ValueError, struct.error) as error:
         raise FileFormatError(
-            "not a SentencePiece model, or damaged", subject=str(path), actual=str(error)
+            "not a SentencePiece model, or damaged",
+            subject=str(path),
+            expected="the protocol buffer of a SentencePiece model",
+            actual=str(error),
+            hint="download the tokenizer again",
         ) from error
 
 

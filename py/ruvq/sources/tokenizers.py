@@ -6,7 +6,7 @@ folder with one of them. No dependencies: each has a small reader of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class TokenizerSpec:
     add_eos: bool = False
     add_space_prefix: bool = False
     chat_template: str | None = None
+    chat_templates: Mapping[str, str] = field(default_factory=dict)  # named variants
+    path: Path | None = None  # of the file it was read from
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -94,6 +96,9 @@ class TokenizerSpec:
             out["tokenizer.ggml.add_space_prefix"] = self.add_space_prefix
         if self.chat_template:
             out["tokenizer.chat_template"] = self.chat_template
+        if self.chat_templates:
+            out["tokenizer.chat_templates"] = list(self.chat_templates)
+            out |= {f"tokenizer.chat_template.{name}": text for name, text in self.chat_templates.items()}
         return out
 
     def for_model(self, vocab_size: int) -> TokenizerSpec:
@@ -129,7 +134,9 @@ def load_tokenizer(
     TokenizerError.
     """
     file = _tokenizer_file(Path(path))
-    spec = _read(file, _settings(file.parent), config or {})
+    settings = _settings(file.parent)
+    spec = _read(file, settings, config or {})
+    spec = replace(spec, chat_templates=_named_templates(settings, file.parent), path=file)
     return spec if vocab_size is None else spec.for_model(vocab_size)
 
 
@@ -190,6 +197,19 @@ def chat_template_of(settings: dict[str, Any]) -> str | None:
         named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
         template = named.get("default")
     return template if isinstance(template, str) else None
+
+
+def _named_templates(settings: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Templates beside the default one: of tokenizer_config.json, and files of their own."""
+    listed = settings.get("chat_template")
+    found = {
+        t["name"]: t["template"]
+        for t in (listed if isinstance(listed, list) else ())
+        if isinstance(t, dict) and isinstance(t.get("name"), str) and isinstance(t.get("template"), str)
+    }
+    for path in sorted((folder / "additional_chat_templates").glob("*.jinja")):
+        found[path.stem] = path.read_text(encoding="utf-8")
+    return {name: text for name, text in found.items() if name != "default" and text}
 
 
 def special_ids(

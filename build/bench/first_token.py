@@ -1,0 +1,113 @@
+"""From an opened page to the first token: the demo with the bundled model, a cold cache and a local server.
+
+    python build/bench/first_token.py [--rounds 3]
+
+Every round opens a fresh browser profile. A script that is there before the page's own starts writing as soon
+as the page says it is ready, and reads the clock that began with the navigation: no message to the browser is
+in the figure. From Python the page boots Pyodide first; that boot is measured in the same run and taken off.
+Needs `make wheel`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "build"), str(ROOT / "py")]
+
+import demo  # noqa: E402
+import site_folder  # noqa: E402
+from chromium import CHROMIUM_FLAGS, chromium_path  # noqa: E402
+from ruvq.cli.server import make_server  # noqa: E402
+from timing import summary  # noqa: E402
+
+TIMEOUT = 180_000  # ms; Pyodide on a slow machine
+# what the page's status says while Pyodide boots, as web/demo.js words it
+BOOT = "Starting Python"
+# %s: the host to choose. Times are milliseconds since the navigation began.
+WATCH = """
+const times = (window.times = { phases: [] });
+const now = () => performance.now();
+new MutationObserver(() => {
+  const choice = document.querySelector("input[name=host][value=%s]");
+  if (choice && !times.chosen) {
+    choice.checked = true;
+    times.chosen = now();
+  }
+  const [phase] = (document.getElementById("status")?.textContent ?? "").split(":");
+  if (phase && times.phases.at(-1)?.[0] !== phase) times.phases.push([phase, now()]);
+  if (document.body?.dataset.state === "ready" && !times.started) {
+    times.started = now();
+    document.getElementById("run").click();
+  }
+  const written = document.getElementById("output")?.lastChild?.textContent;
+  if (times.started && !times.first && written) times.first = now();
+}).observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
+"""
+
+
+def open_once(playwright: Any, url: str, host: str) -> dict[str, float]:
+    """Seconds from the navigation to the first token, and of them those of Pyodide's boot."""
+    browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
+    try:
+        page = browser.new_page()
+        page.add_init_script(WATCH % host)
+        page.goto(url)
+        page.wait_for_function(
+            "window.times.first || !document.getElementById('error').hidden", timeout=TIMEOUT
+        )
+        if page.is_visible("#error"):
+            raise SystemExit(f"the page shows an error:\n{page.inner_text('#error')}")
+        times = page.evaluate("window.times")
+    finally:
+        browser.close()
+    return {"first_token_s": times["first"] / 1000, "boot_s": boot_seconds(times["phases"])}
+
+
+def boot_seconds(phases: list[list[Any]]) -> float:
+    """How long the page said that Python was starting; 0 where it never did."""
+    for (name, begun), (_, ended) in pairwise(phases):
+        if name == BOOT:
+            return (ended - begun) / 1000
+    return 0.0
+
+
+def measure_first_token(rounds: int) -> dict[str, Any]:
+    """Host → {first_token_s, boot_s}: median and spread, hosts interleaved."""
+    from playwright.sync_api import sync_playwright
+
+    models = demo.quantize_models(demo.SOURCE, None, ROOT / "out" / "models")
+    site_folder.assemble(site_folder.SITE, models)
+    server = make_server(site_folder.SITE, port=0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://localhost:{server.server_address[1]}/"
+    samples: dict[str, list[dict[str, float]]] = {host: [] for host in demo.HOSTS}
+    try:
+        with sync_playwright() as playwright:
+            for _ in range(rounds):
+                for host in demo.HOSTS:
+                    samples[host].append(open_once(playwright, url, host))
+    finally:
+        server.shutdown()
+    return {
+        host: {key: summary([run[key] for run in runs]) for key in runs[0]} for host, runs in samples.items()
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    print(json.dumps(measure_first_token(parser.parse_args().rounds)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

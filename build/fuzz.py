@@ -1,0 +1,135 @@
+"""Runs the fuzzers of tests/fuzz under AddressSanitizer and UndefinedBehaviorSanitizer: `make fuzz` builds
+them.
+
+    python build/fuzz.py                      each target for FUZZ_SECONDS (60)
+    python build/fuzz.py --runs 1000000       or that many executions, whichever comes first
+    python build/fuzz.py --keep               then minimises the corpus into tests/fuzz/corpus.tar.xz
+
+Targets: `file` (any bytes through parser, checks, tokenizer and model), `tokenizer` (vocabularies that
+parse, opened, and a text through them), `model` (hyper-parameters, tensors and options of a small model).
+Each starts from the kept corpus; `file` also from the hostile files of attacks/. What crashes, hangs for 5
+s or takes more than 512 MB is a finding: it is written to out/fuzz/found and the exit code is 1. The last
+line of standard output is the result: executions, seconds and files of the corpus of each target."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "out" / "fuzz"
+KEPT = ROOT / "tests" / "fuzz" / "corpus.tar.xz"
+LONGEST = {"file": 4096, "tokenizer": 512, "model": 256}  # bytes of an input, by target
+HANG_SECONDS = 5
+MOST_MEMORY_MB = 512
+
+
+def unpack_corpus() -> None:
+    """The kept corpus into out/fuzz/corpus/TARGET, and the small files of attacks/ for `file`."""
+    shutil.rmtree(OUT / "corpus", ignore_errors=True)
+    for target in LONGEST:
+        (OUT / "corpus" / target).mkdir(parents=True)
+    if KEPT.is_file():
+        with tarfile.open(KEPT) as archive:
+            archive.extractall(OUT / "corpus", filter="data")
+    sys.path.insert(0, str(ROOT))
+    from attacks.corpus import gguf_cases
+
+    for case in gguf_cases():
+        if len(case.data) <= LONGEST["file"]:
+            (OUT / "corpus" / "file" / case.name).write_bytes(case.data)
+
+
+def program(target: str, folder: Path, *options: str) -> list[str]:
+    limits = [f"-max_len={LONGEST[target]}", f"-timeout={HANG_SECONDS}", f"-rss_limit_mb={MOST_MEMORY_MB}"]
+    found = OUT / "found"
+    found.mkdir(exist_ok=True)
+    return [
+        str(OUT / f"fuzz_{target}"),
+        *limits,
+        f"-artifact_prefix={found}/{target}-",
+        *options,
+        str(folder),
+    ]
+
+
+def run(target: str, seconds: int, runs: int) -> dict[str, Any]:
+    """One fuzzer's run: {"executions", "seconds", "corpus", "coverage", "finding"}; "finding" is "" if
+    none."""
+    folder = OUT / "corpus" / target
+    options = [f"-max_total_time={seconds}", f"-runs={runs}", "-print_final_stats=1", "-use_value_profile=1"]
+    started = time.monotonic()
+    log = OUT / f"{target}.log"
+    with log.open("w") as file:
+        code = subprocess.run(
+            program(target, folder, *options), stdout=file, stderr=file, check=False
+        ).returncode
+    text = log.read_text(errors="replace")
+    executed = re.search(r"stat::number_of_executed_units:\s*(\d+)", text)
+    covered = re.findall(r"\bcov: (\d+)", text)
+    return {
+        "executions": int(executed[1]) if executed else 0,
+        "seconds": round(time.monotonic() - started, 1),
+        "corpus": len(list(folder.iterdir())),
+        "coverage": int(covered[-1]) if covered else 0,
+        "finding": "" if code == 0 else f"exit code {code}: {log}, inputs in {OUT / 'found'}",
+    }
+
+
+def keep_corpus() -> None:
+    """Minimises what the runs found and packs it, the same bytes for the same files."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:xz", preset=9) as archive:
+        for target in LONGEST:
+            smallest = OUT / "smallest" / target
+            shutil.rmtree(smallest, ignore_errors=True)
+            smallest.mkdir(parents=True)
+            merge = program(target, smallest, "-merge=1")
+            done = subprocess.run([*merge, str(OUT / "corpus" / target)], capture_output=True, check=False)
+            if done.returncode:
+                raise SystemExit(
+                    f"minimising {target} failed:\n{done.stderr.decode(errors='replace')[-2000:]}"
+                )
+            for file in sorted(smallest.iterdir()):
+                entry = tarfile.TarInfo(f"{target}/{file.name[:16]}")
+                entry.size = file.stat().st_size
+                archive.addfile(entry, io.BytesIO(file.read_bytes()))
+    KEPT.write_bytes(packed.getvalue())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    seconds = int(os.environ.get("FUZZ_SECONDS", "60"))
+    parser.add_argument(
+        "--seconds", type=int, default=seconds, help="of each target; default FUZZ_SECONDS, or 60"
+    )
+    parser.add_argument("--runs", type=int, default=-1, help="most executions of each target")
+    parser.add_argument(
+        "--target", choices=list(LONGEST), action="append", help="only this one; may be repeated"
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="minimise the corpus into tests/fuzz/corpus.tar.xz"
+    )
+    args = parser.parse_args()
+    unpack_corpus()
+    results = {target: run(target, args.seconds, args.runs) for target in args.target or LONGEST}
+    if args.keep:
+        keep_corpus()
+    print(json.dumps(results))
+    return 1 if any(result["finding"] for result in results.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Coverage-guided fuzzing of the readers that are Python. Needs `pip install atheris` (CPython 3.11 to 3.13).
+
+    python tests/fuzz/fuzz_readers.py [-max_total_time=60] [-runs=100000]      options of libFuzzer
+
+Any bytes as a safetensors file, a tokenizer of each kind, config.json, a llama2.c checkpoint and a GGUF
+source: each must give a reader, or a RuvqError that says what was expected. The first byte chooses the
+reader; the start corpus is one right file for each. A finding is any other exception, or 10 s.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+with atheris.instrument_imports(include=["ruvq.sources", "ruvq.json_text", "ruvq.gguf"]):
+    from ruvq.errors import RuvqError
+    from ruvq.gguf import inspect
+    from ruvq.sources import open_source
+    from ruvq.sources.files import parse_json_object
+    from ruvq.sources.huggingface import parameters_from_config
+    from ruvq.sources.safetensors_file import SafetensorsFile
+    from ruvq.sources.tokenizers import load_tokenizer
+
+from attacks.build_gguf import llama  # noqa: E402
+from sources.tiny_models import (  # noqa: E402
+    hf_config,
+    hf_tensors,
+    llama2c_bytes,
+    random_weights,
+    safetensors_bytes,
+    write_tokenizer,
+)
+
+FOLDER = Path(tempfile.mkdtemp(prefix="ruvq-fuzz-"))
+TOKENIZER = write_tokenizer(FOLDER / "right-tok.bin")
+TOKENIZER_JSON = {
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"], "unk_token": None},
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+    "added_tokens": [{"id": 3, "content": "<|end|>", "special": True}],
+}
+
+
+def _file(name: str, data: bytes) -> Path:
+    path = FOLDER / name
+    path.write_bytes(data)
+    return path
+
+
+def _source(path: Path) -> None:
+    open_source(path, TOKENIZER).close()
+
+
+READERS: list[tuple[Callable[[bytes], object], Callable[[], bytes]]] = [
+    (
+        lambda data: SafetensorsFile(_file("x.safetensors", data)).close(),
+        lambda: safetensors_bytes(hf_tensors(random_weights()))[:4000],
+    ),
+    (
+        lambda data: load_tokenizer(_file("tokenizer.json", data)),
+        lambda: json.dumps(TOKENIZER_JSON).encode(),
+    ),
+    (lambda data: load_tokenizer(_file("tok.bin", data)), lambda: TOKENIZER.read_bytes()),
+    (
+        lambda data: load_tokenizer(_file("tokenizer.model", data)),
+        lambda: b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02",
+    ),
+    (
+        lambda data: parameters_from_config(parse_json_object(data, "config.json")),
+        lambda: json.dumps(hf_config()).encode(),
+    ),
+    (lambda data: _source(_file("model.bin", data)), lambda: llama2c_bytes(random_weights())[:2000]),
+    (lambda data: _source(_file("model.gguf", data)), lambda: llama()[:4000]),
+    (inspect, lambda: llama()[:4000]),
+]
+
+
+def one_input(data: bytes) -> None:
+    """What atheris calls."""
+    if not data:
+        return
+    read, _ = READERS[data[0] % len(READERS)]
+    try:
+        read(data[1:])
+    except RuvqError as error:
+        if not (error.expected or error.hint):
+            raise RuntimeError("a refusal without what was expected") from error
+
+
+def main() -> None:
+    start = FOLDER / "corpus"
+    start.mkdir()
+    for number, (_, right) in enumerate(READERS):
+        (start / str(number)).write_bytes(bytes([number]) + right())
+    atheris.Setup(
+        [
+            *sys.argv,
+            "-timeout=10",
+            "-max_len=8192",
+            "-rss_limit_mb=2048",
+            f"-artifact_prefix={FOLDER}/",
+            str(start),
+        ],
+        one_input,
+    )
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

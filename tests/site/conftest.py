@@ -1,0 +1,60 @@
+"""The whole site, assembled as `make site` does, in a Chromium that lets no request leave it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from site_page import watched
+
+import ruvq
+from browser import ROOT, serving
+
+sys.path.insert(0, str(ROOT / "build"))
+
+
+@pytest.fixture(scope="session")
+def site_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site's folder."""
+    import site_folder
+
+    folder = tmp_path_factory.mktemp("site")
+    site_folder.assemble(
+        folder, site_folder.quantize_models(site_folder.SOURCE, None, ROOT / "out" / "models")
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def site(site_path: Path) -> Iterator[str]:
+    """The site's address, with cross-origin isolation."""
+    with serving(site_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def small_model(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """stories260K in pi-q3: a file that a person might have on the disk."""
+    target = tmp_path_factory.mktemp("disk") / "small.gguf"
+    source = data_dir / "stories260K"
+    ruvq.quantize_model(
+        source / "stories260K.bin", target, "pi-q3", tokenizer=source / "tok512.bin", progress=False
+    )
+    return target
+
+
+@pytest.fixture
+def page(browser: Any, site: str) -> Iterator[Any]:
+    """A fresh page with its first model ready."""
+    with watched(browser, f"{site}/", viewport={"width": 1280, "height": 800}) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def lasting(browser: Any, site: str) -> Iterator[Any]:
+    """One page for a module's tests: for those that need a Pyodide that has started."""
+    with watched(browser, f"{site}/", viewport={"width": 1280, "height": 800}) as opened:
+        yield opened

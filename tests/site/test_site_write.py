@@ -1,0 +1,157 @@
+"""Writing, as a person does it: by keyboard, with own files and addresses, stopped and begun again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from site_page import await_state, await_text, watched
+
+from browser import serving
+
+STOP_AT_TEXT = """(way) => new MutationObserver((_, observer) => {
+  if (!document.getElementById("output").lastChild?.textContent) return;
+  observer.disconnect();
+  if (way === "button") document.getElementById("stop").click();
+  else document.dispatchEvent(new KeyboardEvent("keydown", { key: way, bubbles: true }));
+}).observe(document.getElementById("output"), { childList: true, subtree: true })"""
+
+
+def written(page: Any) -> str:
+    return page.evaluate("document.getElementById('output').lastChild?.textContent ?? ''")
+
+
+def load_address(page: Any, address: str) -> None:
+    page.click("nav a[href='#models']")
+    page.fill("#url", address)
+    page.press("#url", "Enter")
+
+
+def test_it_writes_by_keyboard_alone(page: Any) -> None:
+    page.focus("#prompt")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("One day, a dog")
+    page.focus("#max-tokens")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("30")
+    page.keyboard.press("Control+Enter")
+    await_text(page, "#status", "Done")
+    assert written(page)
+    assert page.inner_text("#output").startswith("One day, a dog")
+    assert page.inner_text("#stat-tokens").startswith("30 ")
+    assert float(page.inner_text("#stat-speed")) > 0
+    assert page.inner_text("#stat-first").endswith("s")
+    assert page.inner_text("#stat-memory").endswith("B")
+    assert "first token after" in page.get_attribute("#meter svg", "aria-label")
+
+
+@pytest.mark.parametrize("way", ["Escape", "button"])
+def test_stopping_keeps_the_text(page: Any, way: str) -> None:
+    page.fill("#max-tokens", "500")
+    page.fill("#temperature", "0")
+    # stops as soon as there is text, from inside the page: the model is too fast for messages from outside
+    page.evaluate(STOP_AT_TEXT, way)
+    page.click("#run")
+    await_text(page, "#status", "Stopped")
+    assert written(page)
+    assert int(page.inner_text("#stat-tokens").split()[0]) < 500
+    assert page.evaluate("document.body.dataset.state") == "ready"
+
+
+def test_the_same_seed_writes_the_same_text_and_anew_another(page: Any) -> None:
+    page.fill("#max-tokens", "20")
+    page.fill("#seed", "3")
+    texts = []
+    for button in ("#run", "#again"):
+        page.click(button)
+        await_state(page, "ready")
+        texts.append(written(page))
+    assert texts[0] == texts[1] != ""
+    page.fill("#seed", "4")
+    page.click("#again")
+    await_state(page, "ready")
+    assert written(page) != texts[0]
+
+
+def test_a_stop_text_and_the_settings_are_kept(page: Any) -> None:
+    page.fill("#stop-text", ".")
+    page.fill("#seed", "1")
+    page.press("#seed", "Tab")
+    page.click("#run")
+    await_text(page, "#status", "Done")
+    assert "." not in written(page)
+    page.reload()
+    await_state(page, "ready")
+    assert page.input_value("#stop-text") == "."
+    page.click("#settings-reset")
+    assert page.input_value("#stop-text") == ""
+
+
+def test_the_text_is_copied(browser: Any, page: Any) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.fill("#max-tokens", "10")
+    page.click("#run")
+    await_text(page, "#status", "Done")
+    page.click("#copy")
+    await_text(page, "#copy", "Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == page.evaluate(
+        "document.getElementById('output').textContent"
+    )
+
+
+def test_a_file_from_disk(page: Any, small_model: Path) -> None:
+    page.click("nav a[href='#models']")
+    page.set_input_files("#file", str(small_model))
+    page.wait_for_function("document.getElementById('now-facts').textContent.startsWith('pi-q3')")
+    first = page.inner_text("#library li:nth-child(1)")
+    assert "small.gguf" in first
+    assert "in use" in first
+    assert "on your disk" in first
+    page.click("#library li:nth-child(1) >> text=Write with it")
+    page.fill("#max-tokens", "10")
+    page.click("#run")
+    await_text(page, "#status", "Done")
+    assert written(page)
+
+
+def test_another_model_of_the_site_is_loaded_kept_verified_and_deleted(page: Any) -> None:
+    page.click("nav a[href='#models']")
+    card = page.locator("#library li").filter(has_text="stories pi-t2")
+    card.get_by_role("button", name="Load").click()
+    page.wait_for_function("document.getElementById('now-facts').textContent.startsWith('pi-t2')")
+    card.get_by_role("button", name="Verify").click()
+    page.wait_for_function("document.getElementById('library').textContent.includes('whole, SHA-256')")
+    card.get_by_role("button", name="Delete").click()
+    page.wait_for_function("document.getElementById('library').textContent.includes('deleted from this')")
+
+
+@pytest.fixture
+def faulty(browser: Any, site_path: Path) -> Iterator[Any]:
+    """A page of a site that can misbehave, and its address."""
+    with serving(site_path) as url, watched(browser, f"{url}/") as page:
+        page.at = url
+        yield page
+
+
+def test_an_error_says_expected_found_and_what_to_do(faulty: Any) -> None:
+    load_address(faulty, f"{faulty.at}/index.html")
+    await_state(faulty, "failed")
+    assert f"{faulty.at}/index.html" in faulty.inner_text("#error-summary")
+    assert "GGUF" in faulty.inner_text("#error-expected")
+    assert "web page" in faulty.inner_text("#error-actual")
+    assert faulty.inner_text("#error-hint")
+    faulty.locator("#library li").filter(has_text="stories pi-t3").get_by_role("button", name="Load").click()
+    await_state(faulty, "ready")
+    assert not faulty.is_visible("#error")
+
+
+def test_loading_can_be_stopped_and_shows_bytes(faulty: Any) -> None:
+    load_address(faulty, f"{faulty.at}/fault/slow?file=models/stories-pi-t3.gguf")
+    faulty.wait_for_function("document.getElementById('progress').value > 0.2")
+    assert re.fullmatch(r"Downloading: [\d.]+ kB of 1\.1 MB", faulty.inner_text("#status"))
+    faulty.keyboard.press("Escape")
+    await_state(faulty, "failed")
+    assert faulty.inner_text("#status") == "Loading was stopped"
