@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from build_gguf import I32, U16, gguf, info, kv, pad
+from attacks.build_gguf import I32, U16, gguf, info, kv, pad
 
 import ruvq
 from ruvq.core import structs
