@@ -26,7 +26,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import demo
 import site_folder
 from chromium import CHROMIUM_FLAGS, chromium_path
 from ruvq.cli.server import make_server
@@ -197,8 +196,8 @@ def run(seconds: float, share: float = 1.0, report: Path | None = None) -> dict[
     """Serves the site, starts Chromium, soaks; the result, also in `report`."""
     from playwright.sync_api import sync_playwright
 
-    models = demo.quantize_models(demo.SOURCE, None, demo.ROOT / "out" / "models")[:1]
-    folder = demo.ROOT / "out" / "soak"
+    models = site_folder.quantize_models(site_folder.SOURCE, None, site_folder.ROOT / "out" / "models")[:1]
+    folder = site_folder.ROOT / "out" / "soak"
     site_folder.assemble(folder, models, pyodide=False)
     (folder / BLANK).write_text('<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">')
     server = make_server(folder, port=0)
@@ -226,7 +225,7 @@ def main() -> int:
         "--share", type=float, default=1.0, help="of the time that cycles take; pauses between"
     )
     parser.add_argument(
-        "--json", type=Path, default=demo.ROOT / "out" / "soak.json", help="the result's file"
+        "--json", type=Path, default=site_folder.ROOT / "out" / "soak.json", help="the result's file"
     )
     args = parser.parse_args()
     result = run(args.minutes * 60, args.share, args.json)

@@ -30,10 +30,10 @@ import numpy as np  # noqa: E402
 import native  # noqa: E402
 import tables  # noqa: E402
 from extras import measure_extras  # noqa: E402
-from first_token import measure_first_token  # noqa: E402
 from machine import machine  # noqa: E402
 from models import log, measure_shape  # noqa: E402
 from page import browser_page, in_browser  # noqa: E402
+from page_start import measure_first_token  # noqa: E402
 from peers import PEER_FORMATS, Peers, find_peers  # noqa: E402
 from products import measure_products  # noqa: E402
 from quantize_time import measure_encoding  # noqa: E402

@@ -120,7 +120,7 @@ def test_every_measured_figure_that_has_a_target_is_judged(tmp_path: Path) -> No
 
 
 def test_a_boot_is_the_time_between_two_words_of_the_page() -> None:
-    from first_token import boot_seconds
+    from page_start import boot_seconds
 
     phases = [["Loading", 100.0], ["Starting Python", 400.0], ["Installing ruvq", 3400.0]]
     assert boot_seconds(phases) == 3.0

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from build_gguf import I32, U16, gguf, info, kv, pad
-
 import ruvq
+from attacks.build_gguf import I32, U16, gguf, info, kv, pad
 from ruvq.core import structs
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from build_gguf import STRING, U16, U32, gguf, kv
 from split_gguf import split, write
 
 import ruvq
+from attacks.build_gguf import STRING, U16, U32, gguf, kv
 from ruvq import errors
 from ruvq.gguf import GGUFFile, inspect
 

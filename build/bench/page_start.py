@@ -1,6 +1,6 @@
 """From an opened page to the first token: the demo with the bundled model, a cold cache and a local server.
 
-    python build/bench/first_token.py [--rounds 3]
+    python build/bench/page_start.py [--rounds 3]
 
 Every round opens a fresh browser profile. A script that is there before the page's own starts writing as soon
 as the page says it is ready, and reads the clock that began with the navigation: no message to the browser is
@@ -82,7 +82,7 @@ def measure_first_token(rounds: int) -> dict[str, Any]:
     """Host → {first_token_s, boot_s}: median and spread, hosts interleaved."""
     from playwright.sync_api import sync_playwright
 
-    models = demo.quantize_models(demo.SOURCE, None, ROOT / "out" / "models")
+    models = site_folder.quantize_models(site_folder.SOURCE, None, ROOT / "out" / "models")
     site_folder.assemble(site_folder.SITE, models)
     server = make_server(site_folder.SITE, port=0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
