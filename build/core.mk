@@ -44,6 +44,10 @@ endef
 $(eval $(call native_variant,native,$(NATIVE_LIBRARY),))
 
 # ---- WebAssembly ----
+# calibration and rounding with error feedback are the desktop's: pages would download them for nothing
+DESKTOP_SOURCES := $(wildcard wasm_kernels/calibrate/*.c) \
+  $(addprefix wasm_kernels/,formats/encode_feedback.c formats/trellis_feedback.c model/collect.c)
+WASM_SOURCES := $(filter-out $(DESKTOP_SOURCES),$(CORE_SOURCES))
 WASM_LD ?= wasm-ld-19
 WASM_STACK := 262144
 WASM_LINK := --no-entry --export-dynamic --gc-sections --strip-all -z stack-size=$(WASM_STACK) --stack-first
@@ -61,9 +65,9 @@ WASM_COMPILE := $(CC) --target=wasm32 $(WASM_FLAGS)
 endif
 
 # code that reads files or is the plain reference runs seldom, and every page downloads it: small before fast
-SMALL_SOURCES := $(wildcard wasm_kernels/container/*.c wasm_kernels/tokenizer/*.c wasm_kernels/formats/ggml*.c wasm_kernels/calibrate/*.c) \
-  $(addprefix wasm_kernels/,base/base.c formats/compare.c formats/encode.c formats/encode_feedback.c formats/foreign.c formats/own.c \
-    formats/registry.c formats/self_test.c formats/trellis_feedback.c model/collect.c model/architecture.c model/hyper.c model/model.c model/weights.c)
+SMALL_SOURCES := $(wildcard wasm_kernels/container/*.c wasm_kernels/tokenizer/*.c wasm_kernels/formats/ggml*.c) \
+  $(addprefix wasm_kernels/,base/base.c formats/compare.c formats/encode.c formats/foreign.c formats/own.c \
+    formats/registry.c formats/self_test.c model/architecture.c model/hyper.c model/model.c model/weights.c)
 size_flag = $(if $(filter $(1),$(SMALL_SOURCES)),-Oz)
 
 # one module a variant: $(call wasm_variant,name,compiler flags,linker flags,folder)
@@ -73,7 +77,7 @@ $(WASM_DIR)/$(1)/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.m
 	@echo "  CC wasm    $$< ($(1))"
 	$(Q)$(WASM_COMPILE) $(2) $$(call size_flag,$$<) -c $$< -o $$@
 
-$(4)/$(notdir $(1)).wasm: $(CORE_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/$(1)/%.o)
+$(4)/$(notdir $(1)).wasm: $(WASM_SOURCES:wasm_kernels/%.c=$(WASM_DIR)/$(1)/%.o)
 	@mkdir -p $$(@D)
 	@echo "  LD wasm    $$@"
 	$(Q)$(WASM_LD) $(WASM_LINK) $(3) -o $$@.part $$^
@@ -121,7 +125,7 @@ out/side/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
 	@echo "  CC side    $<"
 	$(Q)$(SIDE_CC) $(SIDE_FLAGS) $(call size_flag,$<) -c $< -o $@
 
-$(SIDE_MODULE): $(CORE_SOURCES:wasm_kernels/%.c=out/side/%.o)
+$(SIDE_MODULE): $(WASM_SOURCES:wasm_kernels/%.c=out/side/%.o)
 	@mkdir -p $(@D)
 	@echo "  LD side    $@"
 	$(Q)$(WASM_LD) $(SIDE_LINK) -o $@.part $^

@@ -64,8 +64,9 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind in MODULES:
-            # a page has no command line: what it need not download
-            self.build_config.target_config.setdefault("exclude", []).append("py/ruvq/cli")
+            # a page has no command line and doesn't calibrate: what it need not download
+            left_out = self.build_config.target_config.setdefault("exclude", [])
+            left_out += ["py/ruvq/cli", "py/ruvq/calibrate"]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
         elif kind == "pyodide":

@@ -199,7 +199,14 @@ typedef enum rq_input { /* of a layer's matrices; the last is the output layer's
 } rq_input;
 enum { RQ_INPUTS = RQ_INPUT_OUTPUT };
 /* Adds x (tokens, width) to what is collected of an input; RQ_INPUT_OUTPUT is of layer `layers`. */
+#if defined(__wasm__)
+static inline void rq_collect(rq_model *model, int32_t layer, rq_input input, const float *x,
+                              int32_t tokens) {
+  (void)model, (void)layer, (void)input, (void)x, (void)tokens; /* the desktop's business */
+}
+#else
 void rq_collect(rq_model *model, int32_t layer, rq_input input, const float *x, int32_t tokens);
+#endif
 /* logits.c */
 /* Position of the largest logit, the lower id among equals; RQ_E_NONFINITE. */
 int32_t rq_find_largest(rq_error *error, const float *logits, int32_t vocab_size);
