@@ -128,7 +128,7 @@ def test_pyodide_chats(browser: Any, site: tuple[str, Path], expected: dict[str,
     page.goto(f"{site[0]}/program.html")
     page.wait_for_function("window.runPython !== undefined", timeout=30_000)
     program = f"base = {site[0]!r}\nturns = {TURNS!r}\n" + PROGRAM
-    call = "([version, program]) => runPython('page', version, program)"
+    call = "([version, program]) => runPython('page', version, program, 'simple')"
     found = json.loads(page.evaluate(call, [PYODIDE, program]))
     page.close()
     assert found["fetched"] == expected["text"]

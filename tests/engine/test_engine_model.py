@@ -6,7 +6,10 @@ import asyncio
 import io
 import subprocess
 import sys
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -17,6 +20,8 @@ from ruvq.errors import ContextFullError, StorageError, UsageError
 from ruvq.runtime.generation import StopFilter
 from ruvq.runtime.model import Perplexity
 from ruvq.runtime.windows import eval_windows
+
+Result = TypeVar("Result")
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +163,12 @@ def test_an_interrupt_leaves_a_model_that_can_be_used(path: Path, monkeypatch: p
         assert "".join(model.generate("ab", 20, temperature=2.0, seed=3)) == expected
 
 
+def run_alone(work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of a coroutine, in a thread of its own: this one may have a browser's event loop."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
 def test_streams_give_the_event_loop_a_turn_before_every_piece(model: Model) -> None:
     async def main() -> tuple[str, int]:
         turns = 0
@@ -174,7 +185,7 @@ def test_streams_give_the_event_loop_a_turn_before_every_piece(model: Model) -> 
         assert turns >= len(pieces)
         return "".join(pieces), len(pieces)
 
-    text, pieces = asyncio.run(main())
+    text, pieces = run_alone(main())
     assert text == "".join(model.generate("ab", 20, temperature=2.0, seed=3))
     assert pieces > 5
 
@@ -195,7 +206,7 @@ def test_streams_can_be_cancelled_at_a_token(model: Model) -> None:
             await task
         return seen
 
-    seen = asyncio.run(main())
+    seen = run_alone(main())
     assert 3 <= len(seen) <= 5
     assert "".join(model.generate("ab", 60, temperature=2.0, seed=3)).startswith("".join(seen))
 

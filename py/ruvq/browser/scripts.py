@@ -7,15 +7,30 @@ a URL of its own (blob:), its relative imports replaced by the URLs of the scrip
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import MissingDependencyError
 
-# import ... from "./x.js", export ... from, import "./x.js", import("./x.js"), but not in a comment's line
-_IMPORT = re.compile(
-    r"""^(?!\s*(?://|/?\*))(.*?\b(?:from|import)\s*\(?\s*)(["'])\./([\w.-]+\.js)\2""", re.MULTILINE
-)
+# import ... from "./x.js", export ... from, import "./x.js", import("./x.js")
+_IMPORT = re.compile(r"""\b((?:from|import)\s*\(?\s*)(["'])\./([\w.-]+\.js)\2""")
+
+
+def _imports(text: str) -> Iterator[re.Match[str]]:
+    """The imports of a script, but not those in a comment's line."""
+    for match in _IMPORT.finditer(text):
+        before = text[text.rfind("\n", 0, match.start()) + 1 : match.start()].lstrip()
+        if not before.startswith(("//", "/*", "*")):
+            yield match
+
+
+def _linked(text: str, urls: Mapping[str, str]) -> str:
+    """A script whose imports name URLs."""
+    out, at = [], 0
+    for m in _imports(text):
+        out += [text[at : m.start()], m[1], m[2], urls[m[3]], m[2]]
+        at = m.end()
+    return "".join([*out, text[at:]])
 
 
 def folder() -> Path:
@@ -35,7 +50,7 @@ def link(name: str, read: Callable[[str], str], publish: Callable[[str], str]) -
         current = pending[-1]
         if current not in urls and current not in texts:
             texts[current] = read(current)
-        needed = [m[3] for m in _IMPORT.finditer(texts.get(current, "")) if m[3] not in urls]
+        needed = [m[3] for m in _imports(texts.get(current, "")) if m[3] not in urls]
         if circle := [n for n in needed if n in texts]:
             raise MissingDependencyError(
                 "scripts import each other in a circle",
@@ -47,7 +62,6 @@ def link(name: str, read: Callable[[str], str], publish: Callable[[str], str]) -
             pending.extend(needed)
             continue
         if current in texts:
-            linked = _IMPORT.sub(lambda m: f"{m[1]}{m[2]}{urls[m[3]]}{m[2]}", texts.pop(current))
-            urls[current] = publish(linked)
+            urls[current] = publish(_linked(texts.pop(current), urls))
         pending.pop()
     return urls
