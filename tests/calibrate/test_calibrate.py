@@ -1,0 +1,111 @@
+"""Calibration end to end on real weights: the artifact, what it does to a quantized file, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ruvq
+from ruvq.calibrate import calibrate
+from ruvq.calibrate.samples import Sample, choose, read_samples
+from ruvq.errors import ModelError, StorageError, UsageError
+from ruvq.evaluate import perplexity
+from ruvq.quantize.calibration import Calibration
+
+TOKENS = 4096
+
+
+@pytest.fixture(scope="module")
+def source(data_dir: Path) -> dict[str, Any]:
+    folder = data_dir / "stories260K"
+    return {"input": folder / "stories260K.bin", "tokenizer": folder / "tok512.bin"}
+
+
+@pytest.fixture(scope="module")
+def artifact(source: dict[str, Any], data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("calibration") / "calibration.gguf"
+    text = str(data_dir / "text" / "tiny_stories_train.txt")
+    report = calibrate(
+        source["input"], [text], path, tokenizer=source["tokenizer"], max_tokens=TOKENS, timestamp="t"
+    )
+    assert (report.tokens, report.domains) == (TOKENS, {"language": report.samples})
+    return path
+
+
+def quantized(source: dict[str, Any], path: Path, format: str, **options: Any) -> Any:
+    return ruvq.quantize_model(
+        source["input"], path, format, tokenizer=source["tokenizer"], progress=False, timestamp="t", **options
+    )
+
+
+def test_the_artifact_holds_moments_importance_and_where_they_come_from(artifact: Path) -> None:
+    with Calibration.open(artifact) as calibration:
+        assert (calibration.tokens, len(calibration.digest)) == (TOKENS, 64)
+        moment = calibration.moment("blk.0.attention", 64)
+        assert np.array_equal(moment, moment.T)
+        assert np.linalg.eigvalsh(moment.astype(float)).min() > -1e-3 * np.trace(moment)
+        importance = calibration.importance("blk.0.attn_q.weight", 64)
+        assert importance is not None
+        np.testing.assert_allclose(importance, np.diagonal(moment) / TOKENS, rtol=1e-6)
+        with pytest.raises(ModelError, match="another model"):
+            calibration.moment("blk.0.attention", 128)
+
+
+@pytest.mark.parametrize("format", ["pi-t2", "pi-q3"])
+def test_error_feedback_lowers_perplexity_and_never_depends_on_threads(
+    source: dict[str, Any], artifact: Path, data_dir: Path, tmp_path: Path, format: str
+) -> None:
+    text = (data_dir / "text" / "tiny_stories_test.txt").read_text(encoding="utf-8")
+    plain, one, two = (tmp_path / f"{name}.gguf" for name in ("plain", "one", "two"))
+    quantized(source, plain, format)
+    report = quantized(source, one, format, calibration=artifact, threads=1)
+    quantized(source, two, format, calibration=artifact, threads=2)
+    assert one.read_bytes() == two.read_bytes()
+    assert all(t.output_snr_db and t.output_snr_db > t.snr_db for t in report.tensors if len(t.shape) > 1)
+    values = []
+    for path in (plain, one):
+        with ruvq.Model.open(path) as model:
+            values.append(float(perplexity(model, text, max_tokens=2000)))
+    assert values[1] < 0.9 * values[0]
+
+
+def test_an_importance_matrix_alone_weighs_the_columns(
+    source: dict[str, Any], data_dir: Path, tmp_path: Path
+) -> None:
+    text = str(data_dir / "text" / "tiny_stories_train.txt")
+    imatrix = tmp_path / "imatrix.gguf"
+    options = {"tokenizer": source["tokenizer"], "max_tokens": 1024, "diagonal": True}
+    calibrate(source["input"], [text], imatrix, **options)
+    quantized(source, tmp_path / "a.gguf", "pi-q3", calibration=imatrix)
+    quantized(source, tmp_path / "b.gguf", "pi-q3")
+    assert (tmp_path / "a.gguf").read_bytes() != (tmp_path / "b.gguf").read_bytes()
+
+
+def test_samples_are_chosen_by_domain_and_always_the_same(tmp_path: Path) -> None:
+    records = [{"question": f"q{i}", "answer": f"a{i}"} for i in range(5)]
+    path = tmp_path / "math.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)))
+    samples = [*read_samples([f"math={path}"]), Sample("code", "x"), Sample("code", "y")]
+    chosen = choose(samples, {"math": 2}, None, ["math", "code"], 0)
+    assert [s.domain for s in chosen] == ["math", "math", "code", "code"]
+    assert choose(samples[::-1], {"math": 2}, None, ["math", "code"], 0) == chosen
+    with pytest.raises(UsageError, match="too few samples"):
+        choose(samples, None, None, ["reasoning"], 0)
+
+
+def test_what_is_no_text_is_refused(source: dict[str, Any], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"nothing": 1}\n')
+    with pytest.raises(UsageError, match="has no text"):
+        read_samples([str(bad)])
+    with pytest.raises(StorageError, match="can't be read"):
+        read_samples([str(tmp_path / "absent.txt")])
+    short = tmp_path / "short.txt"
+    short.write_text("Once upon a time.")
+    with pytest.raises(UsageError, match="too little text"):
+        calibrate(source["input"], [str(short)], tmp_path / "c.gguf", tokenizer=source["tokenizer"])
+    assert not (tmp_path / "c.gguf").exists()
