@@ -49,10 +49,11 @@ def site(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
 
 @pytest.fixture
 def page(browser: Any, site: tuple[str, Path]) -> Iterator[Any]:
-    """A page in which micropip finds ruvq's wheel in the site's own index."""
+    """A page in which micropip finds ruvq's wheels in the site's own index."""
     address, folder = site
-    (wheel,) = (folder / "pyodide" / "wheels").glob("ruvq-*.whl")
-    index = f'<!doctype html><a href="{address}/pyodide/wheels/{wheel.name}">{wheel.name}</a>'
+    names = sorted(wheel.name for wheel in (folder / "pyodide" / "wheels").glob("ruvq-*.whl"))
+    links = (f'<a href="{address}/pyodide/wheels/{name}">{name}</a>' for name in names)
+    index = "<!doctype html>" + "\n".join(links)
     headers = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
     context = browser.new_context()
     context.route(
