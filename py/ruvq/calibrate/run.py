@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import DataError, UsageError
 from ..gguf import GGUFFile
 from ..gguf.recipe import Recipe, calibration_digest, timestamp_now
-from ..quantize.pipeline import quantize_model, source_digest
+from ..quantize.pipeline import check_target, quantize_model, source_digest
 from ..runtime.engine import Engine
 from ..runtime.tokenizer import Tokenizer
 from ..runtime.windows import WINDOW, eval_windows
@@ -79,7 +79,7 @@ def calibrate(
     """
     started = time.perf_counter()
     target = Path(output)
-    _check_target(target, overwrite)
+    check_target(target, Path(input), overwrite)
     chosen = choose(read_samples(texts), counts, samples, domains, seed)
     with open_source(os.fspath(input), tokenizer, config, allow_requantize=True) as source:  # type: ignore[arg-type]
         digest_of_model = source_digest(source)
@@ -151,26 +151,6 @@ def calibrate(
         outliers=outliers,
         seconds=round(time.perf_counter() - started, 3),
     )
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    from ..errors import StorageError
-
-    if target.is_dir() or not target.parent.is_dir():
-        raise StorageError(
-            "the output can't be written there",
-            subject=str(target),
-            expected="a file name in an existing folder",
-            actual="a folder" if target.is_dir() else f"no folder {target.parent}",
-        )
-    if target.exists() and not overwrite:
-        raise StorageError(
-            "the output exists already",
-            subject=str(target),
-            expected="a new file name",
-            actual=f"a file of {target.stat().st_size:,} bytes",
-            hint="choose another --output, or replace it with --force",
-        )
 
 
 @contextlib.contextmanager

@@ -208,7 +208,7 @@ def quantize_model(
     ):
         formats.get_writable(name)  # a mistyped name is the first thing to hear of
     threads = thread_count(threads)
-    _check_target(target, Path(input), overwrite)
+    check_target(target, Path(input), overwrite)
     with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as source:  # type: ignore[arg-type]
         plan = make_plan(
             source.tensors.values(),
@@ -270,7 +270,7 @@ def _options_for(format: str, options: EncodeOptions) -> EncodeOptions:
     return EncodeOptions(options.k if format in TAKES_K else 0, options.scale if own else "default")
 
 
-def _check_target(target: Path, input: Path, overwrite: bool) -> None:
+def check_target(target: Path, input: Path, overwrite: bool) -> None:
     """Refuses what can't become the output, before any work."""
     if target.is_dir():
         raise StorageError(
