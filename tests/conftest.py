@@ -21,6 +21,12 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def core_sources() -> list[str]:
+    """Every C file of the core, as the native library is linked from them."""
+    return sorted(str(path) for path in (ROOT / "wasm_kernels").glob("*/*.c"))
+
+
+@pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real weights and texts (docs/data.md). In CI missing data is a failure, never a skip."""
     folder = Path(os.environ.get("RUVQ_DATA", ROOT.parent / "shared" / "data"))

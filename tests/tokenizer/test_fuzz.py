@@ -10,7 +10,6 @@ import pytest
 from vocabularies import CONTROL, USER_DEFINED, bpe_metadata, gguf_bytes, spm_metadata
 
 MUTATIONS = 3000
-PARTS = ("base", "container", "formats", "model", "threads", "hosts", "tokenizer")
 FLAGS = [
     "-std=c11",
     "-O1",
@@ -32,12 +31,13 @@ SEEDS = {
 
 
 @pytest.mark.slow
-def test_mutated_vocabularies_under_sanitizers(repository: Path, tmp_path: Path) -> None:
-    sources = [str(p) for part in PARTS for p in (repository / "wasm_kernels" / part).glob("*.c")]
+def test_mutated_vocabularies_under_sanitizers(
+    repository: Path, core_sources: list[str], tmp_path: Path
+) -> None:
     program, driver = tmp_path / "fuzz", repository / "tests" / "fuzz" / "fuzz_file.c"
     compiler = os.environ.get("RUVQ_SANITIZER_CC", "clang-19")
     generated = f"-I{repository / 'out' / 'generated'}"  # by `make native`
-    command = [compiler, *FLAGS, generated, str(driver), "-DRQ_FUZZ_MAIN", *sources, "-o", str(program)]
+    command = [compiler, *FLAGS, generated, str(driver), "-DRQ_FUZZ_MAIN", *core_sources, "-o", str(program)]
     build = subprocess.run(command, capture_output=True, check=False)
     assert build.returncode == 0, build.stderr.decode()
     for name, metadata in SEEDS.items():
