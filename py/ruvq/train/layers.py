@@ -110,6 +110,7 @@ def prepare_qat(
         new = QuantEmbedding.of(module, made[key]) if embedding else QuantLinear.of(module, made[key])
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, new)
+    refresh_model(model, search=True)
     model.register_forward_pre_hook(_before_forward)
     return model
 
@@ -117,7 +118,7 @@ def prepare_qat(
 def _quantizer(weights: Tensor, config: QatConfig) -> Quantizer:
     if config.format in REFERENCES:
         return ReferenceQuantizer(weights, config)
-    return WeightQuantizer(weights, config)
+    return WeightQuantizer(weights, config, assigned=False)
 
 
 def _unsupported(model: nn.Module) -> list[str]:

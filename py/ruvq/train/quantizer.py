@@ -44,7 +44,8 @@ class WeightQuantizer(nn.Module):
     value: Tensor
     age: Tensor
 
-    def __init__(self, weights: Tensor, config: QatConfig) -> None:
+    def __init__(self, weights: Tensor, config: QatConfig, *, assigned: bool = True) -> None:
+        """`assigned`: choose codes at once; otherwise `refresh` must do it with `search`, best for many."""
         super().__init__()
         rows, width = weights.shape
         self.config = config
@@ -58,10 +59,10 @@ class WeightQuantizer(nn.Module):
         self.register_buffer("value", torch.zeros(rows, width, device=device), persistent=False)
         self._seen: tuple[int, ...] | None = None
         self.log_alpha: nn.Parameter | None = None
-        refresh([(self, weights)])
         if config.learns_steps:
-            alpha = self.codec.alpha(self.headers)
-            self.log_alpha = nn.Parameter(alpha.clamp(min=1e-6).log())
+            self.log_alpha = nn.Parameter(torch.zeros(rows, blocks, device=device))
+        if assigned:
+            refresh([(self, weights)], search=True)
 
     # ---- what is stored ----
 
@@ -167,8 +168,8 @@ def refresh(pairs: Iterable[Pair], *, search: bool | None = None) -> None:
 def _searches(quantizer: WeightQuantizer, search: bool | None) -> bool:
     if quantizer.log_alpha is not None and not search:
         return False
-    first = int(quantizer.age) == 0
-    return search or first or int(quantizer.age) // quantizer.config.refresh_every % quantizer.config.search_every == 0
+    assignments = int(quantizer.age) // quantizer.config.refresh_every
+    return bool(search) or assignments % quantizer.config.search_every == 0
 
 
 def _assign(members: Sequence[Pair], searches: bool) -> None:
