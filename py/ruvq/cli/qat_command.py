@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     files.add_argument("--events", metavar="FILE", help="losses and evaluations, one JSON object a line")
     files.add_argument("--tensorboard", metavar="FOLDER", help="the same for TensorBoard")
+    files.add_argument("--adapters", metavar="FOLDER", help="with --use-lora: keep the adapters, in PEFT's format")
     teacher = parser.add_argument_group("teacher")
     teacher.add_argument(
         "--teacher", default="self", metavar="PATH",
@@ -158,7 +159,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         teacher=args.teacher, teacher_cache=args.teacher_cache, eval_texts=args.eval_text, device=args.device,
         threads=args.threads, gradient_checkpointing=args.gradient_checkpointing,
         allow_float_layers=args.allow_float_layers, resume=args.resume, events=args.events,
-        tensorboard=args.tensorboard,
+        tensorboard=args.tensorboard, adapters=args.adapters,
     )  # fmt: skip
     with Progress(args.quiet, "%", "qat") as bar:
         report = qat(

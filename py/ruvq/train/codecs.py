@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..quantize import quantize
+from ..quantize import QuantizedTensor, dequantize, quantize
 from ..quantize.tensors import DEFAULT_K
 from . import trellis
 from .config import BITS, TRELLIS
@@ -88,6 +88,11 @@ class Codec(ABC):
         codes, headers = unpack(data, host.shape[0], self.width, self.bits)
         device = weights.device
         return torch.from_numpy(codes).to(device), torch.from_numpy(headers).to(device)
+
+    def decode(self, data: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Rows of bytes (uint8, on a CPU) to float32."""
+        tensor = QuantizedTensor(self.format, shape, data.numpy().tobytes())
+        return torch.from_numpy(dequantize(tensor, as_numpy=True))
 
     def pack(self, codes: Tensor, headers: Tensor) -> bytes:
         """The rows' bytes."""

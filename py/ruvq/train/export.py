@@ -24,7 +24,7 @@ from ..quantize.rows import EncodeOptions
 from ..sources import LlamaParameters, Source
 from ..sources.llama import llama3_frequency_factors
 from .config import QatConfig
-from .layers import QuantEmbedding, QuantLinear, quantized_layers, refresh_model
+from .layers import QuantEmbedding, QuantLinear, effective, quantized_layers, refresh_model
 from .models import gguf_rows, parameters_of
 from .quantizer import WeightQuantizer
 
@@ -57,8 +57,8 @@ def _ordered(values: Tensor, order: list[int] | None) -> Tensor:
 
 def _quantized(name: str, order: list[int] | None, layer: QuantLinear | QuantEmbedding) -> _Stored:
     quantizer, shape = layer.quantizer, tuple(layer.weight.shape)
-    weights = layer.weight.detach().float().cpu()
-    value = quantizer(layer.weight).detach().float().cpu()
+    wanted, version = effective(layer)
+    weights, value = wanted.detach().float().cpu(), quantizer(wanted, version).detach().float().cpu()
     squares, error = float(weights.square().sum()), float((weights - value).square().sum())
     if isinstance(quantizer, WeightQuantizer):
         data = quantizer.codec.pack(_ordered(quantizer.codes, order), _ordered(quantizer.headers, order))
@@ -90,7 +90,7 @@ def _collect(model: nn.Module, parameters: LlamaParameters) -> dict[str, _Stored
         out[target] = _quantized(target, order, layer)
         done.add(id(layer.weight))
     for name, tensor in model.named_parameters():
-        if id(tensor) in done or ".quantizer." in name:
+        if id(tensor) in done or ".quantizer." in name or ".adapter." in name:
             continue
         target, order = gguf_rows(name, parameters)
         out[target] = _float(target, _ordered(tensor, order))

@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .config import REFERENCES, QatConfig
-from .quantizer import WeightQuantizer, refresh
+from .quantizer import Job, WeightQuantizer, refresh
 from .reference import ReferenceQuantizer
 
 Quantizer = WeightQuantizer | ReferenceQuantizer
 
 
 class QuantLinear(nn.Linear):
-    """A linear layer whose weights go through `quantizer`."""
+    """A linear layer whose weights, with the adapter's where it has one, go through `quantizer`."""
 
     quantizer: Quantizer
+    adapter: nn.Module | None = None
 
     @classmethod
     def of(cls, linear: nn.Linear, quantizer: Quantizer) -> QuantLinear:
@@ -31,7 +32,8 @@ class QuantLinear(nn.Linear):
         return new.train(linear.training)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.quantizer(self.weight).to(input.dtype), self.bias)
+        weights, version = effective(self)
+        return F.linear(input, self.quantizer(weights, version).to(input.dtype), self.bias)
 
 
 class QuantEmbedding(nn.Embedding):
@@ -51,6 +53,14 @@ class QuantEmbedding(nn.Embedding):
         return F.embedding(input, self.quantizer(self.weight), self.padding_idx)
 
 
+def effective(layer: QuantLinear | QuantEmbedding) -> tuple[Tensor, tuple[int, ...] | None]:
+    """What a layer quantizes, and, where it is computed anew each time, what tells whether it changed."""
+    adapter = getattr(layer, "adapter", None)
+    if adapter is None:
+        return layer.weight, None
+    return layer.weight + adapter.delta(), tuple(p._version for p in (layer.weight, *adapter.parameters()))
+
+
 def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLinear | QuantEmbedding]]:
     """(name, layer) of each quantized layer; tied layers appear each."""
     for name, module in model.named_modules():
@@ -58,18 +68,31 @@ def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLinear | Quan
             yield name, module
 
 
-def quantizers(model: nn.Module) -> list[tuple[Quantizer, Tensor]]:
-    """Each quantizer once, with its weights."""
-    found: dict[int, tuple[Quantizer, Tensor]] = {}
+def _matrices(model: nn.Module) -> list[Job]:
+    """Each quantizer once, with what it quantizes."""
+    found: dict[int, Job] = {}
     for _, layer in quantized_layers(model):
-        found.setdefault(id(layer.quantizer), (layer.quantizer, layer.weight))
+        if isinstance(layer.quantizer, WeightQuantizer) and id(layer.quantizer) not in found:
+            found[id(layer.quantizer)] = (layer.quantizer, *effective(layer))
     return list(found.values())
 
 
+@torch.no_grad()
 def refresh_model(model: nn.Module, *, search: bool | None = None) -> None:
-    """Assigns codes for all matrices that changed (with `search` for all), many at once."""
-    pairs = [(q, w) for q, w in quantizers(model) if isinstance(q, WeightQuantizer)]
-    refresh([(q, w) for q, w in pairs if search or q.changed(w)], search=search)
+    """Assigns codes for all matrices that changed (with `search` for all), many at once.
+
+    Fused optimisers change weights behind the back of autograd's version counters, so norms are compared too.
+    """
+    jobs = _matrices(model)
+    if not jobs:
+        return
+    norms = torch.stack([torch.linalg.vector_norm(w.detach(), dtype=torch.float64) for _, w, _ in jobs])
+    due = []
+    for (quantizer, weights, version), norm in zip(jobs, norms.tolist(), strict=True):
+        if search or norm != quantizer.norm or quantizer.changed(weights, version):
+            quantizer.norm = norm
+            due.append((quantizer, weights, version))
+    refresh(due, search=search)
 
 
 def _before_forward(model: nn.Module, args: Any) -> None:
@@ -136,6 +159,6 @@ def quantized_weights(layer: QuantLinear | QuantEmbedding) -> Tensor:
     """What the exported file will hold for a layer: (rows, width) float32, the transform undone."""
     training = layer.training
     layer.eval()
-    value = layer.quantizer(layer.weight).detach().clone()
+    value = layer.quantizer(*effective(layer)).detach().clone()
     layer.train(training)
     return value

@@ -8,6 +8,7 @@ from torch import nn
 from .config import QatConfig
 
 BETAS = (0.9, 0.98)
+ADAPTER_RATE = 2e-3  # of adapters where the rate is automatic: B begins at 0
 
 
 def make_optimizer(model: nn.Module, config: QatConfig, auto_rate: float | None = None) -> torch.optim.AdamW:
@@ -23,6 +24,8 @@ def make_optimizer(model: nn.Module, config: QatConfig, auto_rate: float | None 
         decay = 0.0
         if ".quantizer." in name:
             rate = config.quantizer_learning_rate
+        elif ".adapter." in name:
+            rate = config.learning_rate if auto_rate is None else ADAPTER_RATE
         elif auto_rate is not None:
             rate = auto_rate * max(float(parameter.detach().float().square().mean().sqrt()), 1e-4)
             decay = config.weight_decay if parameter.dim() > 1 else 0.0

@@ -19,6 +19,9 @@ from .hadamard import transform
 from .ste import Clipped, Ewgs, KeptCodes, LearnedStep, RoundTo, Standard, lsq_scale
 
 
+Version = tuple[int, ...] | None
+
+
 class Turn(Function):
     """The Hadamard transform of the rows; orthogonal, so its gradient goes through the inverse."""
 
@@ -58,11 +61,12 @@ class WeightQuantizer(nn.Module):
         self.register_buffer("age", torch.zeros((), dtype=torch.long))
         self.register_buffer("value", torch.zeros(rows, width, device=device), persistent=False)
         self._seen: tuple[int, ...] | None = None
+        self.norm: float | None = None  # of the weights at the last look at the whole model
         self.log_alpha: nn.Parameter | None = None
         if config.learns_steps:
             self.log_alpha = nn.Parameter(torch.zeros(rows, blocks, device=device))
         if assigned:
-            refresh([(self, weights)], search=True)
+            refresh([(self, weights, None)], search=True)
 
     # ---- what is stored ----
 
@@ -83,13 +87,13 @@ class WeightQuantizer(nn.Module):
 
     # ---- assignment ----
 
-    def _versions(self, weights: Tensor) -> tuple[int, ...]:
+    def _versions(self, weights: Tensor, version: Version) -> tuple[int, ...]:
         own = () if self.log_alpha is None else (self.log_alpha._version,)
-        return (id(weights), weights._version, *own)
+        return (*(version or (id(weights), weights._version)), *own)
 
-    def changed(self, weights: Tensor) -> bool:
+    def changed(self, weights: Tensor, version: Version = None) -> bool:
         """Whether weights or scales differ from those of the last look."""
-        return self._seen != self._versions(weights)
+        return self._seen != self._versions(weights, version)
 
     def turned(self, weights: Tensor) -> Tensor:
         """The weights as they are quantized."""
@@ -101,22 +105,14 @@ class WeightQuantizer(nn.Module):
         return weights if self.seed is None else Turn.apply(weights, self.seed, True)
 
     @torch.no_grad()
-    def take(self, codes: Tensor, headers: Tensor, weights: Tensor | None = None) -> None:
-        """Uses these codes and headers, until `weights` (if given) change."""
-        self.codes.copy_(codes)
-        self.headers.copy_(headers)
-        self.settle()
-        if weights is not None:
-            self._seen = self._versions(weights)
-
-    @torch.no_grad()
     def settle(self) -> None:
         """Computes the value that codes and headers stand for."""
         self.value.copy_(self.unturned(self.stored()))
 
-    def forward(self, weights: Tensor) -> Tensor:
-        if self.changed(weights):
-            refresh([(self, weights)])
+    def forward(self, weights: Tensor, version: Version = None) -> Tensor:
+        """`version`: what tells whether `weights` changed, where they are computed anew each time."""
+        if self.changed(weights, version):
+            refresh([(self, weights, version)])
         ste = self.config.ste
         if ste == "standard":
             return Standard.apply(weights, self.value)
@@ -141,26 +137,26 @@ class WeightQuantizer(nn.Module):
         return LearnedStep.apply(turned, levels, step, self.codec.inside(turned, step), scale)
 
 
-Pair = tuple[WeightQuantizer, Tensor]
+Job = tuple[WeightQuantizer, Tensor, Version]
 
 
 @torch.no_grad()
-def refresh(pairs: Iterable[Pair], *, search: bool | None = None) -> None:
+def refresh(jobs: Iterable[Job], *, search: bool | None = None) -> None:
     """Assigns codes to the matrices that have changed; those of one width are worked on as one matrix.
 
     `search`: look for scales too (None: as often as the settings say; never where they are learned).
     """
-    groups: dict[tuple[Any, ...], list[Pair]] = {}
-    for quantizer, weights in pairs:
+    groups: dict[tuple[Any, ...], list[Job]] = {}
+    for quantizer, weights, version in jobs:
         due = search or not quantizer.training or int(quantizer.age) % quantizer.config.refresh_every == 0
         if due:
             key = (quantizer.codec, quantizer.seed, weights.device, _searches(quantizer, search))
-            groups.setdefault(key, []).append((quantizer, weights))
+            groups.setdefault(key, []).append((quantizer, weights, version))
         elif quantizer.log_alpha is not None:  # codes are kept, scales are followed
             quantizer.headers.copy_(quantizer.codec.with_alpha(quantizer.headers, quantizer.log_alpha.exp()))
             quantizer.settle()
         quantizer.age += 1
-        quantizer._seen = quantizer._versions(weights)
+        quantizer._seen = quantizer._versions(weights, version)
     for (_, _, _, searches), members in groups.items():
         _assign(members, searches)
 
@@ -172,12 +168,12 @@ def _searches(quantizer: WeightQuantizer, search: bool | None) -> bool:
     return bool(search) or assignments % quantizer.config.search_every == 0
 
 
-def _assign(members: Sequence[Pair], searches: bool) -> None:
+def _assign(members: Sequence[Job], searches: bool) -> None:
     lead = members[0][0]
-    weights = torch.cat([w.detach().float() for _, w in members])
+    weights = torch.cat([w.detach().float() for _, w, _ in members])
     turned = lead.turned(weights)
-    headers = torch.cat([_headers(q) for q, _ in members])
-    on_host = turned.device.type == "cpu" and all(q.log_alpha is None for q, _ in members)
+    headers = torch.cat([_headers(q) for q, _, _ in members])
+    on_host = turned.device.type == "cpu" and all(q.log_alpha is None for q, _, _ in members)
     if searches or (on_host and lead.codec.search_is_cheap):
         codes, headers = lead.codec.search(turned)
     else:
@@ -185,14 +181,14 @@ def _assign(members: Sequence[Pair], searches: bool) -> None:
     alpha = lead.codec.alpha(headers)
     stored = lead.codec.levels(codes) * lead.codec.spread(lead.codec.steps(headers, alpha))
     value, first = lead.unturned(stored), 0
-    for quantizer, matrix in members:
+    for quantizer, matrix, version in members:
         last = first + matrix.shape[0]
         quantizer.codes.copy_(codes[first:last])
         quantizer.headers.copy_(headers[first:last])
         quantizer.value.copy_(value[first:last])
         if searches and quantizer.log_alpha is not None:
             quantizer.log_alpha.copy_(quantizer.alpha.clamp(min=1e-6).log())
-            quantizer._seen = quantizer._versions(matrix)
+            quantizer._seen = quantizer._versions(matrix, version)
         first = last
 
 

@@ -62,7 +62,7 @@ class ReferenceQuantizer(nn.Module):
             return how(x, dim=(0, 1), keepdim=True)  # type: ignore[operator]
         return torch.cat([how(p, dim=1, keepdim=True) for p in x.split(self.block, 1)], 1)  # type: ignore[operator]
 
-    def forward(self, weights: Tensor) -> Tensor:
+    def forward(self, weights: Tensor, version: tuple[int, ...] | None = None) -> Tensor:
         w = weights.float()
         step = self._spread(self.log_alpha.exp(), w.shape[1]).expand_as(w)
         with torch.no_grad():

@@ -22,6 +22,7 @@ from .data import Record, Stream, read_records, tokenize, tokenizer_of
 from .events import Events
 from .export import export_gguf
 from .layers import prepare_qat
+from .lora import add_adapters, save_adapters
 from .loop import Evaluation, RunOptions, Trainer
 from .models import load_model
 from .teacher import CachedTeacher, ModelTeacher, Teacher, open_teacher
@@ -45,6 +46,7 @@ class Work:
     resume: bool = False
     events: str | None = None
     tensorboard: str | None = None
+    adapters: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,12 +137,16 @@ def qat(
         if work.gradient_checkpointing:
             student.gradient_checkpointing_enable()  # type: ignore[operator]
         prepare_qat(student, config, allow_float_layers=work.allow_float_layers)
+        if config.use_lora:
+            add_adapters(student, config)
         events = stack.enter_context(Events(work.events, work.tensorboard))
         trainer = Trainer(student, config, options, train, held_out, teacher, events, progress)
         resumed = work.resume and trainer.resume()
         start = _start(trainer)
         state = trainer.run()
         best = trainer.evaluate()
+        if work.adapters:
+            save_adapters(student, work.adapters, config, Path(model).name)
         report = export_gguf(
             student.cpu(), output, source, overwrite=overwrite, command=command, timestamp=timestamp,
             options={
