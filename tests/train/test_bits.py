@@ -20,7 +20,7 @@ def heavy_tailed(rows: int, width: int, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     out = random.standard_t(3, size=(rows, width)) * np.exp(random.normal(size=(rows, 1)) * 3)
     out[rows // 2] = 0
-    return out.astype(np.float32)
+    return out.clip(-150, 150).astype(np.float32)  # pi-t2 holds magnitudes up to 200
 
 
 @pytest.mark.parametrize("format", BITS)
@@ -50,7 +50,7 @@ def test_the_trellis_search_in_torch_finds_the_cores_bytes(format: str, width: i
 @pytest.mark.parametrize("format", ["pi-t2", "pi-t3"])
 def test_extreme_blocks_end_their_search_where_the_core_does(format: str) -> None:
     """Alphas at both ends of their range, and constants, which tie."""
-    x = np.stack([np.full(64, v, np.float32) for v in (1e-9, 1e-6, 1.0, 30.0, 2000.0)])
+    x = np.stack([np.full(64, v, np.float32) for v in (1e-9, 1e-6, 1.0, 30.0, 190.0)])
     _, headers = unpack(ruvq.quantize(x, format).data, 5, 64, BITS[format])
     alpha, _ = trellis.search(torch.from_numpy(x), BITS[format])
     assert alpha.tolist() == headers[:, 0, 0].tolist()
