@@ -126,14 +126,15 @@ class Stream:
     steps: np.ndarray
     nbytes: int = 0
 
-    def windows(self, size: int, *, seed: int | None = None) -> np.ndarray:
-        """First tokens of windows of `size`; with a seed from a random offset on and in random order."""
+    def windows(self, size: int, *, seed: int | None = None, fixed: bool = False) -> np.ndarray:
+        """First tokens of windows of `size`; with a seed in random order and, unless `fixed`, from a random
+        offset on."""
+        end = max(1, len(self.tokens) - size + 1)
         if seed is None:
-            return np.arange(0, max(1, len(self.tokens) - size + 1), size)
+            return np.arange(0, end, size)
         random = np.random.default_rng(seed)
-        slack = min(size, max(1, len(self.tokens) - size + 1))
-        starts = np.arange(int(random.integers(slack)), max(1, len(self.tokens) - size + 1), size)
-        return random.permutation(starts)
+        offset = 0 if fixed else int(random.integers(min(size, end)))
+        return random.permutation(np.arange(offset, end, size))
 
 
 def _token_steps(record: Record, ids: Sequence[int], tokenizer: Tokenizer, first: int) -> Iterator[int]:
@@ -171,12 +172,15 @@ def tokenize(records: Sequence[Record], tokenizer: Tokenizer, vocab_size: int) -
 
 
 class Batches:
-    """Batches of windows, a function of seed and number alone, so that a resumed run sees the same ones."""
+    """Batches of windows, a function of seed and number alone, so that a resumed run sees the same ones.
 
-    def __init__(self, stream: Stream, size: int, batch: int, seed: int) -> None:
+    `fixed`: every epoch has the same windows, so that a teacher's logits can be kept.
+    """
+
+    def __init__(self, stream: Stream, size: int, batch: int, seed: int, *, fixed: bool = False) -> None:
         if len(stream.tokens) < 2:
             raise UsageError("the text is too short", subject="text", expected="two tokens", actual="fewer")
-        self.stream, self.batch, self.seed = stream, batch, seed
+        self.stream, self.batch, self.seed, self.fixed = stream, batch, seed, fixed
         self.size = min(size, len(stream.tokens))
         self.per_epoch = max(1, (len(stream.tokens) - self.size) // self.size // batch)
         self._epoch: tuple[int, np.ndarray] | None = None
@@ -185,7 +189,8 @@ class Batches:
         """Tokens and steps of batch `number`: each (batch, size)."""
         epoch, index = divmod(number, self.per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = epoch, self.stream.windows(self.size, seed=self.seed * 1_000_003 + epoch)
+            seed = (self.seed * 1_000_003 + epoch) % 2**64
+            self._epoch = epoch, self.stream.windows(self.size, seed=seed, fixed=self.fixed)
         starts = np.take(self._epoch[1], range(index * self.batch, (index + 1) * self.batch), mode="wrap")
         places = starts[:, None] + np.arange(self.size)
         return self.stream.tokens[places], self.stream.steps[places]

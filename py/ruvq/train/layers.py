@@ -21,14 +21,14 @@ class QuantLinear(nn.Linear):
     """A linear layer whose weights, with the adapter's where it has one, go through `quantizer`."""
 
     quantizer: Quantizer
-    adapter: nn.Module | None = None
+    adapter: nn.Module | None
 
     @classmethod
     def of(cls, linear: nn.Linear, quantizer: Quantizer) -> QuantLinear:
         """Takes over the parameters of `linear`."""
         new = cls(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         new.weight, new.bias = linear.weight, linear.bias
-        new.quantizer = quantizer
+        new.quantizer, new.adapter = quantizer, None
         return new.train(linear.training)
 
     def forward(self, input: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from .losses import Losses, total_loss
 from .optimizer import make_optimizer
 from .processes import Processes
 from .schedule import Budget, learning_rate_factor
-from .teacher import Teacher
+from .teacher import CachedTeacher, Teacher
 
 CLIP = 1.0  # of the gradients' norm
 OUT_OF_MEMORY = (
@@ -99,7 +99,8 @@ class Trainer:
         self.model = model
         self.device = next(model.parameters()).device
         self.optimizer = make_optimizer(model, config, options.auto_rate)
-        self.batches = Batches(train, options.window, config.batch_size, config.seed)
+        fixed = isinstance(teacher, CachedTeacher)
+        self.batches = Batches(train, options.window, config.batch_size, config.seed, fixed=fixed)
         self.held_out = held_out
         self.per_step = config.gradient_accumulation * self.processes.count
         epochs = math.ceil(config.epochs * self.batches.per_epoch / self.per_step)

@@ -30,6 +30,7 @@ from .teacher import CachedTeacher, ModelTeacher, Teacher, open_teacher
 HELD_OUT = 0.04  # share of the pieces that is evaluated on where no text is given for it
 AUTO_RATE = 0.01  # of each matrix's root mean square, where no learning rate is given
 SELF, NONE = "self", "none"
+EVALUATED = 1024  # windows of held-out text that a cache of logits has room for
 
 
 @dataclass(frozen=True)
@@ -194,17 +195,20 @@ def _teacher(
         model = ModelTeacher(floats, vocab)
     else:
         model, theirs = open_teacher(work.teacher, vocab, _tokenizer_for(work.teacher, source), str(device))
-        if list(theirs.metadata().get("tokenizer.ggml.tokens", [])) != list(
-            source.tokenizer.metadata().get("tokenizer.ggml.tokens", [])
-        ):
+        if _tokens(theirs) != _tokens(source.tokenizer):
             raise TokenizerError(
                 "the teacher has another vocabulary", subject=work.teacher, expected="the student's tokens",
                 actual="other tokens", hint="distil from a model with the same tokenizer",
             )  # fmt: skip
     if work.teacher_cache is None:
         return model
-    windows = 2 * (len(train.tokens) // options.window + 1)
+    windows = len(train.tokens) // options.window + EVALUATED
     return CachedTeacher(work.teacher_cache, model, windows, options.window, vocab)
+
+
+def _tokens(tokenizer: Any) -> list[Any]:
+    tokens = tokenizer.metadata()["tokenizer.ggml.tokens"]
+    return list(getattr(tokens, "value", tokens))
 
 
 def _tokenizer_for(teacher: str, source: Source) -> str | None:
