@@ -7,20 +7,20 @@
 static const rq_grid grid_q4_0 = {-8.0f, 7.0f, true, false}, grid_ternary = {-1.0f, 1.0f, false, false};
 
 /* part, codes of the scale, shift and unit; ladder; levels; tries and step */
-static const rq_scaled scaled_q3_k = {16,   -32,   31,    0.0f, 1.0f, 4.0f, 2.0f,        7.0f,
-                                      1.06f, -4.0f, 3.0f, 5,    1,    rq_fit_grid};
-static const rq_scaled scaled_q6_k = {16,    -128,   127,   0.0f, 1.0f, 32.0f, 28.0f,      40.0f,
-                                      1.012f, -32.0f, 31.0f, 3,    4,    rq_fit_grid};
-static const rq_scaled scaled_iq4_xs = {32,    -32,  31,   0.0f, 1.0f, 127.0f, 60.0f,     200.0f,
-                                        1.04f, 0.0f, 0.0f, 5,    1,    rq_fit_iq4};
-static const rq_scaled scaled_iq4_nl = {32,    1,    1,    0.0f, 1.0f, 127.0f, 60.0f,     200.0f,
-                                        1.03f, 0.0f, 0.0f, 1,    1,    rq_fit_iq4};
-static const rq_scaled scaled_iq2_xxs = {32,    0,    15,   0.5f, 0.25f, 8.0f, 30.0f,        110.0f,
-                                         1.08f, 0.0f, 0.0f, 7,    1,     rq_fit_points};
-static const rq_scaled scaled_iq2_xs = {16,    0,    15,   0.5f, 0.25f, 8.0f, 30.0f,        90.0f,
-                                        1.08f, 0.0f, 0.0f, 7,    1,     rq_fit_points};
-static const rq_scaled scaled_iq3_xxs = {32,    0,    15,   0.5f, 0.5f, 4.0f, 44.0f,        120.0f,
-                                         1.06f, 0.0f, 0.0f, 7,    1,    rq_fit_points};
+static const rq_scaled scaled_q3_k = {16,   -32,   31,    0.0f, 1.0f, 4.0f, 2.0f,
+                                      7.0f, 1.06f, -4.0f, 3.0f, 5,    1,    rq_fit_grid};
+static const rq_scaled scaled_q6_k = {16,    -128,   127,    0.0f,  1.0f, 32.0f, 28.0f,
+                                      40.0f, 1.012f, -32.0f, 31.0f, 3,    4,     rq_fit_grid};
+static const rq_scaled scaled_iq4_xs = {32,     -32,   31,   0.0f, 1.0f, 127.0f, 60.0f,
+                                        200.0f, 1.04f, 0.0f, 0.0f, 5,    1,      rq_fit_iq4};
+static const rq_scaled scaled_iq4_nl = {32,     1,     1,    0.0f, 1.0f, 127.0f, 60.0f,
+                                        200.0f, 1.03f, 0.0f, 0.0f, 1,    1,      rq_fit_iq4};
+static const rq_scaled scaled_iq2_xxs = {32,     0,     15,   0.5f, 0.25f, 8.0f, 30.0f,
+                                         110.0f, 1.12f, 0.0f, 0.0f, 6,     1,    rq_fit_points};
+static const rq_scaled scaled_iq2_xs = {16,    0,     15,   0.5f, 0.25f, 8.0f, 30.0f,
+                                        90.0f, 1.12f, 0.0f, 0.0f, 6,     1,    rq_fit_points};
+static const rq_scaled scaled_iq3_xxs = {32,     0,    15,   0.5f, 0.5f, 4.0f, 44.0f,
+                                         120.0f, 1.1f, 0.0f, 0.0f, 5,    1,    rq_fit_points};
 /* part; largest code; largest scale; ladder of spans; rungs, tries */
 static const rq_offset offset_q2_k = {16, 3.0f, 15, 0.5f, 1.15f, 10, 5};
 static const rq_offset offset_q4_k = {32, 15.0f, 63, 0.7f, 1.04f, 12, 3};
@@ -47,24 +47,18 @@ static void pack_iq4_nl(const rq_scales *scales, const uint8_t *code, uint8_t *o
 
 #define F16_MOST 65504.0f
 static const encoder encoders[RQ_GGML_FORMATS] = {
-    [RQ_FORMAT_Q4_0 - RQ_GGML_FIRST] = {.grid = &grid_q4_0,
-                                        .pack_grid = rq_pack_q4_0,
-                                        .largest = F16_MOST * 7.0f},
-    [RQ_FORMAT_TQ1_0 - RQ_GGML_FIRST] = {.grid = &grid_ternary,
-                                         .pack_grid = rq_pack_tq1_0,
-                                         .largest = F16_MOST},
-    [RQ_FORMAT_TQ2_0 - RQ_GGML_FIRST] = {.grid = &grid_ternary,
-                                         .pack_grid = rq_pack_tq2_0,
-                                         .largest = F16_MOST},
-    [RQ_FORMAT_Q3_K - RQ_GGML_FIRST] = {.scaled = &scaled_q3_k,
-                                        .pack_levels = rq_pack_q3_k,
-                                        .largest = F16_MOST * 93.0f},
-    [RQ_FORMAT_Q6_K - RQ_GGML_FIRST] = {.scaled = &scaled_q6_k,
-                                        .pack_levels = rq_pack_q6_k,
-                                        .largest = F16_MOST * 3937.0f},
-    [RQ_FORMAT_IQ4_NL - RQ_GGML_FIRST] = {.scaled = &scaled_iq4_nl,
-                                          .pack_iq4 = pack_iq4_nl,
-                                          .largest = F16_MOST * 113.0f},
+    [RQ_FORMAT_Q4_0 -
+     RQ_GGML_FIRST] = {.grid = &grid_q4_0, .pack_grid = rq_pack_q4_0, .largest = F16_MOST * 7.0f},
+    [RQ_FORMAT_TQ1_0 -
+        RQ_GGML_FIRST] = {.grid = &grid_ternary, .pack_grid = rq_pack_tq1_0, .largest = F16_MOST},
+    [RQ_FORMAT_TQ2_0 -
+        RQ_GGML_FIRST] = {.grid = &grid_ternary, .pack_grid = rq_pack_tq2_0, .largest = F16_MOST},
+    [RQ_FORMAT_Q3_K -
+        RQ_GGML_FIRST] = {.scaled = &scaled_q3_k, .pack_levels = rq_pack_q3_k, .largest = F16_MOST * 93.0f},
+    [RQ_FORMAT_Q6_K -
+        RQ_GGML_FIRST] = {.scaled = &scaled_q6_k, .pack_levels = rq_pack_q6_k, .largest = F16_MOST * 3937.0f},
+    [RQ_FORMAT_IQ4_NL -
+        RQ_GGML_FIRST] = {.scaled = &scaled_iq4_nl, .pack_iq4 = pack_iq4_nl, .largest = F16_MOST * 113.0f},
     [RQ_FORMAT_IQ4_XS - RQ_GGML_FIRST] = {.scaled = &scaled_iq4_xs,
                                           .pack_iq4 = rq_pack_iq4_xs,
                                           .largest = F16_MOST * 3503.0f},
@@ -80,15 +74,12 @@ static const encoder encoders[RQ_GGML_FORMATS] = {
                                            .book = &rq_book_iq3_xxs,
                                            .pack_points = rq_pack_iq3_xxs,
                                            .largest = F16_MOST * 400.0f},
-    [RQ_FORMAT_Q2_K - RQ_GGML_FIRST] = {.offset = &offset_q2_k,
-                                        .pack_offset = rq_pack_q2_k,
-                                        .largest = F16_MOST * 15.0f},
-    [RQ_FORMAT_Q4_K - RQ_GGML_FIRST] = {.offset = &offset_q4_k,
-                                        .pack_offset = rq_pack_q4_k,
-                                        .largest = F16_MOST * 63.0f},
-    [RQ_FORMAT_Q5_K - RQ_GGML_FIRST] = {.offset = &offset_q5_k,
-                                        .pack_offset = rq_pack_q5_k,
-                                        .largest = F16_MOST * 63.0f},
+    [RQ_FORMAT_Q2_K -
+        RQ_GGML_FIRST] = {.offset = &offset_q2_k, .pack_offset = rq_pack_q2_k, .largest = F16_MOST * 15.0f},
+    [RQ_FORMAT_Q4_K -
+        RQ_GGML_FIRST] = {.offset = &offset_q4_k, .pack_offset = rq_pack_q4_k, .largest = F16_MOST * 63.0f},
+    [RQ_FORMAT_Q5_K -
+        RQ_GGML_FIRST] = {.offset = &offset_q5_k, .pack_offset = rq_pack_q5_k, .largest = F16_MOST * 63.0f},
 };
 
 static const encoder *encoder_of(int32_t format) { return &encoders[format - RQ_GGML_FIRST]; }

@@ -1,6 +1,7 @@
-/* encode_ggml.h: what the encoders of ggml's block formats share. A block has parts, each with a small integer
- * that scales it, and one f16 for all; the search runs over both and knows the weights of a part only through
- * the sums that belong to the nearest codes at a scale. None of this is in the WebAssembly modules. */
+/* encode_ggml.h: what the encoders of ggml's block formats share. A block has parts, each with a small
+ * integer that scales it, and one f16 for all; the search runs over both and knows the weights of a part only
+ * through the sums that belong to the nearest codes at a scale. None of this is in the WebAssembly modules.
+ */
 #ifndef RQ_ENCODE_GGML_H
 #define RQ_ENCODE_GGML_H
 #include "encode.h"
@@ -32,7 +33,7 @@ typedef struct rq_scaled {
   float shift, unit;
   float first, from, to, ratio; /* ladder: the value that the largest weight gets, at first and then */
   float table_low, table_high;  /* grids: the levels; IQ4: not used */
-  int32_t tries, step;          /* codes that the part with the largest scale is given: high, high - step ... */
+  int32_t tries, step; /* codes that the part with the largest scale is given: high, high - step ... */
   rq_fit (*fit)(const rq_ggml_search *search, int32_t part, float scale);
 } rq_scaled;
 
@@ -59,9 +60,9 @@ void rq_iq4_codes(const rq_ggml_search *search, const rq_scales *scales, uint8_t
 
 typedef struct rq_offset {
   int32_t part;
-  float levels;        /* the largest code */
-  int32_t largest;     /* of scale and minimum */
-  float from, to;      /* ladder: spans of the codes over that of the weights */
+  float levels;         /* the largest code */
+  int32_t largest;      /* of scale and minimum */
+  float from, to;       /* ladder: spans of the codes over that of the weights */
   int32_t rungs, tries; /* steps of the ladder; largest scales and minimums that are tried */
 } rq_offset;
 

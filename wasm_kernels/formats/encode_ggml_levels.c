@@ -1,5 +1,5 @@
-/* encode_ggml_levels.c: the nearest levels of a part at a scale, for uniform grids and for the curve of the IQ4
- * formats. Sums run in 16 lanes with one fixed tree, as in encode_grid.c. */
+/* encode_ggml_levels.c: the nearest levels of a part at a scale, for uniform grids and for the curve of the
+ * IQ4 formats. Sums run in 16 lanes with one fixed tree, as in encode_grid.c. */
 #include "encode_ggml.h"
 #include "foreign.h" /* rq_sum16 */
 

@@ -8,7 +8,7 @@
 #include "encode_ggml.h"
 #include "foreign.h" /* rq_sum16 */
 
-enum { REFITS = 4, SETTLES = 4, POLISHES = 3 };
+enum { REFITS = 4, SETTLES = 3, POLISHES = 3, KEPT = 2 };
 
 /* Sums over a part for the nearest codes q. */
 typedef struct fit {
@@ -163,27 +163,46 @@ static void solve(const system *s, uint16_t *d_bits, uint16_t *dmin_bits) {
   *dmin_bits = rq_step_bits((float)dmin);
 }
 
-static void settle(search_state *s, uint16_t d_bits, uint16_t dmin_bits) {
-  float least = 0.0f;
-  for (int32_t round = 0; round < SETTLES; round++) {
-    rq_minimums now = {.d = d_bits, .dmin = dmin_bits};
-    system sums = {0.0, 0.0, 0.0, 0.0, 0.0};
-    float d = rq_f16_to_f32(d_bits), dmin = rq_f16_to_f32(dmin_bits), error = 0.0f;
-    for (int32_t p = 0; p < s->parts; p++) {
-      fit f = choose_codes(s, p, d, dmin, &now);
-      error = error + f.error;
-      add_part(&sums, &f, &s->sums[p], now.scale[p], now.minimum[p]);
-    }
-    if (error < s->least) {
-      s->best = now;
-      s->least = error;
-    }
-    if (round > 0 && !(error < least)) return;
-    least = error;
-    uint16_t before_d = d_bits, before_dmin = dmin_bits;
-    solve(&sums, &d_bits, &dmin_bits);
-    if (d_bits == before_d && dmin_bits == before_dmin) return;
+/* A pair that was tried: the error with the best codes for it, and the pair that suits those codes best. */
+typedef struct start {
+  uint16_t d, dmin;
+  float error;
+} start;
+
+/* Codes for d and dmin; what is best so far stays in `s`. */
+static start try_pair(search_state *s, uint16_t d_bits, uint16_t dmin_bits) {
+  rq_minimums now = {.d = d_bits, .dmin = dmin_bits};
+  system sums = {0.0, 0.0, 0.0, 0.0, 0.0};
+  float d = rq_f16_to_f32(d_bits), dmin = rq_f16_to_f32(dmin_bits);
+  start out = {0, 0, 0.0f};
+  for (int32_t p = 0; p < s->parts; p++) {
+    fit f = choose_codes(s, p, d, dmin, &now);
+    out.error = out.error + f.error;
+    add_part(&sums, &f, &s->sums[p], now.scale[p], now.minimum[p]);
   }
+  if (out.error < s->least) {
+    s->best = now;
+    s->least = out.error;
+  }
+  solve(&sums, &out.d, &out.dmin);
+  return out;
+}
+
+/* Codes for the pair, the pair for the codes, and so on. */
+static void settle(search_state *s, start from) {
+  for (int32_t round = 0; round < SETTLES; round++) {
+    start now = try_pair(s, from.d, from.dmin);
+    if (!(now.error < from.error) || (now.d == from.d && now.dmin == from.dmin)) return;
+    from = now;
+  }
+}
+
+/* Keeps the KEPT best starts, the earlier on a tie. */
+static void keep(start *kept, int32_t *count, start now) {
+  int32_t at = *count < KEPT ? (*count)++ : KEPT;
+  for (; at > 0 && now.error < kept[at - 1].error; at--)
+    if (at < KEPT) kept[at] = kept[at - 1];
+  if (at < KEPT) kept[at] = now;
 }
 
 /* Single steps of both codes of each part. */
@@ -235,10 +254,14 @@ void rq_search_minimums(const rq_offset *format, const rq_ggml_search *search, r
     scale = rq_max_f32(scale, s.scale[p]);
     minimum = rq_max_f32(minimum, s.minimum[p]);
   }
+  start kept[KEPT];
+  int32_t count = 0;
   for (int32_t i = 0; i < format->tries; i++)
     for (int32_t j = 0; j < format->tries; j++)
-      settle(&s, rq_step_bits(scale / (float)(format->largest - i)),
-             rq_step_bits(minimum / (float)(format->largest - j)));
+      keep(kept, &count,
+           try_pair(&s, rq_step_bits(scale / (float)(format->largest - i)),
+                    rq_step_bits(minimum / (float)(format->largest - j))));
+  for (int32_t i = 0; i < count; i++) settle(&s, kept[i]);
   if (s.best.d != 0 || s.best.dmin != 0)
     for (int32_t i = 0; i < POLISHES; i++) {
       polish_codes(&s);

@@ -108,7 +108,8 @@ void rq_pack_iq4_xs(const rq_scales *scales, const uint8_t *code, uint8_t *out) 
   for (int32_t p = 0; p < 8; p++) high |= ((uint32_t)(scales->code[p] + 32) >> 4) << (2 * p);
   put_u16(out + 2, high);
   for (int32_t b = 0; b < 4; b++) {
-    uint32_t first = (uint32_t)(scales->code[2 * b] + 32) & 15, second = (uint32_t)(scales->code[2 * b + 1] + 32) & 15;
+    uint32_t first = (uint32_t)(scales->code[2 * b] + 32) & 15,
+             second = (uint32_t)(scales->code[2 * b + 1] + 32) & 15;
     out[4 + b] = (uint8_t)(first | second << 4);
   }
   for (int32_t p = 0; p < 8; p++) put_nibbles(code + ROW * p, ROW / 2, out + 8 + 16 * p);
@@ -168,13 +169,11 @@ void rq_pack_iq2_xxs(const rq_scales *scales, const uint16_t *point, const uint8
 void rq_pack_iq2_xs(const rq_scales *scales, const uint16_t *point, const uint8_t *signs, uint8_t *out) {
   put_u16(out, scales->d);
   for (int32_t i = 0; i < OCTETS; i++) put_u16(out + 2 + 2 * i, point[i] | (signs[i] & 127u) << 9);
-  for (int32_t i = 0; i < 8; i++)
-    out[66 + i] = (uint8_t)(scales->code[2 * i] | scales->code[2 * i + 1] << 4);
+  for (int32_t i = 0; i < 8; i++) out[66 + i] = (uint8_t)(scales->code[2 * i] | scales->code[2 * i + 1] << 4);
 }
 
 void rq_pack_iq3_xxs(const rq_scales *scales, const uint16_t *point, const uint8_t *signs, uint8_t *out) {
   put_u16(out, scales->d);
   for (int32_t i = 0; i < 2 * OCTETS; i++) out[2 + i] = (uint8_t)point[i];
-  for (int32_t p = 0; p < 8; p++)
-    put_u32(out + 66 + 4 * p, signs_and_scale(signs + 4 * p, scales->code[p]));
+  for (int32_t p = 0; p < 8; p++) put_u32(out + 66 + 4 * p, signs_and_scale(signs + 4 * p, scales->code[p]));
 }

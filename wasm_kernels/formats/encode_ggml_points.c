@@ -6,9 +6,8 @@
  * multiplication and one subtraction a point. Where the number of minus signs is odd, one sign is wrong;
  * of point j that is best the one with the least w |x| g, which takes twice that from A_j. So points and
  * signs are the best there are for a scale, whatever the parity. */
-#include "encode_ggml.h"
-
 #include "codebooks.h"
+#include "encode_ggml.h"
 
 enum { MOST = 512, OCTET = 8, OCTETS = RQ_BLOCK / OCTET, MOST_TABLES = 2 * OCTETS };
 
@@ -108,14 +107,15 @@ static nearest nearest_point(const float *a, const float *b, int32_t count, floa
   }
   nearest out = {least[0], point[0]};
   for (int32_t l = 1; l < 4; l++)
-    if (least[l] < out.cost || (least[l] == out.cost && point[l] < out.point)) out = (nearest){least[l], point[l]};
+    if (least[l] < out.cost || (least[l] == out.cost && point[l] < out.point))
+      out = (nearest){least[l], point[l]};
   return out;
 }
 
 /* What eight weights take at a scale. */
 typedef struct octet {
   int32_t point[2];
-  float a, b; /* of the points, wrong signs included */
+  float a, b;   /* of the points, wrong signs included */
   int32_t flip; /* -1, or the half of the octet in which a sign is wrong */
 } octet;
 
@@ -130,7 +130,8 @@ static octet nearest_octet(const rq_points *points, int32_t o, float scale) {
     found[h] = nearest_point((flip ? f : a) + h * count, b + h * count, count, scale);
   }
   if (points->odd[o] && halves == 2) {
-    nearest first = nearest_point(a, b, count, scale), second = nearest_point(f + count, b + count, count, scale);
+    nearest first = nearest_point(a, b, count, scale),
+            second = nearest_point(f + count, b + count, count, scale);
     if (first.cost + second.cost < found[0].cost + found[1].cost) {
       found[0] = first;
       found[1] = second;

@@ -1,13 +1,14 @@
 /* encode_ggml_scales.c: d and the codes of the parts, for formats without offsets.
  *
  * Each part by itself first: scales on a ladder, each with the nearest values, the best of them refined by
- * alternating least squares (for the values of one scale, the best scale is sum(w x v) / sum(w v v)). Then the
- * block: the part with the largest scale is given each of a few codes, which makes as many d; for each, every
- * part takes the better of the two codes around its own scale, d is refitted to all of them, and so on for as
- * long as the error falls. At the end codes and d move by single steps. Strictly better wins everywhere. */
+ * alternating least squares (for the values of one scale, the best scale is sum(w x v) / sum(w v v)). Then
+ * the block: the part with the largest scale is given each of a few codes, which makes as many d; for each,
+ * every part takes the better of the two codes around its own scale, d is refitted to all of them, and so on
+ * for as long as the error falls. At the end the codes move by single steps. Strictly better wins everywhere.
+ */
 #include "encode_ggml.h"
 
-enum { REFITS = 4, POLISHES = 4, SETTLES = 4 };
+enum { REFITS = 4, SETTLES = 3, KEPT = 2 };
 
 typedef struct blocks_best {
   rq_scales scales;
@@ -25,7 +26,8 @@ static float absmax_of(const float *x, int32_t count) {
 /* ---- a part by itself ---- */
 
 /* Takes `scale` for the part where it is better, and refits. */
-static void try_scale(const rq_ggml_search *search, int32_t part, float scale, float *best, rq_fit *best_fit) {
+static void try_scale(const rq_ggml_search *search, int32_t part, float scale, float *best,
+                      rq_fit *best_fit) {
   rq_fit fit = search->scaled->fit(search, part, scale);
   if (fit.error < best_fit->error) {
     *best_fit = fit;
@@ -75,36 +77,43 @@ static rq_fit choose_code(const rq_ggml_search *search, int32_t part, float d, f
   return second;
 }
 
-/* Codes for d, d for the codes, and so on; what is best goes into `best`. */
-static void settle(const rq_ggml_search *search, const float *wanted, uint16_t d_bits, blocks_best *best) {
+/* A start of the search: d, and the error with the best codes for it. */
+typedef struct start {
+  uint16_t next; /* f16 bits of the d that suits these codes best */
+  float error;
+} start;
+
+/* Codes for d; `best` becomes them where they are better. */
+static start try_d(const rq_ggml_search *search, const float *wanted, uint16_t d_bits, blocks_best *best) {
   const rq_scaled *scaled = search->scaled;
-  int32_t parts = search->block->r / scaled->part;
-  float least = 0.0f;
-  for (int32_t round = 0; round < SETTLES && (d_bits & 0x7FFF); round++) {
-    rq_scales now = {d_bits, {0}};
-    float d = rq_f16_to_f32(d_bits), error = 0.0f, xv = 0.0f, vv = 0.0f;
-    for (int32_t p = 0; p < parts; p++) {
-      rq_fit fit = choose_code(search, p, d, wanted[p], &now.code[p]);
-      float unit = ((float)now.code[p] + scaled->shift) * scaled->unit;
-      error = error + fit.error;
-      xv = xv + unit * fit.xv;
-      vv = vv + unit * unit * fit.vv;
-    }
-    if (error < best->error) *best = (blocks_best){now, error};
-    if (round > 0 && !(error < least)) return;
-    least = error;
-    uint16_t next = vv > 0.0f ? rq_step_bits(xv / vv) : d_bits;
-    if (next == d_bits) return;
-    d_bits = next;
+  rq_scales now = {d_bits, {0}};
+  float d = rq_f16_to_f32(d_bits), error = 0.0f, xv = 0.0f, vv = 0.0f;
+  for (int32_t p = 0; p < search->block->r / scaled->part; p++) {
+    rq_fit fit = choose_code(search, p, d, wanted[p], &now.code[p]);
+    float unit = ((float)now.code[p] + scaled->shift) * scaled->unit;
+    error = error + fit.error;
+    xv = xv + unit * fit.xv;
+    vv = vv + unit * unit * fit.vv;
+  }
+  if (error < best->error) *best = (blocks_best){now, error};
+  return (start){vv > 0.0f ? rq_step_bits(xv / vv) : d_bits, error};
+}
+
+/* Codes for d, d for the codes, and so on. */
+static void settle(const rq_ggml_search *search, const float *wanted, start from, blocks_best *best) {
+  for (int32_t round = 0; round < SETTLES && (from.next & 0x7FFF); round++) {
+    start now = try_d(search, wanted, from.next, best);
+    if (!(now.error < from.error) || now.next == from.next) return;
+    from = now;
   }
 }
 
-static float error_of(const rq_ggml_search *search, const rq_scales *scales) {
-  const rq_scaled *scaled = search->scaled;
-  float d = rq_f16_to_f32(scales->d), error = 0.0f;
-  for (int32_t p = 0; p < search->block->r / scaled->part; p++)
-    error = error + scaled->fit(search, p, rq_scale_of(scaled, d, scales->code[p])).error;
-  return error;
+/* Keeps the KEPT best starts, the earlier on a tie. */
+static void keep(start *kept, int32_t *count, start now) {
+  int32_t at = *count < KEPT ? (*count)++ : KEPT;
+  for (; at > 0 && now.error < kept[at - 1].error; at--)
+    if (at < KEPT) kept[at] = kept[at - 1];
+  if (at < KEPT) kept[at] = now;
 }
 
 /* Single steps of each code. */
@@ -114,28 +123,13 @@ static void polish_codes(const rq_ggml_search *search, rq_scales *scales) {
   for (int32_t p = 0; p < search->block->r / scaled->part; p++) {
     int32_t start = scales->code[p];
     float least = scaled->fit(search, p, rq_scale_of(scaled, d, start)).error;
-    for (int32_t code = start - 2; code <= start + 2; code++) {
-      if (code == start || code < scaled->low || code > scaled->high) continue;
+    for (int32_t code = start - 1; code <= start + 1; code += 2) {
+      if (code < scaled->low || code > scaled->high) continue;
       float error = scaled->fit(search, p, rq_scale_of(scaled, d, code)).error;
       if (!(error < least)) continue;
       least = error;
       scales->code[p] = (int16_t)code;
     }
-  }
-}
-
-/* Single steps of d for as long as one of them is better. */
-static void polish_d(const rq_ggml_search *search, blocks_best *best) {
-  for (int32_t i = 0; i < POLISHES; i++) {
-    blocks_best start = *best;
-    for (int32_t side = -1; side <= 1; side += 2) {
-      blocks_best moved = start;
-      moved.scales.d = (uint16_t)(start.scales.d + side);
-      if ((moved.scales.d & 0x7FFF) == 0 || (moved.scales.d & 0x7C00) == 0x7C00) continue;
-      moved.error = error_of(search, &moved.scales);
-      if (moved.error < best->error) *best = moved;
-    }
-    if (best->scales.d == start.scales.d) return;
   }
 }
 
@@ -150,16 +144,16 @@ void rq_search_scales(const rq_ggml_search *search, rq_scales *out) {
   for (int32_t i = 0; i < search->block->r; i++)
     zero = zero + search->w[i] * (search->block->x[i] * search->block->x[i]);
   blocks_best best = {{0, {0}}, zero}; /* d = 0: every weight is 0 */
+  start kept[KEPT];
+  int32_t count = 0;
   for (int32_t i = 0; i < scaled->tries; i++) {
     int32_t high = scaled->high - i * scaled->step, low = scaled->low + i * scaled->step;
-    float unit = ((float)high + scaled->shift) * scaled->unit;
-    settle(search, wanted, rq_step_bits(wanted[largest] / unit), &best);
-    if (low < 0) settle(search, wanted, rq_step_bits(wanted[largest] / (float)low), &best);
+    uint16_t d = rq_step_bits(wanted[largest] / (((float)high + scaled->shift) * scaled->unit));
+    if (d) keep(kept, &count, try_d(search, wanted, d, &best));
+    d = low < 0 ? rq_step_bits(wanted[largest] / (float)low) : 0;
+    if (d) keep(kept, &count, try_d(search, wanted, d, &best));
   }
-  if (best.scales.d != 0) {
-    polish_codes(search, &best.scales);
-    best.error = error_of(search, &best.scales);
-    polish_d(search, &best);
-  }
+  for (int32_t i = 0; i < count; i++) settle(search, wanted, kept[i], &best);
+  if (best.scales.d != 0) polish_codes(search, &best.scales);
   *out = best.scales;
 }

@@ -60,13 +60,13 @@ DEFINE_PLAIN(iq2_s)
 DEFINE_PLAIN(iq3_xxs)
 DEFINE_PLAIN(iq3_s)
 
-#define ENTRY(id, ggml_type, name, weights, bytes, writable, pair)                   \
+#define ENTRY(id, ggml_type, name, weights, bytes, writable, pair)                \
   [id - RQ_GGML_FIRST] = {{id, ggml_type, 0, weights, bytes, 0, writable, #name}, \
-                          name##_row_bytes,                                \
-                          name##_decode,                                   \
-                          name##_dot,                                      \
-                          name##_check,                                    \
-                          true,                                            \
+                          name##_row_bytes,                                       \
+                          name##_decode,                                          \
+                          name##_dot,                                             \
+                          name##_check,                                           \
+                          true,                                                   \
                           pair}
 const rq_format rq_ggml_entries[RQ_GGML_FORMATS] = {
     ENTRY(RQ_FORMAT_Q4_0, 2, q4_0, 32, 18, RQ_WRITES_GGML, PAIR(rq_q4_0_pair_simd)),
