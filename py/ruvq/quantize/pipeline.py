@@ -29,8 +29,9 @@ from ..gguf.types import TensorSpec
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
+from . import mixes
 from .chunks import thread_count
-from .plan import Plan, PlannedTensor, file_type, make_plan
+from .plan import AUTO, Plan, PlannedTensor, file_type, make_plan
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
 from .tensors import DEFAULT_K, SCALE_RULES
 from .vocabulary import checked_vocabulary
@@ -179,17 +180,18 @@ def quantize_model(
 ) -> Report:
     """Converts a float model to a GGUF file.
 
-    `input`: what `open_source` reads. `format`: a name of docs/formats.md. `incoherence`: "hadamard",
-    "none", or "auto" (hadamard for the trellis formats). `seed`: of the transform's signs. `embeddings`,
-    `output_tensor`: another format for these tensors. `fallback`: the format for tensors whose width the
-    main one can't hold. `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices
-    in ruvq's own formats are then rounded with error feedback (LDLQ) and `damping` times the mean of the
-    diagonal is added to the second moments; other formats weigh the columns' errors. `type_ids`: "ruvllm"
-    writes pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`:
-    a bar, or a function that is called with a Step. `chat_template`: a file with the Jinja template to store
-    instead of the model's own, or "none". `on_plan` sees the plan before anything is written. `observe` is
-    called with every chunk: the tensor's name, rows, width, and where the core's memory holds the weights
-    that were encoded and what they decode to, as float32, during the call.
+    `input`: what `open_source` reads. `format`: a name of docs/formats.md, or a mix, q4_k_m or q5_k_m.
+    `incoherence`: "hadamard", "none", or "auto" (hadamard for the trellis formats). `seed`: of the
+    transform's signs. `embeddings`, `output_tensor`: another format for these tensors. `fallback`: the format
+    for tensors whose width the main one can't hold; "auto": the smallest that holds it with no fewer bits.
+    `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices in ruvq's own formats
+    are then rounded with error feedback (LDLQ) and `damping` times the mean of the diagonal is added to the
+    second moments; other formats weigh the columns' errors. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under
+    type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`: a bar, or a function that is
+    called with a Step. `chat_template`: a file with the Jinja template to store instead of the model's own,
+    or "none". `on_plan` sees the plan before anything is written. `observe` is called with every chunk: the
+    tensor's name, rows, width, and where the core's memory holds the weights that were encoded and what they
+    decode to, as float32, during the call.
 
     Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, TemplateError, DataError;
     nothing is left behind then.
@@ -201,12 +203,10 @@ def quantize_model(
         raise UsageError(
             "the seed must fit 64 bits", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
         )
-    for name in (
-        format,
-        *(n for n in (embeddings, output_tensor) if n != "same"),
-        *([fallback] if fallback else []),
-    ):
-        formats.get_writable(name)  # a mistyped name is the first thing to hear of
+    mixes.check_writable(format)  # a mistyped name is the first thing to hear of
+    for name in (embeddings, output_tensor, fallback):
+        if name not in (None, "same", AUTO):
+            formats.get_writable(name)
     threads = thread_count(threads)
     check_target(target, Path(input), overwrite)
     with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as source:  # type: ignore[arg-type]
@@ -336,10 +336,7 @@ def _metadata(
     """Everything that describes the model, in the order in which llama.cpp's converters write it."""
     out: dict[str, Any] = {"general.type": "model", "general.name": source.name}
     out |= source.extra_metadata
-    bytes_of: dict[str, int] = {}
-    for tensor in plan.tensors:
-        bytes_of[tensor.format] = bytes_of.get(tensor.format, 0) + tensor.nbytes
-    number = file_type(bytes_of)
+    number = file_type(plan)
     if number is not None:
         out["general.file_type"] = Typed(number, "u32")
     out["general.quantization_version"] = Typed(2, "u32")
