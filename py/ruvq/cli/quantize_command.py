@@ -21,6 +21,7 @@ EXAMPLES = """  ruvq quantize --input model_dir/ --format pi-t3 --output model-p
   ruvq quantize --input model-f16.gguf --format pi-q3 --k 4 --embeddings f16 --output model-pi-q3.gguf
   ruvq quantize --input model_dir/ --format q4_k_m --calibration text.imatrix.gguf --output model-Q4_K_M.gguf
   ruvq quantize --input model_dir/ --format q3_k --fallback auto --output model-Q3_K.gguf
+  ruvq quantize --input model_dir/ --format q2_k --rotate residual --output model-Q2_K.gguf
   ruvq quantize --input model_dir/ --format pi-t3 --plan"""
 
 
@@ -76,6 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         choices=("auto", "none", "hadamard"),
         help="randomised Hadamard transform of the rows (auto: for pi-t3 and pi-t2)",
+    )
+    formats.add_argument(
+        "--rotate",
+        default="none",
+        choices=("none", "residual"),
+        help="rotate the residual stream and fold that into the weights: any reader runs the file",
     )
     formats.add_argument("--seed", type=SEED, default=0, help="seed of the transform's signs (default 0)")
     formats.add_argument(
@@ -133,6 +140,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             scale=args.scale,
             calibration=args.calibration,
             damping=args.damping,
+            rotate=args.rotate,
             threads=args.threads,
             progress=step,
             type_ids=args.type_ids,
@@ -162,6 +170,7 @@ def recorded_command(args: argparse.Namespace) -> str:
         ("k", None),
         ("scale", None),
         ("incoherence", "auto"),
+        ("rotate", "none"),
         ("seed", 0),
         ("type_ids", None),
         ("calibration", None),
@@ -183,12 +192,14 @@ def _show_plan(args: argparse.Namespace, plan: Plan, source: Source) -> None:
 
 
 def _plan_only(args: argparse.Namespace) -> dict[str, Any]:
+    from ..quantize import rotation
     from ..quantize.plan import make_plan
     from ..sources import open_source
 
     with open_source(
         args.input, args.tokenizer, args.config, allow_requantize=args.allow_requantize
-    ) as source:
+    ) as opened:
+        source = rotation.apply(opened, args.rotate, args.seed)
         plan = make_plan(
             source.tensors.values(),
             args.format,

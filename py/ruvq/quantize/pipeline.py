@@ -29,7 +29,7 @@ from ..gguf.types import TensorSpec
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
-from . import mixes
+from . import mixes, rotation
 from .chunks import thread_count
 from .plan import AUTO, Plan, PlannedTensor, file_type, make_plan
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
@@ -167,6 +167,7 @@ def quantize_model(
     scale: str | None = None,
     calibration: str | os.PathLike[str] | None = None,
     damping: float = 0.01,
+    rotate: str = "none",
     threads: int | None = None,
     progress: bool | Progress = True,
     type_ids: str | None = None,
@@ -186,12 +187,13 @@ def quantize_model(
     for tensors whose width the main one can't hold; "auto": the smallest that holds it with no fewer bits.
     `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices in ruvq's own formats
     are then rounded with error feedback (LDLQ) and `damping` times the mean of the diagonal is added to the
-    second moments; other formats weigh the columns' errors. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under
-    type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`: a bar, or a function that is
-    called with a Step. `chat_template`: a file with the Jinja template to store instead of the model's own,
-    or "none". `on_plan` sees the plan before anything is written. `observe` is called with every chunk: the
-    tensor's name, rows, width, and where the core's memory holds the weights that were encoded and what they
-    decode to, as float32, during the call.
+    second moments; other formats weigh the columns' errors. `rotate`: "residual" rotates the residual stream
+    (ruvq.quantize.rotation) with `seed`. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under type ids 40 and
+    41. `timestamp`: for the recipe, by default now. `progress`: a bar, or a function that is called with a
+    Step. `chat_template`: a file with the Jinja template to store instead of the model's own, or "none".
+    `on_plan` sees the plan before anything is written. `observe` is called with every chunk: the tensor's
+    name, rows, width, and where the core's memory holds the weights that were encoded and what they decode
+    to, as float32, during the call.
 
     Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, TemplateError, DataError;
     nothing is left behind then.
@@ -209,7 +211,9 @@ def quantize_model(
             formats.get_writable(name)
     threads = thread_count(threads)
     check_target(target, Path(input), overwrite)
-    with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as source:  # type: ignore[arg-type]
+    _check_rotation(rotate, calibration)
+    with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as opened:  # type: ignore[arg-type]
+        source = rotation.apply(opened, rotate, seed)
         plan = make_plan(
             source.tensors.values(),
             format,
@@ -232,7 +236,7 @@ def quantize_model(
 
                 calibrated = stack.enter_context(Calibration.open(calibration))
                 guides = Guides(calibrated, damping)
-            recipe = _recipe(source, plan, seed, options, command, timestamp, calibrated, damping)
+            recipe = _recipe(source, plan, seed, options, command, timestamp, calibrated, damping, rotate)
             report_step = stack.enter_context(_reporter(progress))
             results = _write(
                 source, plan, target, metadata, recipe, options, seed, threads, report_step, guides, observe
@@ -246,6 +250,17 @@ def _options(k: int | None, scale: str | None) -> EncodeOptions:
     if scale is not None and scale not in SCALE_RULES:
         raise UsageError("unknown scale rule", subject="scale", expected=", ".join(SCALE_RULES), actual=scale)
     return EncodeOptions(k or 0, scale or "default")
+
+
+def _check_rotation(rotate: str, calibration: object) -> None:
+    if rotate != "none" and calibration is not None:
+        raise UsageError(
+            "calibration saw the inputs of the model as it was, not of the rotated one",
+            subject="rotate",
+            expected="--rotate or --calibration",
+            actual="both",
+            hint="write the rotated model in f32, calibrate that, and quantize it without --rotate",
+        )
 
 
 def _check_options(plan: Plan, options: EncodeOptions) -> None:
@@ -373,6 +388,7 @@ def _recipe(
     timestamp: str | None,
     calibrated: Calibration | None,
     damping: float,
+    rotate: str,
 ) -> Recipe:
     numpy = sys.modules.get("numpy")
     versions = {"python": sys.version.split()[0], **({"numpy": numpy.__version__} if numpy else {})}
@@ -386,6 +402,8 @@ def _recipe(
     }
     if calibrated is not None:
         chosen["damping"] = damping
+    if rotate != "none":
+        chosen["rotate"] = rotate
     return Recipe(
         command=command or "ruvq.quantize_model",
         seed=seed,

@@ -1,0 +1,131 @@
+"""A rotated residual stream: the same logits from other weights, and less error in few bits."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ruvq
+from ruvq.errors import UsageError
+from ruvq.evaluate import perplexity
+from ruvq.gguf import GGUFFile
+from ruvq.quantize import rotation
+from ruvq.quantize.pipeline import quantize_model
+from ruvq.sources import open_source
+from sources.tiny_models import TINY, random_weights, write_huggingface
+
+FIXED = {"timestamp": "2026-01-01T00:00:00Z", "progress": False}
+TOKENS = [1, 5, 260, 17, 3, 3, 100, 44, 8, 91]
+MODELS: dict[str, dict[str, Any]] = {
+    "tied": {},
+    "untied": {"tied": False},
+    "wide heads": {"head_width": 12},
+    "odd pieces": {"width": 44, "head_width": 8},
+    "biases": {"attention_bias": True},
+    "qwen2": {"architecture": "qwen2"},
+    "qwen3": {"architecture": "qwen3"},
+}
+
+
+def logits_of(path: Path) -> np.ndarray:
+    with ruvq.Model.open(path, kv="f32") as model:
+        return np.asarray(model.logits(TOKENS), np.float64)
+
+
+def tensors_of(path: Path) -> dict[str, np.ndarray]:
+    with GGUFFile.open(path) as file:
+        return {
+            t.name: np.frombuffer(file.tensor_bytes(t.name), "<f4").reshape(t.shape) for t in file.tensors
+        }
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_rotated_float_model_computes_the_same(tmp_path: Path, kind: str) -> None:
+    parameters = dataclasses.replace(TINY, **MODELS[kind])
+    model = write_huggingface(tmp_path / "model", random_weights(parameters), parameters)
+    quantize_model(model, tmp_path / "a.gguf", "f32", **FIXED)
+    quantize_model(model, tmp_path / "b.gguf", "f32", rotate="residual", seed=3, **FIXED)
+    before, after = logits_of(tmp_path / "a.gguf"), logits_of(tmp_path / "b.gguf")
+    np.testing.assert_allclose(after, before, atol=2e-4 * np.abs(before).max())
+    plain, rotated = tensors_of(tmp_path / "a.gguf"), tensors_of(tmp_path / "b.gguf")
+    for name, w in rotated.items():
+        if name.endswith(("attn_norm.weight", "ffn_norm.weight", "output_norm.weight")):
+            assert (w == 1).all()
+        elif w.ndim == 2 and name in plain:
+            assert np.abs(w - plain[name]).max() > 0.1 * np.abs(w).max()
+
+
+def test_matrices_keep_their_energy_once_gains_are_absorbed(tmp_path: Path) -> None:
+    model = write_huggingface(tmp_path / "model", random_weights())
+    quantize_model(model, tmp_path / "a.gguf", "f32", **FIXED)
+    quantize_model(model, tmp_path / "b.gguf", "f32", rotate="residual", **FIXED)
+    plain, rotated = tensors_of(tmp_path / "a.gguf"), tensors_of(tmp_path / "b.gguf")
+    for layer in range(TINY.layers):
+        for name, norm in (("attn_q", "attn_norm"), ("ffn_up", "ffn_norm"), ("ffn_down", None)):
+            w = plain[f"blk.{layer}.{name}.weight"]
+            if norm:
+                w = w * plain[f"blk.{layer}.{norm}.weight"]
+            energy = np.square(rotated[f"blk.{layer}.{name}.weight"].astype(np.float64)).sum()
+            assert energy == pytest.approx(np.square(w.astype(np.float64)).sum(), rel=1e-5)
+
+
+def test_chunks_and_threads_don_t_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write_huggingface(tmp_path / "model", random_weights())
+    quantize_model(model, tmp_path / "a.gguf", "pi-q3", rotate="residual", threads=1, **FIXED)
+    monkeypatch.setattr("ruvq.quantize.rows.CHUNK_WEIGHTS", 300)
+    quantize_model(model, tmp_path / "b.gguf", "pi-q3", rotate="residual", threads=3, **FIXED)
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+
+
+def test_an_outlier_channel_is_spread_over_many(tmp_path: Path) -> None:
+    """One channel of the residual stream a hundred times as large, as trained models have it."""
+    weights = random_weights()
+    weights["token_embd.weight"][:, 5] *= 100
+    weights["blk.0.attn_norm.weight"][5] /= 100
+    model = write_huggingface(tmp_path / "model", weights)
+    quantize_model(model, tmp_path / "float.gguf", "f32", **FIXED)
+    exact, errors = logits_of(tmp_path / "float.gguf"), []
+    for rotate in ("none", "residual"):
+        quantize_model(model, tmp_path / "q.gguf", "pi-q3", rotate=rotate, overwrite=True, **FIXED)
+        errors.append(float(np.square(logits_of(tmp_path / "q.gguf") - exact).sum()))
+    assert errors[1] < 0.9 * errors[0]
+
+
+@pytest.mark.parametrize("format", ["pi-q2", "pi-q3"])
+def test_a_real_model_loses_less_in_few_bits(data_dir: Path, tmp_path: Path, format: str) -> None:
+    folder = data_dir / "stories260K"
+    text = (data_dir / "text" / "tiny_stories_test.txt").read_text(encoding="utf-8")
+    found = []
+    for rotate in ("none", "residual"):
+        quantize_model(
+            folder / "stories260K.bin", tmp_path / "a.gguf", format, tokenizer=folder / "tok512.bin",
+            rotate=rotate, embeddings="f16", output_tensor="f16", overwrite=True, **FIXED,
+        )  # fmt: skip
+        with ruvq.Model.open(tmp_path / "a.gguf") as model:
+            found.append(float(perplexity(model, text, max_tokens=2000)))
+    assert found[1] < found[0]
+
+
+# ---- what is told and refused ----
+
+
+def test_a_tied_embedding_is_said_to_be_stored_twice(tmp_path: Path) -> None:
+    model = write_huggingface(tmp_path / "model", random_weights())
+    with open_source(model) as source:
+        turned = rotation.apply(source, "residual", 0)
+        assert any("tied" in note for note in turned.notes)
+        assert "output.weight" in turned.tensors
+        assert rotation.apply(source, "none", 0) is source
+
+
+def test_what_can_t_be_rotated_is_refused(tmp_path: Path) -> None:
+    model = write_huggingface(tmp_path / "model", random_weights())
+    with pytest.raises(UsageError, match="none, residual"):
+        quantize_model(model, tmp_path / "a.gguf", "pi-q3", rotate="values", **FIXED)
+    with pytest.raises(UsageError, match="calibrate that"):
+        quantize_model(model, tmp_path / "a.gguf", "pi-q3", rotate="residual", calibration="c.gguf", **FIXED)
+    assert not (tmp_path / "a.gguf").exists()
