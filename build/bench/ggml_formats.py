@@ -175,9 +175,12 @@ def model_table(data: Path, folder: Path, names: Iterable[str]) -> list[dict[str
         if name != "f32":
             files = {
                 f"{name}, written here": folder / f"{name}.gguf",
+                f"{name}, written here, rotated": folder / f"{name}-rotated.gguf",
                 f"{name}, by llama.cpp": folder / "t.gguf",
             }
-            quantize_model(source, folder / f"{name}.gguf", name, progress=False, overwrite=True)
+            quantize_model(source, folder / f"{name}.gguf", name, progress=False)
+            rotated = folder / f"{name}-rotated.gguf"
+            quantize_model(source, rotated, name, rotate="residual", progress=False)
             pure = [] if name in MIXES else ["--pure"]
             call_llama("quantize", source, folder / "t.gguf", name.upper(), *pure)
         for label, path in files.items():
