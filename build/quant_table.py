@@ -92,6 +92,7 @@ class Reference:
     label: str
     bits: float
     round: Callable[[np.ndarray], np.ndarray]
+    rotated: bool = False  # of a source whose residual stream is rotated, once for each of SEEDS
 
 
 REFERENCES = (
@@ -102,12 +103,20 @@ REFERENCES = (
         Reference(f"{name}, flat*", ruvq.formats.get(name).nominal_bits, partial(flattened, name=name))
         for name in ("q4_k", "q3_k", "iq3_xxs", "q2_k", "iq2_xxs")
     ),
+    *(
+        Reference(
+            f"{name}, flat, rotated residual*",
+            ruvq.formats.get(name).nominal_bits,
+            partial(flattened, name=name),
+            True,
+        )
+        for name in ("q3_k", "q2_k")
+    ),
 )
 
 
-def reference_line(reference: Reference, floats: Path, folder: Path, text: str) -> str:
-    """A row of the table: all matrices rounded, the embedding too."""
-    target = folder / "rounded.gguf"
+def rounded_model(reference: Reference, floats: Path, target: Path) -> float:
+    """Writes the model with all matrices rounded, the embedding too; the signal-to-noise ratio in dB."""
     squares = errors = 0.0
     with GGUFFile.open(floats) as file:
         keys = {k: file.metadata.typed(k) for k in file.metadata if not k.startswith(WRITERS_KEYS)}
@@ -119,11 +128,33 @@ def reference_line(reference: Reference, floats: Path, folder: Path, text: str) 
             errors += float(((w.astype(np.float64) - rounded) ** 2).sum())
             entries.append((TensorSpec(tensor.name, "f32", w.shape), partial(np.asarray, rounded)))
         write_gguf(target, "llama", keys, entries)
-    with ruvq.Model.open(target, kv="f16") as opened:
-        found = perplexity(opened, text, max_tokens=MAX_TOKENS)
-    snr = 10 * np.log10(squares / errors)
-    cells = [reference.label, "same", f"{reference.bits:.2f}", "", f"{snr:.2f}"]
-    return "| " + " | ".join([*cells, f"{float(found):.2f} ± {found.stderr:.2f}", ""]) + " |"
+    return float(10 * np.log10(squares / errors))
+
+
+def reference_line(reference: Reference, data: Path, folder: Path, text: str) -> str:
+    """A row of the table."""
+    floats, model = folder / "floats.gguf", data / "stories260K"
+    snrs, found = [], []
+    for seed in SEEDS if reference.rotated else SEEDS[:1]:
+        quantize_model(
+            model / "stories260K.bin",
+            floats,
+            "f32",
+            tokenizer=model / "tok512.bin",
+            rotate="residual" if reference.rotated else "none",
+            seed=seed,
+            progress=False,
+            overwrite=True,
+        )
+        snrs.append(rounded_model(reference, floats, folder / "rounded.gguf"))
+        with ruvq.Model.open(folder / "rounded.gguf", kv="f16") as opened:
+            found.append(perplexity(opened, text, max_tokens=MAX_TOKENS))
+    values = [float(p) for p in found]
+    error = sum(p.stderr for p in found) / len(found)
+    cells = [reference.label, "same", f"{reference.bits:.2f}", "", f"{np.mean(snrs):.2f}"]
+    cells.append(f"{np.mean(values):.2f} ± {error:.2f}")
+    cells.append(f"{min(values):.2f} to {max(values):.2f}" if len(values) > 1 else "")
+    return "| " + " | ".join(cells) + " |"
 
 
 def measure(case: Case, data: Path, folder: Path, text: str, seed: int) -> tuple[Report, Any]:
@@ -184,12 +215,8 @@ def table(data: Path) -> str:
         for case in CASES:
             rows.append(line(case, data, Path(folder), text))
             print(rows[-1], file=sys.stderr, flush=True)
-        floats, model = Path(folder) / "floats.gguf", data / "stories260K"
-        quantize_model(
-            model / "stories260K.bin", floats, "f32", tokenizer=model / "tok512.bin", progress=False
-        )
         for reference in REFERENCES:
-            rows.append(reference_line(reference, floats, Path(folder), text))
+            rows.append(reference_line(reference, data, Path(folder), text))
             print(rows[-1], file=sys.stderr, flush=True)
     return "\n".join([*head, *rows])
 

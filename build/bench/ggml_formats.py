@@ -8,7 +8,9 @@ weights, once with all columns counting the same and once weighted: lognormal im
 with it. Where all count the same, ggml gets the better of no importance and an importance of ones. Speed on
 one thread. The exit status is 1 where ours is the worse one.
 
-Second: stories260K, its widths padded to multiples of 256 with zeros so that it computes the same; quantized
+Second: what turning the rows of GPT-2's matrices by the Hadamard transform gains, as --rotate residual does.
+
+Third: stories260K, its widths padded to multiples of 256 with zeros so that it computes the same; quantized
 here and by llama.cpp; perplexity of some stories in this engine and in llama.cpp, and how far the logits of
 the two are apart on the same file. Q2_K in all matrices ("pure"), without llama.cpp's mixture. A table goes
 to standard error, JSON to standard output.
@@ -127,6 +129,22 @@ def error_table(matrices: dict[str, np.ndarray], ggml: Ggml) -> list[dict[str, A
     return rows
 
 
+def rotation_table(matrices: Iterable[np.ndarray], names: Iterable[str]) -> list[dict[str, Any]]:
+    """What turning the rows of GPT-2's matrices gains, in dB: mean over the matrices, and the largest."""
+    rows = []
+    listed = list(matrices)
+    for name in names:
+        gains = []
+        for w in listed:
+            before, after = (
+                ruvq.compare(x, ruvq.dequantize(quantize(x, name))).snr_db for x in (w, ruvq.hadamard(w, 0))
+            )
+            gains.append(after - before)
+        rows.append({"format": name, "mean_db": float(np.mean(gains)), "largest_db": max(gains)})
+        print(f"{name}, rows turned: {np.mean(gains):+.2f} dB, at most {max(gains):+.2f}", file=sys.stderr)
+    return rows
+
+
 def perplexity_of(logits: np.ndarray, tokens: list[int]) -> float:
     """Of each token after those before it."""
     shifted = logits[:-1].astype(np.float64)
@@ -221,12 +239,20 @@ def main() -> int:
     matrices = {"GPT-2": np.concatenate(list(real.values())), "Gaussian": gaussian}
     with tempfile.TemporaryDirectory() as folder:
         rows = error_table(matrices, Ggml(Path(folder)))
+        turned = rotation_table(real.values(), ("q4_k", "q3_k", "q2_k"))
         models = model_table(options.data, Path(folder), ("q4_k_m", "q2_k"))
     found = [(r["format"], v) for r in rows for v in r.values() if isinstance(v, dict)]
     worse = sorted({name for name, v in found if v["ours_db"] < v["ggml_db"] - TOLERANCE_DB})
     print(
         json.dumps(
-            {"llama_cpp": version, "rows": options.rows, "formats": rows, "models": models, "worse": worse}
+            {
+                "llama_cpp": version,
+                "rows": options.rows,
+                "formats": rows,
+                "turned": turned,
+                "models": models,
+                "worse": worse,
+            }
         )
     )
     return 1 if worse else 0
