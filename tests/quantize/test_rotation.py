@@ -131,3 +131,13 @@ def test_what_can_t_be_rotated_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="calibrate that"):
         quantize_model(model, tmp_path / "a.gguf", "pi-q3", rotate="residual", calibration="c.gguf", **FIXED)
     assert not (tmp_path / "a.gguf").exists()
+
+
+@pytest.mark.parametrize("option", [{"rotate": "residual"}, {"calibration": "c.gguf"}])
+def test_what_browsers_packages_leave_out_is_refused_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: dict[str, str]
+) -> None:
+    model = write_huggingface(tmp_path / "model", random_weights())
+    monkeypatch.setattr(type(ruvq.core.get()), "host", "wasm")
+    with pytest.raises(UsageError, match="on the desktop"):
+        quantize_model(model, tmp_path / "a.gguf", "pi-q3", **option, **FIXED)

@@ -29,7 +29,7 @@ from ..gguf.types import TensorSpec
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
-from . import mixes, rotation
+from . import mixes
 from .chunks import thread_count
 from .plan import AUTO, Plan, PlannedTensor, file_type, make_plan
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
@@ -211,9 +211,9 @@ def quantize_model(
             formats.get_writable(name)
     threads = thread_count(threads)
     check_target(target, Path(input), overwrite)
-    _check_rotation(rotate, calibration)
+    _check_desktop(rotate, calibration)
     with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as opened:  # type: ignore[arg-type]
-        source = rotation.apply(opened, rotate, seed)
+        source = _turned(opened, rotate, seed)
         plan = make_plan(
             source.tensors.values(),
             format,
@@ -252,7 +252,8 @@ def _options(k: int | None, scale: str | None) -> EncodeOptions:
     return EncodeOptions(k or 0, scale or "default")
 
 
-def _check_rotation(rotate: str, calibration: object) -> None:
+def _check_desktop(rotate: str, calibration: object) -> None:
+    """What only the desktop's package has, and can't be combined."""
     if rotate != "none" and calibration is not None:
         raise UsageError(
             "calibration saw the inputs of the model as it was, not of the rotated one",
@@ -261,6 +262,22 @@ def _check_rotation(rotate: str, calibration: object) -> None:
             actual="both",
             hint="write the rotated model in f32, calibrate that, and quantize it without --rotate",
         )
+    if (rotate != "none" or calibration is not None) and core.get().host != "native":
+        raise UsageError(
+            "rotation and calibration are the desktop's",
+            subject="rotate" if calibration is None else "calibration",
+            expected="neither in a browser",
+            actual="one of them",
+            hint="quantize with `ruvq quantize` on the desktop",
+        )
+
+
+def _turned(source: Source, rotate: str, seed: int) -> Source:
+    if rotate == "none":
+        return source
+    from . import rotation
+
+    return rotation.apply(source, rotate, seed)
 
 
 def _check_options(plan: Plan, options: EncodeOptions) -> None:
