@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import ruvq
+from attacks.templates import ATTACKS
 from browser import serving
 
-from .attacks import ATTACKS
 from .chat_models import quantized, write_chat_model
 
 ROOT = Path(__file__).resolve().parents[2]
