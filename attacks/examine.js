@@ -1,7 +1,8 @@
 // examine.js: what the JavaScript binding makes of the corpus, in Node and in a page.
 import { RuvqError } from "../web/errors.js";
 import { GgufFile } from "../web/gguf.js";
-import { LocalModel, ModelLoader, finish } from "../web/local_model.js";
+import { LocalModel, finish } from "../web/local_model.js";
+import { ModelLoader } from "../web/model_loader.js";
 import { renderTemplate } from "../web/template.js";
 import { Tokenizer } from "../web/tokenizer.js";
 
