@@ -12,6 +12,7 @@ from site_page import watched, watched_in_firefox
 
 import ruvq
 from browser import ROOT, serving
+from stories import quantize_stories
 
 sys.path.insert(0, str(ROOT / "build"))
 
@@ -38,12 +39,7 @@ def site(site_path: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def small_model(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """stories260K in pi-q3: a file that a person might have on the disk."""
-    target = tmp_path_factory.mktemp("disk") / "small.gguf"
-    source = data_dir / "stories260K"
-    ruvq.quantize_model(
-        source / "stories260K.bin", target, "pi-q3", tokenizer=source / "tok512.bin", progress=False
-    )
-    return target
+    return quantize_stories(data_dir, tmp_path_factory.mktemp("disk") / "small.gguf", "pi-q3")
 
 
 @pytest.fixture
