@@ -70,15 +70,15 @@ def flag(name: str, value: Any = True, kind: int = BOOL) -> bytes:
     return kv(f"tokenizer.ggml.add_{name}_token", kind, value)
 
 
-def few(unknown: int, kind: int = BYTE) -> bytes:
+def few(unknown: int) -> bytes:
     """SentencePiece with two tokens, which are neither all bytes nor have an unknown token."""
-    ids = {name: id_of(name, 0) for name in ("bos", "eos")}
     return spm(
         ["<0x41>", "b"],
         scores=scores([0.0, 0.0]),
-        types=types([kind, NORMAL]),
+        types=types([BYTE, NORMAL]),
         add=flag("bos", False),
-        **ids,
+        bos=id_of("bos", 0),
+        eos=id_of("eos", 0),
         unknown=id_of("unknown", unknown),
     )
 
@@ -153,7 +153,10 @@ def merges_and_ids() -> Iterator[Case]:
         "merge-twice": (bpe(["a b", "c d", "a b"]), "after merge 0"),
         "pre-unknown": (bpe(pre=kv("tokenizer.ggml.pre", STRING, "tekken")), "'tekken'"),
         "pre-empty": (bpe(pre=kv("tokenizer.ggml.pre", STRING, "")), "''"),
-        **{f"{name}-outside": (spm(**{name: id_of(name, count)}), f"{name}_token_id") for name in ids},
+        **{
+            f"{name}-outside": (spm(SPM_TOKENS, **{name: id_of(name, count)}), f"{name}_token_id")
+            for name in ids
+        },
         "eos-max": (bpe(eos=id_of("eos", 2**32 - 1)), str(2**32 - 1)),
         "bos-to-add-but-none": (bpe(add=flag("bos")), "add_bos_token"),
         "eos-to-add-but-none": (bpe(add=flag("eos")), "add_eos_token"),
