@@ -65,7 +65,7 @@ test-site: setup site ## the site with the network off: every view, both themes,
 shots: setup site ## screenshots of every view, at phone and desktop width, into docs/img
 	$(PYTHON) build/site_shots.py
 
-fuzz: setup native $(FUZZ_PROGRAMS) ## run the fuzzers, FUZZ_SECONDS (60) each, with address and undefined-behaviour sanitizers
+fuzz: setup native web/jinja.js $(FUZZ_PROGRAMS) ## run the fuzzers, FUZZ_SECONDS (60) each, with address and undefined-behaviour sanitizers
 	$(PYTHON) build/fuzz.py $(FUZZ_OPTIONS)
 
 soak: setup native wasm ## load, write, abort, dispose in Chromium for SOAK_MINUTES (120): memory must not grow
