@@ -29,8 +29,9 @@ web/jinja.js: out/.setup-demo # the package that renders chat templates, its lic
 	{ echo '/*'; cat node_modules/@huggingface/jinja/LICENSE; echo '*/'; \
 	  cat node_modules/@huggingface/jinja/dist/index.js; } > $@.part && mv $@.part $@
 
-out/wheel-js/.made: $(wildcard web/*.js) web/jinja.js # the wheels' scripts: without comments and white space
+out/wheel-js/.made: $(wildcard web/*.js) web/jinja.js Makefile # the wheels' scripts: without comments and white space
 	npx --no-install esbuild --minify-whitespace web/*.js --outdir=$(@D) --log-level=error --legal-comments=inline
+	npx --no-install esbuild --minify web/jinja.js --outdir=$(@D) --log-level=error --allow-overwrite
 	{ echo '/*'; cat node_modules/@huggingface/jinja/LICENSE; echo '*/'; cat $(@D)/jinja.js; } > $@
 	mv $@ $(@D)/jinja.js && touch $@
 
