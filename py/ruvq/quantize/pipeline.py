@@ -224,7 +224,7 @@ def quantize_model(
             type_ids=type_ids,
         )
         _check_options(plan, options)
-        metadata = _metadata(source, plan, seed, options, chat_template)
+        metadata = file_metadata(source, plan, seed, options, chat_template)
         _check_space(target, plan)
         if on_plan is not None:
             on_plan(plan, source)
@@ -362,7 +362,7 @@ def glob_escape(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
-def _metadata(
+def file_metadata(
     source: Source, plan: Plan, seed: int, options: EncodeOptions, chat_template: str | None
 ) -> dict[str, Any]:
     """Everything that describes the model, in the order in which llama.cpp's converters write it."""
