@@ -81,8 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument(
         "--rotate",
         default="none",
-        choices=("none", "residual"),
-        help="rotate the residual stream and fold that into the weights: any reader runs the file",
+        choices=("none", "residual", "values", "all"),
+        help="rotate the residual stream, the values of attention, or both, and fold that into the weights: "
+        "any reader runs the file",
     )
     formats.add_argument("--seed", type=SEED, default=0, help="seed of the transform's signs (default 0)")
     formats.add_argument(

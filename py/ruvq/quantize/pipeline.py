@@ -187,8 +187,8 @@ def quantize_model(
     for tensors whose width the main one can't hold; "auto": the smallest that holds it with no fewer bits.
     `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices in ruvq's own formats
     are then rounded with error feedback (LDLQ) and `damping` times the mean of the diagonal is added to the
-    second moments; other formats weigh the columns' errors. `rotate`: "residual" rotates the residual stream
-    (ruvq.quantize.rotation) with `seed`. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under type ids 40 and
+    second moments; other formats weigh the columns' errors. `rotate`: "residual", "values" or "all"
+    (ruvq.quantize.rotation), with `seed`. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under type ids 40 and
     41. `timestamp`: for the recipe, by default now. `progress`: a bar, or a function that is called with a
     Step. `chat_template`: a file with the Jinja template to store instead of the model's own, or "none".
     `on_plan` sees the plan before anything is written. `observe` is called with every chunk: the tensor's
