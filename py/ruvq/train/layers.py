@@ -89,6 +89,8 @@ def refresh_model(model: nn.Module, *, search: bool | None = None) -> None:
     norms = torch.stack([torch.linalg.vector_norm(w.detach(), dtype=torch.float64) for _, w, _ in jobs])
     due = []
     for (quantizer, weights, version), norm in zip(jobs, norms.tolist(), strict=True):
+        if not search and quantizer.adopt(weights, version, norm):
+            continue
         if search or norm != quantizer.norm or quantizer.changed(weights, version):
             quantizer.norm = norm
             due.append((quantizer, weights, version))

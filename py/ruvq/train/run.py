@@ -151,7 +151,7 @@ def qat(
         if work.adapters:
             save_adapters(student, work.adapters, config, Path(model).name)
         report = export_gguf(
-            student.cpu(), output, source, overwrite=overwrite, command=command, timestamp=timestamp,
+            student, output, source, overwrite=overwrite, command=command, timestamp=timestamp,
             options={
                 "source": source_digest(source), "steps": state.step, "tokens": state.tokens,
                 "settings": config.to_toml(),
