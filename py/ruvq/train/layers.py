@@ -56,7 +56,7 @@ class QuantEmbedding(nn.Embedding):
 
 
 def rounded_input(x: Tensor, quantizer: Quantizer) -> Tensor:
-    """(..., width) rounded per token and block as the engine does it: after the transform, if there is one."""
+    """(..., width) rounded per token and block as the engine does it, after the transform if there is one."""
     bits = quantizer.config.activation_bits
     if not isinstance(quantizer, WeightQuantizer):
         return quantize_activations(x, bits)
