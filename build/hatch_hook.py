@@ -64,9 +64,9 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind in MODULES:
-            # a page has no command line and doesn't calibrate: what it need not download
+            # a page has no command line, doesn't calibrate or export: what it need not download
             left_out = self.build_config.target_config.setdefault("exclude", [])
-            left_out += ["py/ruvq/cli", "py/ruvq/calibrate"]
+            left_out += ["py/ruvq/cli", "py/ruvq/calibrate", "py/ruvq/export"]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
         elif kind == "pyodide":

@@ -19,6 +19,7 @@ EXAMPLES = """  ruvq quantize --input model_dir/ --format pi-t3 --output model-p
   ruvq quantize --input stories260K.bin --tokenizer tok512.bin --format pi-t2 --output tiny.gguf --json
   ruvq quantize --input w.safetensors --config config.json --format q8_0 --fallback f16 --output model.gguf
   ruvq quantize --input model-f16.gguf --format pi-q3 --k 4 --embeddings f16 --output model-pi-q3.gguf
+  ruvq quantize --input onnx_dir/model.onnx --format pi-t2 --output model-pi-t2.gguf
   ruvq quantize --input model_dir/ --format pi-t3 --plan"""
 
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         required=True,
         metavar="PATH",
-        help="Hugging Face folder, .safetensors, .gguf in floats or Q8_0, or llama2.c .bin",
+        help="Hugging Face folder, .safetensors, .onnx, .gguf in floats or Q8_0, or llama2.c .bin",
     )
     files.add_argument("--output", metavar="FILE", help="the GGUF file to write")
     files.add_argument("--force", action="store_true", help="replace the output when it exists")
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="tokenizer.json, tokenizer.model or tok*.bin (default: beside the weights)",
     )
-    files.add_argument("--config", metavar="FILE", help="config.json of a single .safetensors file")
+    files.add_argument("--config", metavar="FILE", help="config.json of a .safetensors or .onnx file")
     files.add_argument(
         "--chat-template", metavar="FILE",
         help="take the chat template from a file; none: store none (default: the model's own)",
