@@ -25,6 +25,11 @@ def answer(path: Path, stage: str) -> None:
 
         SafetensorsFile(path).close()
         return
+    if stage == "onnx":
+        from ruvq.sources.onnx_source import open_onnx
+
+        open_onnx(path, None)[0].close()
+        return
     if stage == "open":
         ruvq.Model.open(path.read_bytes(), verify=True).close()
         return

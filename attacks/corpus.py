@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from attacks import accepted, container, data, model, sources, tokenizer
-from attacks.case import Case
+from attacks import accepted, container, data, model, onnx_files, sources, tokenizer
+from attacks.case import SOURCES, Case
 
 
 def gguf_cases() -> list[Case]:
@@ -22,7 +22,7 @@ def gguf_cases() -> list[Case]:
 
 def corpus() -> list[Case]:
     """Every case, names unique."""
-    return gguf_cases() + _cases(sources)
+    return gguf_cases() + _cases(sources, onnx_files)
 
 
 def _cases(*modules: object) -> list[Case]:
@@ -37,7 +37,7 @@ def write_corpus(folder: Path, cases: list[Case] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     index = []
     for case in corpus() if cases is None else cases:
-        file = case.name + (".safetensors" if case.stage == "safetensors" else ".gguf")
+        file = f"{case.name}.{case.stage if case.stage in SOURCES else 'gguf'}"
         (folder / file).write_bytes(case.data)
         fields = {"attack": case.attack, "stage": case.stage, "code": case.code, "says": case.says}
         index.append({"file": file, **fields})

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from attacks.case import SOURCES
 from ruvq import errors
 from ruvq.cli.server import make_server
 
@@ -83,7 +84,7 @@ def wrong(result: dict[str, Any], host: str) -> str:
     """What is wrong with a host's answer to one file, or ""."""
     code, found = result["code"], result["found"]
     reads_sources = host in ("native", "Pyodide")
-    if result["stage"] == "safetensors" and not reads_sources:
+    if result["stage"] in SOURCES and not reads_sources:
         # JavaScript has no reader for these: whatever they hold, they are no model
         return "" if found in ("RQ_E_MAGIC", "RQ_E_TRUNCATED") else f"{result['file']}: {found}"
     if code is None:

@@ -22,7 +22,7 @@ CLASSES = {
     1: "truncation", 2: "header", 3: "counts", 4: "strings", 5: "keys", 6: "values", 7: "alignment",
     8: "tensor names", 9: "dimensions", 10: "types and layout", 11: "row sizes", 12: "offsets", 13: "totals",
     14: "hyper-parameters", 15: "vocabulary and merges", 18: "3, 9, 12, 13 at 2^31 and 2^32",
-    19: "weights and digests", 20: "something else than a model", 21: "safetensors headers",
+    19: "weights and digests", 20: "something else than a model", 21: "safetensors and ONNX files",
     0: "unusual but right: accepted",
 }  # fmt: skip
 NOT_YET = {

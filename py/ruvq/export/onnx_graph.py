@@ -157,7 +157,7 @@ class DecoderGraph:
     # ---- attention ----
 
     def _shapes(self) -> None:
-        """ "batch", "sequence" and "total" as (1,) int64, "past" as a scalar."""
+        """Makes "batch" and "sequence", (1,) int64, "past" and "total", scalars."""
         shape = self._node("Shape", ["input_ids"], "/shape")
         for i, name in enumerate(("batch", "sequence")):
             self._node("Gather", [shape, self._ints(f"at{i}", [i])], f"/{name}", name, axis=0)
@@ -171,7 +171,7 @@ class DecoderGraph:
         self._node("Squeeze", [total], "/total_scalar", "total")
 
     def _rotation(self) -> None:
-        """ "cos" and "sin": (sequence, head_width / 2), of angles in double as the engine has them."""
+        """Makes "cos" and "sin": (sequence, head_width / 2), of angles in double as the engine has them."""
         p = self.parameters
         scale = 1 / p.rope_scaling.factor if p.rope_scaling and p.rope_scaling.kind == "linear" else 1.0
         powers = -2.0 * np.arange(p.head_width // 2) / p.head_width
@@ -198,12 +198,9 @@ class DecoderGraph:
             )
 
     def _mask(self) -> None:
-        """ "allowed": (sequence, total), whether a token sees another."""
-        zero, one = (
-            self._constant("zero", np.array(0, np.int64)),
-            self._constant("one", np.array(1, np.int64)),
-        )
-        keys = self._node("Range", [zero, "total", one], "/keys")
+        """Makes "allowed": (sequence, total), whether a token sees another."""
+        zero = self._constant("zero", np.array(0, np.int64))
+        keys = self._node("Range", [zero, "total", "one"], "/keys")
         self._node("LessOrEqual", [keys, "position_column"], "/mask", "allowed")
 
     def _heads(self, x: str, heads: int, name: str, gain: str | None) -> str:

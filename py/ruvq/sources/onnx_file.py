@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileFormatError
-from .files import PieceFile, storage_error
+from ..errors import FileFormatError, StorageError
+from .files import PieceFile
 from .floats import to_float32
 from .protobuf import BYTES, FIXED32, Field, WireReader
 
@@ -335,7 +335,13 @@ class OnnxFile:
             real = os.path.realpath(path, strict=True)
             mode = os.stat(real).st_mode
         except OSError as error:
-            raise storage_error(error, path, "open a tensor's external data") from error
+            raise StorageError(
+                "a tensor's external data can't be opened",
+                subject=f"{self.path}: {name}",
+                expected=f"the file {location!r:.80} beside the model",
+                actual=error.strerror or str(error),
+                hint="download the rest of the model",
+            ) from error
         if not any(os.path.commonpath([real, f]) == f for f in folder):
             raise self.error(
                 "external data points outside the model's folder",

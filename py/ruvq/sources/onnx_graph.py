@@ -233,7 +233,7 @@ def _check_operators(file: OnnxFile) -> None:
 
 def _node_names(node: Node) -> tuple[str, ...]:
     """Names that a node gives its module: its own, its output's, the innermost of torch's scopes."""
-    scopes = re.findall(r"'([^']+)'", node.scopes)
+    scopes = re.findall(r"'([^']*)'", node.scopes)
     return (node.name, *node.outputs[:1], *reversed(scopes))
 
 
