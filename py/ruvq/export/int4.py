@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK = 32
-_LEVELS = (8.0, 7.6, 7.2, 6.8, -8.0, -7.6, -7.2, -6.8)  # what the largest weight of a block becomes
+_LEVELS = (8.8, 8.4, 8.0, 7.6, 7.2, 6.8, 6.4)  # what the largest weight of a block becomes, in steps
 
 
 def blocks(width: int) -> int:
@@ -36,7 +36,7 @@ def encode(weights: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.
     step = np.zeros_like(largest)
     codes = np.zeros_like(x)
     best = np.full_like(largest, np.inf)
-    for level in _LEVELS:
+    for level in (*_LEVELS, *(-n for n in _LEVELS)):
         tried = _fitted(x, -largest / np.float32(level))
         q = _nearest(x, tried)
         error = np.sum((x - q * tried) ** 2, axis=2, keepdims=True)
