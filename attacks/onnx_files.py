@@ -38,7 +38,13 @@ def pair(key: str, value: str) -> bytes:
     return field(1, key) + field(2, value)
 
 
-def tensor(name: str, dims: list[int], kind: int = FLOAT, raw: bytes | None = None, **external: str) -> bytes:
+def tensor(
+    name: str,
+    dims: list[int],
+    kind: int = FLOAT,
+    raw: bytes | None = None,
+    external: dict[str, str] | None = None,
+) -> bytes:
     """A TensorProto; of floats zeros unless there is other data."""
     out = b"".join(field(1, n) for n in dims) + field(2, kind) + field(8, name)
     if external:
@@ -91,7 +97,7 @@ def graphs(depth: int) -> bytes:
 
 
 def placed(**external: str) -> bytes:
-    return decoder(initializers=field(5, tensor("w", [4], **external)))
+    return decoder(initializers=field(5, tensor("w", [4], external=external)))
 
 
 def added(raw: bytes) -> bytes:
@@ -128,10 +134,11 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     yield "wire-type-group", b"\x0b", "unknown wire type"
     yield "field-0", b"\x02\x00", "field's number"
     yield "field-2^32", varint(1 << 35) + b"\0", "field's number"
-    yield "name-not-utf-8", decoder(nodes=field(1, field(3, b"\xff\xfe"))), "not UTF-8"
+    yield "name-not-utf-8", decoder(nodes=field(1, field(3, b"\xff\xfe") + field(4, "Add"))), "not UTF-8"
     yield "name-of-1-MB", decoder(nodes=field(1, field(3, "n" * (1 << 20)))), "too long"
     yield "graphs-in-graphs", decoder(nodes=graphs(9)), "nested too deep"
     yield "graphs-200-deep", decoder(nodes=graphs(200)), "nested too deep"
+    yield "node-without-operator", decoder(nodes=field(1, b"")), "no operator"
     yield "edges", decoder(nodes=field(1, field(1, "") * 5000)), "too many edges"
     # what a tensor says of itself
     yield "dimension-negative", added(tensor("w", [-1], raw=b"")), "shape is unusable"
@@ -169,9 +176,11 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     yield "external-offset-past-the-end", placed(**here, offset="100000"), "outside its file"
     yield "external-length-negative", placed(**here, length="-16"), "a whole number"
     yield "external-length-of-another-shape", placed(**here, length="12"), "doesn't fit its data"
-    yield "external-larger-than-its-file", added(tensor("w", [1 << 30], **here)), "outside its file"
-    yield "external-and-raw", added(tensor("w", [4], **here) + field(9, bytes(16))), "given twice"
-    two = field(5, tensor("a", [4], **here, offset="0")) + field(5, tensor("b", [4], **here, offset="8"))
+    yield "external-larger-than-its-file", added(tensor("w", [1 << 30], external=here)), "outside its file"
+    yield "external-and-raw", added(tensor("w", [4], external=here) + field(9, bytes(16))), "given twice"
+    two = field(5, tensor("a", [4], external={**here, "offset": "0"})) + field(
+        5, tensor("b", [4], external={**here, "offset": "8"})
+    )
     yield "external-overlap", decoder(initializers=two), "overlaps"
     # graphs that aren't decoders
     yield "operator-unknown", decoder(nodes=field(1, node("Steal", ["x"], "y"))), "'Steal' x 1"
@@ -217,7 +226,11 @@ def accepted() -> Iterator[tuple[str, bytes]]:
     yield "external-without-length", placed(location=DATA)
     yield (
         "external-shared",
-        decoder(initializers=b"".join(field(5, tensor(n, [4], location=DATA, offset="8")) for n in "ab")),
+        decoder(
+            initializers=b"".join(
+                field(5, tensor(n, [4], external={"location": DATA, "offset": "8"})) for n in "ab"
+            )
+        ),
     )
     yield "empty-tensor", added(tensor("none", [0, 3]))
     yield "integers", added(tensor("i", [2], kind=7, raw=bytes(16)))

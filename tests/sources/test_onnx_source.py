@@ -7,6 +7,7 @@ import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from attacks.onnx_files import DATA, onnx
 from ruvq.errors import FileFormatError, ModelError, RuvqError, StorageError, TokenizerError, UsageError
 from ruvq.quantize.pipeline import quantize_model
-from ruvq.sources import open_source
+from ruvq.sources import onnx_file, open_source, protobuf
 from ruvq.sources.onnx_file import OnnxFile
 from ruvq.sources.onnx_source import open_onnx
 from sources.onnx_models import onnx_decoder, write_onnx
@@ -280,6 +281,25 @@ def test_the_corpus_of_attacks(tmp_path: Path, name: str) -> None:
     assert case.says in str(caught.value)
     assert caught.value.expected
     assert caught.value.actual
+
+
+@pytest.mark.parametrize(
+    ("module", "limit", "message"),
+    [
+        (onnx_file, "MAX_NODES", "too many nodes"),
+        (onnx_file, "MAX_TENSORS", "too many tensors"),
+        (protobuf, "MAX_FIELDS", "too many fields"),
+        (protobuf, "MAX_TEXTS", "too much text"),
+    ],
+)
+def test_what_a_file_may_hold_is_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, limit: str, message: str
+) -> None:
+    path = write_onnx(tmp_path / "m", onnx_decoder(random_weights()))
+    assert getattr(module, limit) > 1000
+    monkeypatch.setattr(module, limit, 20)
+    with pytest.raises(FileFormatError, match=message):
+        open_source(path)
 
 
 # ---- external data ----

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 from ..errors import ModelError
 from .llama import LlamaParameters
-from .onnx_file import Node, OnnxFile, OnnxTensor
+from .onnx_file import Node, OnnxFile
+from .onnx_tensor import OnnxTensor
 
 # Everything a decoder of the kinds ruvq converts is written with; other operators are another architecture's.
 _PLUMBING = """And Cast CastLike Concat Constant ConstantOfShape Cos CumSum Div Einsum Equal Expand Flatten

@@ -16,6 +16,7 @@ from .files import PieceFile
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4 (groups) are out of use
 MAX_FIELDS = 4_000_000  # a decoder of 100 layers has about 200,000
 MAX_TEXT = 4096  # bytes of a name
+MAX_TEXTS = 256 << 20  # of all names, and whatever else is asked for
 _WINDOW = 1 << 16
 
 
@@ -33,7 +34,7 @@ class WireReader:
 
     def __init__(self, file: PieceFile) -> None:
         self.file = file
-        self._left = MAX_FIELDS
+        self._left, self._text_left = MAX_FIELDS, MAX_TEXTS
         self._window, self._start = bytearray(), 0
 
     def fields(self, begin: int, end: int) -> Iterator[Field]:
@@ -66,12 +67,31 @@ class WireReader:
                 raise self.error("a field has an unknown wire type", "0, 1, 2 or 5", str(wire), at)
             yield Field(number, wire, value, nbytes)
 
+    def message(self, field: Field) -> tuple[int, int]:
+        """Where the message in a field begins and ends."""
+        if field.wire != BYTES:
+            raise self.error("a field has another type", "a message", f"wire type {field.wire}", field.value)
+        return field.value, field.value + field.nbytes
+
+    def pair(self, field: Field) -> tuple[str, Field | None]:
+        """Key and value, fields 1 and 2, of an entry of a map of texts."""
+        key, value = "", None
+        for inner in self.fields(*self.message(field)):
+            if inner.number == 1:
+                key = self.text(inner)
+            elif inner.number == 2:
+                value = inner
+        return key, value
+
     def bytes_of(self, field: Field, most: int = MAX_TEXT) -> bytes:
         """What a field of BYTES holds, at most `most` bytes."""
         if field.wire != BYTES:
             raise self.error("a field has another type", "bytes", f"wire type {field.wire}", field.value)
         if field.nbytes > most:
             raise self.error("a text is too long", f"at most {most} bytes", f"{field.nbytes}", field.value)
+        self._text_left -= field.nbytes
+        if self._text_left < 0:
+            raise self.error("too much text", f"at most {MAX_TEXTS} bytes", "more", field.value)
         return bytes(self._piece(field.value, field.nbytes))
 
     def text(self, field: Field, most: int = MAX_TEXT) -> str:
