@@ -107,16 +107,21 @@ def test_a_real_models_logits(tmp_path: Path, data_dir: Path) -> None:
     np.testing.assert_array_equal(found.argmax(axis=1), wanted.argmax(axis=1))
 
 
+@pytest.mark.parametrize("head_width", [8, 16])
 @pytest.mark.parametrize("format", ["f32", "matmulnbits"])
-def test_a_cache_in_pieces_gives_what_the_whole_gives(tmp_path: Path, format: str) -> None:
-    folder = folder_of(tmp_path, QWEN3)
+def test_a_cache_in_pieces_gives_what_the_whole_gives(tmp_path: Path, format: str, head_width: int) -> None:
+    """In 4 bits and with heads of 16 that is onnxruntime's fused attention against plain operators."""
+    parameters = dataclasses.replace(QWEN3, head_width=head_width)
+    folder = folder_of(tmp_path, parameters)
     whole, cached = tmp_path / "whole.onnx", tmp_path / "cached.onnx"
     export_onnx(folder, whole, format)
     export_onnx(folder, cached, format, cache=True)
+    fused = any(n.op_type == "GroupQueryAttention" for n in onnx.load(cached).graph.node)
+    assert fused == (format == "matmulnbits" and head_width == 16)
     running = session(cached)
     names = [i.name for i in running.get_inputs()[1:]]
     assert names[:2] == ["past_key_values.0.key", "past_key_values.0.value"]
-    past = {name: np.zeros((1, QWEN3.kv_heads, 0, QWEN3.head_width), np.float32) for name in names}
+    past = {name: np.zeros((1, QWEN3.kv_heads, 0, head_width), np.float32) for name in names}
     pieces = []
     for piece in (TOKENS[:5], TOKENS[5:6], TOKENS[6:]):
         out = running.run(None, {"input_ids": np.array([piece], np.int64), **past})

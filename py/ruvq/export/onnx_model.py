@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from .onnx_graph import DecoderGraph, Weight
+    from .builder import Builder, Weight
 
 FORMATS = {"f32": "float32 weights", "matmulnbits": "4 bits in blocks of 32, com.microsoft's MatMulNBits"}
 EMBED_MOST = 64 << 20
@@ -106,16 +106,16 @@ def export_onnx(
     onnx = _onnx()
     for path in (target, data):
         check_target(path, Path(input), overwrite)
-    from .onnx_graph import DecoderGraph
+    from .decoder import decoder_graph
 
     with open_source(os.fspath(input), tokenizer, config, allow_requantize=True) as source:  # type: ignore[arg-type]
-        graph = DecoderGraph(
+        graph = decoder_graph(
             source.parameters,
             int4=format == "matmulnbits",
             cache=cache,
             accuracy_level=accuracy_level,
             factors=FACTORS in source.tensors,
-        ).build()
+        )
         total = sum(w.nbytes for w in graph.weights.values())
         outside = total > EMBED_MOST if external is None else external
         _check_space(target.parent, total)
@@ -205,11 +205,13 @@ def _check(onnx: Any, path: Path) -> None:
 def _write(
     onnx: Any,
     source: Source,
-    graph: DecoderGraph,
+    graph: Builder,
     path: Path,
     outside: bool,
     progress: Callable[[int, int], None],
 ) -> None:
+    from .decoder import OPSET
+
     total, done = sum(w.nbytes for w in graph.weights.values()), 0
     steps: dict[str, list[bytes]] = {}  # of a matrix in 4 bits, until they are written behind its codes
     initializers = [onnx.numpy_helper.from_array(value, name) for name, value in graph.constants.items()]
@@ -234,7 +236,7 @@ def _write(
         graph.nodes, source.name[:200] or "decoder", graph.inputs, graph.outputs, initializers
     )
     opsets = [
-        helper.make_opsetid("", _opset()),
+        helper.make_opsetid("", OPSET),
         *([helper.make_opsetid("com.microsoft", 1)] if graph.int4 else []),
     ]
     model = helper.make_model(
@@ -243,12 +245,6 @@ def _write(
     helper.set_model_props(model, _properties(source))
     with open(path, "xb") as out:
         out.write(model.SerializeToString())
-
-
-def _opset() -> int:
-    from .onnx_graph import OPSET
-
-    return OPSET
 
 
 def _place(onnx: Any, tensor: onnx.TensorProto, file: BinaryIO, name: str, nbytes: int) -> None:
