@@ -101,7 +101,8 @@ RQ_INLINE void add_last_values(float *total, const float *rows, const float *p, 
   }
 }
 
-/* Adds p[n][j] * rows[j] to totals[n], for `count` queries and one block of keys: the block's own sum first. */
+/* Adds p[n][j] * rows[j] to totals[n], for `count` queries and one block of keys: the block's own sum first.
+ */
 RQ_INLINE void rq_add_values_simd(float *totals, const float *rows, const float *p, size_t stride,
                                   int32_t count, int32_t keys, int32_t width) {
   int32_t whole = width & ~15;
@@ -118,7 +119,8 @@ RQ_INLINE void rq_add_values_simd(float *totals, const float *rows, const float 
         add_16_values(out + d, rows + d, weights, stride, 1, keys, width);
     }
     for (int32_t m = 0; m < queries && whole < width; m++)
-      add_last_values(out + (size_t)m * (size_t)width, rows, weights + (size_t)m * stride, keys, width, whole);
+      add_last_values(out + (size_t)m * (size_t)width, rows, weights + (size_t)m * stride, keys, width,
+                      whole);
     n += queries;
   }
 }
