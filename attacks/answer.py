@@ -25,7 +25,7 @@ def answer(path: Path, stage: str) -> None:
 
         SafetensorsFile(path).close()
         return
-    if stage == "onnx":
+    if stage == "onnx" and sys.platform != "emscripten":  # in Pyodide no reader: no model whatever it holds
         from ruvq.sources.onnx_source import open_onnx
 
         open_onnx(path, None)[0].close()

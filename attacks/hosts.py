@@ -77,15 +77,15 @@ def _last_line(command: list[str]) -> Answer:
     return answer
 
 
+READERS = {"native": SOURCES, "Pyodide": ("safetensors",)}  # JavaScript has none
 HOSTS: dict[str, Callable[[], Answer]] = {"native": native, "Node": node, "page": page, "Pyodide": pyodide}
 
 
 def wrong(result: dict[str, Any], host: str) -> str:
     """What is wrong with a host's answer to one file, or ""."""
     code, found = result["code"], result["found"]
-    reads_sources = host in ("native", "Pyodide")
-    if result["stage"] in SOURCES and not reads_sources:
-        # JavaScript has no reader for these: whatever they hold, they are no model
+    if result["stage"] in SOURCES and result["stage"] not in READERS.get(host, ()):
+        # the host has no reader for these: whatever they hold, they are no model
         return "" if found in ("RQ_E_MAGIC", "RQ_E_TRUNCATED") else f"{result['file']}: {found}"
     if code is None:
         return "" if found is None else f"{result['file']}: refused, {found}: {result['message']}"

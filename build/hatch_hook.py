@@ -64,9 +64,15 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind in MODULES:
-            # a page has no command line, doesn't calibrate or export: what it need not download
+            # what a page need not download: it has no command line, doesn't calibrate, export or read ONNX
             left_out = self.build_config.target_config.setdefault("exclude", [])
-            left_out += ["py/ruvq/cli", "py/ruvq/calibrate", "py/ruvq/export"]
+            left_out += [
+                "py/ruvq/cli",
+                "py/ruvq/calibrate",
+                "py/ruvq/export",
+                "py/ruvq/sources/onnx_*.py",
+                "py/ruvq/sources/protobuf.py",
+            ]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
         elif kind == "pyodide":

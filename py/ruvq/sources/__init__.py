@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileFormatError, StorageError, UsageError
+from ..errors import FileFormatError, MissingDependencyError, StorageError, UsageError
 from .base import Source, TensorInfo
 from .files import PieceFile, read_json
 from .llama import LlamaParameters, RopeScaling
@@ -117,7 +117,16 @@ def _open_safetensors(path: Path, tokenizer: str | Path | None, config: str | Pa
 
 
 def _open_onnx(path: Path, tokenizer: str | Path | None, config: str | Path | None) -> Source:
-    from .onnx_source import open_onnx
+    try:
+        from .onnx_source import open_onnx
+    except ImportError as error:  # the wheels for pages leave it out
+        raise MissingDependencyError(
+            "ONNX files are read on the desktop",
+            subject=str(path),
+            expected="ruvq for the desktop",
+            actual="ruvq for pages",
+            hint="convert the model there: ruvq quantize --input model.onnx --output model.gguf",
+        ) from error
 
     source, settings = open_onnx(path, config)
     if source.tokenizer is not None and tokenizer is None:
