@@ -12,7 +12,8 @@ export async function run(folder) {
   const answer = await examineAll(engine, index, read);
   answer.opened = [];
   const seen = new Set();
-  const whole = new Set(["parse", "model", "open", "safetensors", "onnx"]); // the others are no models even when they are right
+  // the others are no models even when they are right
+  const whole = new Set(["parse", "model", "open", "safetensors", "onnx"]);
   for (const entry of index) {
     if (entry.code === null || seen.has(entry.attack) || !whole.has(entry.stage)) continue;
     seen.add(entry.attack);
