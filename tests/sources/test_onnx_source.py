@@ -256,6 +256,13 @@ def test_it_needs_a_configuration_beside_it_or_from_the_flag(tmp_path: Path) -> 
         assert_same(loaded(source), weights)
 
 
+def test_a_folder_with_a_decoder_in_onnx_alone_says_how_to_name_it(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "m", onnx_decoder(random_weights()))
+    with pytest.raises(StorageError, match="name its file") as caught:
+        open_source(path.parent)
+    assert str(path) in caught.value.hint
+
+
 def test_another_models_configuration_or_tokenizer_is_refused(tmp_path: Path) -> None:
     wider = dataclasses.replace(TINY, width=64)
     with pytest.raises(ModelError, match=r"expected \[64\]|\[272, 64\]"):

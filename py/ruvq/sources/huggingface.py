@@ -233,12 +233,16 @@ def weight_files(folder: Path) -> list[Path]:
     if len(others) == 1:
         return [folder / others[0]]
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+    onnx = sorted(p.name for p in folder.glob("*.onnx"))
+    hint = "convert pickled weights with save_pretrained(..., safe_serialization=True)" if pickles else ""
+    if onnx:
+        hint = f"to read the ONNX decoder name its file: {folder / onnx[0]}"
     raise StorageError(
         "the folder holds no safetensors weights",
         subject=str(folder),
         expected=f"{SINGLE} or {INDEX}",
-        actual=", ".join((others or pickles)[:3]) or "neither",
-        hint="convert pickled weights with save_pretrained(..., safe_serialization=True)" if pickles else "",
+        actual=", ".join((others or onnx or pickles)[:3]) or "neither",
+        hint=hint,
     )
 
 
