@@ -203,6 +203,16 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     yield "another-shape", decoder(parameters={**PARAMETERS, "ff_width": 4}), "doesn't fit the configuration"
     yield "more-layers", decoder(parameters={**PARAMETERS, "layers": 2}), "missing"
     yield "million-layers", decoder(parameters={**PARAMETERS, "layers": 10**6}), "layers"
+    scaled = {**PARAMETERS, "rope_scaling": {"kind": "llama3", "factor": 1.0}}
+    bare = field(5, field(1, 1) + field(2, FLOAT) + field(8, "rope_freqs.weight"))
+    yield "frequencies-without-data", decoder(initializers=bare, parameters=scaled), "rope_freqs.weight"
+    yield "frequencies-missing", decoder(parameters=scaled), "rope_freqs.weight"
+    yield (
+        "scaling-unknown",
+        decoder(parameters={**PARAMETERS, "rope_scaling": {"kind": "x", "factor": 2}}),
+        "'x'",
+    )
+    yield "scaling-of-other-keys", decoder(parameters={**scaled, "rope_scaling": {"kind": 1}}), "unusable"
     yield "no-configuration", decoder(parameters=None), "config.json"
     yield "configuration-a-list", decoder(parameters=[1]), "not a JSON object"
     yield "configuration-of-other-keys", decoder(parameters={"__class__": 1}), "hyper-parameters"

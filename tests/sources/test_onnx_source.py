@@ -256,6 +256,19 @@ def test_it_needs_a_configuration_beside_it_or_from_the_flag(tmp_path: Path) -> 
         assert_same(loaded(source), weights)
 
 
+def test_llama_3s_frequency_factors_are_computed_from_the_configuration(tmp_path: Path) -> None:
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    }  # fmt: skip
+    weights = random_weights()
+    folder = write_huggingface(tmp_path / "hf", weights, rope_scaling=scaling)
+    path = write_onnx(tmp_path / "m", onnx_decoder(weights), rope_scaling=scaling)
+    with open_source(folder) as theirs, open_source(path) as ours:
+        assert_same(loaded(ours), loaded(theirs))
+        assert "rope_freqs.weight" in ours.tensors
+
+
 def test_a_folder_with_a_decoder_in_onnx_alone_says_how_to_name_it(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "m", onnx_decoder(random_weights()))
     with pytest.raises(StorageError, match="name its file") as caught:

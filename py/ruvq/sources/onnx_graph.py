@@ -110,9 +110,9 @@ def recognise(file: OnnxFile, parameters: LlamaParameters) -> tuple[dict[str, Pl
         if place.shape == table:
             _add(found, "token_embd", ".weight", place, parameters)
     _add_norms(found, list(graph.norms()), parameters, named=not notes)
-    factors = file.tensors.get("rope_freqs.weight")
+    factors = graph.place("rope_freqs.weight")  # of our own export
     if factors is not None:
-        found["rope_freqs.weight"] = Place(factors)
+        found["rope_freqs.weight"] = factors[0]
     return found, notes
 
 

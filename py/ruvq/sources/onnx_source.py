@@ -36,7 +36,8 @@ def open_onnx(path: Path, config: str | Path | None) -> tuple[Source, dict[str, 
         places, notes = recognise(file, parameters)
         if parameters.tied:
             places.pop("output.weight", None)
-        tensors = _tensors(file, places, parameters)
+        computed = llama3_frequency_factors(parameters) if settings and _scaled(parameters) else None
+        tensors = _tensors(file, places, parameters, computed)
         tokenizer = _tokenizer(file, parameters)
     except BaseException:
         file.close()
@@ -78,6 +79,8 @@ def _own_parameters(values: dict[str, Any]) -> LlamaParameters:
         parameters = LlamaParameters(**values, rope_scaling=RopeScaling(**scaling) if scaling else None)
         if parameters.architecture not in ARCHITECTURES:
             raise KeyError(f"architecture {parameters.architecture!r:.40}")
+        if parameters.rope_scaling and parameters.rope_scaling.kind not in ("linear", "llama3"):
+            raise KeyError(f"rope scaling {parameters.rope_scaling.kind!r:.40}")
         return parameters
     except (TypeError, KeyError) as error:
         raise FileFormatError(
@@ -89,20 +92,26 @@ def _own_parameters(values: dict[str, Any]) -> LlamaParameters:
         ) from error
 
 
-def _tensors(file: OnnxFile, places: dict[str, Place], parameters: LlamaParameters) -> dict[str, TensorInfo]:
-    """Every tensor that the parameters ask for; ModelError when the graph lacks one."""
+def _scaled(parameters: LlamaParameters) -> bool:
+    """Whether the rotary frequencies have a divisor each."""
+    return FACTORS in parameters.shapes()
+
+
+def _tensors(
+    file: OnnxFile, places: dict[str, Place], parameters: LlamaParameters, computed: Any
+) -> dict[str, TensorInfo]:
+    """Every tensor that the parameters ask for; ModelError when the graph lacks one. `computed`: the divisors
+    of the rotary frequencies where a config.json says how they are made."""
     shapes = {name: place.shape for name, place in places.items()}
-    computed = parameters.shapes().get(FACTORS) if FACTORS not in places else None
     if computed is not None:
-        shapes[FACTORS] = computed
+        shapes[FACTORS] = (len(computed),)
     check_shapes(
         parameters, shapes, {name: f"{place.tensor.name} ({name})" for name, place in places.items()}
     )
     tensors = {}
     for name, shape in parameters.shapes().items():
         if name == FACTORS and computed is not None:
-            factors = llama3_frequency_factors(parameters)
-            tensors[name] = TensorInfo(name, shape, "f32", lambda first, last, f=factors: f)  # type: ignore[misc]
+            tensors[name] = TensorInfo(name, shape, "f32", lambda first, last: computed)
             continue
         place = places[name]
         reader = to_gguf_order(_rows(file, place), name, shape[-1], parameters)
