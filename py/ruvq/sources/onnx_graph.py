@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from ..errors import ModelError
 from .llama import LlamaParameters
 from .onnx_file import Node, OnnxFile
+from .onnx_names import module_of, node_names, product_module
 from .onnx_tensor import OnnxTensor
 
 # Everything a decoder of the kinds ruvq converts is written with; other operators are another architecture's.
@@ -39,14 +40,6 @@ _QUANTIZED = re.compile(
     r"(?i)(?:^|\.)(?:\w*NBits|\w*Bnb4|\w*Integer|\w*Quantize\w*|\w*Quantized\w*|QLinear\w*)$"
 )
 
-_MODULES = {
-    "q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output",
-    "gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down",
-    "qkv_proj": "attn_q+attn_k+attn_v", "gate_up_proj": "ffn_gate+ffn_up",
-    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-    "q_norm": "attn_q_norm", "k_norm": "attn_k_norm",
-}  # fmt: skip
-_LAYER = re.compile(r"(?:^|[./])layers[./](\d{1,4})[./]([\w./]+)")
 _ORDER = (("attn_q", "attn_k", "attn_v"), ("attn_output",), ("ffn_gate", "ffn_up"), ("ffn_down",))
 _MOST_STEPS = 16  # from a product's input back to the tensor
 _SHOWN = 8  # names in a message
@@ -85,7 +78,7 @@ def recognise(file: OnnxFile, parameters: LlamaParameters) -> tuple[dict[str, Pl
     _check_operators(file)
     graph = _Graph(file)
     products = list(graph.products())
-    targets = [_target(use.names, "output" if "token_embd" in _all(use.names) else None) for use in products]
+    targets = [product_module(use.names) for use in products]
     notes = []
     if not any(t for t in targets if t and t.startswith("blk.")):
         targets = _by_order(products, graph, parameters)
@@ -163,7 +156,7 @@ class _Graph:
                 )
             if not node.numbers.get("transB"):  # stored (width, rows), as x @ w wants it
                 place = replace(place, columns=not place.columns)
-            yield _Use(node, place, (*_node_names(node), *names))
+            yield _Use(node, place, (*node_names(node), *names))
 
     def biases(self, products: dict[str, str]) -> Iterator[tuple[Place, str]]:
         """Vectors that are added to a product, with its target."""
@@ -201,7 +194,7 @@ class _Graph:
             for value in node.inputs if at is None else node.inputs[at : at + 1]:
                 known = self.place(value)
                 if known is not None and len(known[0].shape) == 1 and known[0].shape != (1,):
-                    yield _Use(node, known[0], (*_node_names(node), *known[1]))
+                    yield _Use(node, known[0], (*node_names(node), *known[1]))
 
     def feeds_activation(self, value: str) -> bool:
         """Whether a value goes into a SiLU."""
@@ -232,41 +225,6 @@ def _check_operators(file: OnnxFile) -> None:
                       "inline them first, with onnx.inliner")  # fmt: skip
 
 
-def _node_names(node: Node) -> tuple[str, ...]:
-    """Names that a node gives its module: its own, its output's, the innermost of torch's scopes."""
-    scopes = re.findall(r"'([^']*)'", node.scopes)
-    return (node.name, *node.outputs[:1], *reversed(scopes))
-
-
-def _all(names: tuple[str, ...]) -> set[str]:
-    return {target for name in names for target in [_module(name)] if target}
-
-
-def _module(name: str) -> str | None:
-    """The module that a name speaks of, as GGUF calls it, without "weight"; None for other names."""
-    words = re.split(r"[./]", name)
-    layer = _LAYER.search(name)
-    if layer and "final_norm_layernorm" not in words:
-        for word in re.split(r"[./]", layer[2]):
-            if word in _MODULES:
-                return "+".join(f"blk.{int(layer[1])}.{part}" for part in _MODULES[word].split("+"))
-        return None
-    if "lm_head" in words:
-        return "output"
-    if "embed_tokens" in words:
-        return "token_embd"
-    return "output_norm" if {"norm", "final_norm_layernorm"} & set(words) else None
-
-
-def _target(names: tuple[str, ...], default: str | None) -> str | None:
-    """The first module that the names of a product speak of."""
-    for name in names:
-        module = _module(name)
-        if module and module not in ("token_embd", "output_norm") and not module.endswith("_norm"):
-            return module
-    return default
-
-
 def _by_order(products: list[_Use], graph: _Graph, parameters: LlamaParameters) -> list[str | None]:
     """Targets of products without names: q, k and v share an input, then o; gate and up share one, then down;
     at the end the output. None throughout where the graph is built otherwise."""
@@ -295,7 +253,7 @@ def _add_norms(found: dict[str, Place], uses: list[_Use], parameters: LlamaParam
     """The gains by their names, or where products had none by their order."""
     if named:
         for use in uses:
-            module = next((m for m in map(_module, use.names) if m and m.endswith("_norm")), None)
+            module = next((m for m in map(module_of, use.names) if m and m.endswith("_norm")), None)
             if module:
                 _add(found, module, ".weight", use.place, parameters)
         return
