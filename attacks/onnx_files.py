@@ -10,6 +10,7 @@ from typing import Any
 
 from attacks.case import Case
 
+READERS = ("native",)  # hosts that read ONNX
 FLOAT, EXTERNAL = 1, 1
 PARAMETERS = {
     "vocab_size": 4, "width": 2, "layers": 1, "heads": 1, "kv_heads": 1, "head_width": 2, "ff_width": 3,
@@ -254,9 +255,9 @@ def accepted() -> Iterator[tuple[str, bytes]]:
 
 def onnx() -> Iterator[Case]:
     for name, data, says in hostile():
-        yield Case(f"onnx-{name}", 21, data, "", says, "onnx")
+        yield Case(f"onnx-{name}", 21, data, "", says, "onnx", hosts=READERS)
     for name, data in accepted():
-        yield Case(f"ok-onnx-{name}", 0, data, None, stage="onnx")
+        yield Case(f"ok-onnx-{name}", 0, data, None, stage="onnx", hosts=READERS)
 
 
 GENERATORS = (onnx,)
