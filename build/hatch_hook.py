@@ -64,10 +64,10 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind in MODULES:
-            # what a page need not download: it has no command line, calibrates, rotates and exports nothing,
-            # and reads no ONNX
+            # what a page need not download: it has no command line, trains, calibrates, rotates and exports
+            # nothing, and reads no ONNX
             left_out = self.build_config.target_config.setdefault("exclude", [])
-            left_out += ["py/ruvq/cli", "py/ruvq/calibrate", "py/ruvq/export"]
+            left_out += [f"py/ruvq/{name}" for name in ("cli", "calibrate", "train", "export")]
             left_out += ["py/ruvq/sources/onnx_*.py", "py/ruvq/sources/protobuf.py"]
             left_out += [f"py/ruvq/quantize/{name}.py" for name in ("calibration", "feedback", "rotation")]
         if kind == "pure":
