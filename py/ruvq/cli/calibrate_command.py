@@ -10,10 +10,12 @@ from typing import Any
 from ..errors import UsageError
 from .console import SEED, Progress, note, whole
 
+HAS_SETTINGS = True
 EXAMPLES = """  ruvq calibrate --input model_dir/ --text my_text.txt --output model-calibration.gguf
   ruvq calibrate --input model_dir/ --text math=gsm8k.jsonl --text code=code.jsonl --text books.txt \\
       --domains math,code,language --samples 10000 --output model-calibration.gguf
   ruvq calibrate --input model-f16.gguf --text my_text.txt --diagonal --output imatrix.gguf
+  ruvq calibrate --settings ruvq.toml --input model_dir/ --output model-calibration.gguf
   ruvq quantize --input model_dir/ --calibration model-calibration.gguf --format pi-t2 --output model.gguf"""
 
 
@@ -43,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text.add_argument(
         "--count",
         action="append",
-        default=[],
         metavar="DOMAIN=N",
         help="samples of one domain; may be given several times",
     )
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             tokenizer=args.tokenizer,
             config=args.config,
             domains=_domains(args.domains),
-            counts=dict(_count(text) for text in args.count),
+            counts=dict(_count(text) for text in args.count or ()),
             samples=args.samples,
             max_tokens=args.max_tokens,
             window=args.window,
@@ -119,4 +120,4 @@ def _recorded(args: argparse.Namespace) -> str:
     for flag in ("domains", "samples", "max_tokens", "window", "seed"):
         if getattr(args, flag) is not None:
             words += ["--" + flag.replace("_", "-"), str(getattr(args, flag))]
-    return shlex.join([*words, *(w for c in args.count for w in ("--count", c))])
+    return shlex.join([*words, *(w for c in args.count or () for w in ("--count", c))])

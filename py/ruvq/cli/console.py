@@ -40,6 +40,9 @@ class Progress:
         if suffix:
             self._bar.set_postfix_str(suffix, refresh=False)
         self._bar.update(done - self._bar.n)
+        if done == total:  # what follows, another bar perhaps, begins on a clean line
+            self._bar.close()
+            self._bar = None
 
     def __enter__(self) -> Progress:
         return self

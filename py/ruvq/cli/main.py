@@ -1,7 +1,8 @@
 """Finds the command, runs it, and turns every failure into one clear message and an exit code.
 
-A command's module has `SUMMARY`, `EXAMPLES`, `add_arguments(parser)` and `run(args) -> dict`; the dict is
-what `--json` prints as the last line of standard output. A dict with a key "exit_code" sets that code.
+A command's module has `EXAMPLES`, `add_arguments(parser)` and `run(args) -> dict`; the dict is what `--json`
+prints as the last line of standard output. A dict with a key "exit_code" sets that code. A module with
+`HAS_SETTINGS` takes flags from ruvq.toml too (settings.py).
 """
 
 from __future__ import annotations
@@ -84,8 +85,9 @@ def _is_full(error: OSError) -> bool:
     ) or (isinstance(error, errors.StorageError) and error.code == "NO_SPACE")
 
 
-def build_parser(command: str | None) -> Parser:
-    """The parser; only the module of `command` is loaded, the others are listed by name."""
+def build_parser(command: str | None, words: Sequence[str] = ()) -> Parser:
+    """The parser; only the module of `command` is loaded, the others are listed by name. `words`: the command
+    line, which may name a file of settings."""
     top = Parser(
         prog="ruvq",
         description="Language models at 2 and 3 bits, from the desktop to a browser tab, in one GGUF file.",
@@ -109,6 +111,10 @@ def build_parser(command: str | None) -> Parser:
         )
         parser.add_argument("--quiet", action="store_true", help="no progress and no notes on standard error")
         module.add_arguments(parser)
+        if getattr(module, "HAS_SETTINGS", False):
+            from . import settings
+
+            settings.add(parser, name, words)
         parser.set_defaults(run=module.run, prog=f"ruvq {name}")
     return top
 
@@ -139,14 +145,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a path or character that the terminal can't show
     try:
         command = _command_of(words)
-        parser = build_parser(command)
+        parser = build_parser(command, words)
         if command is None and not words:
             parser.print_help()
             return USAGE
         args = parser.parse_args(words)
         if command is None:
             return USAGE
-        result: dict[str, Any] = args.run(args)
+        result: dict[str, Any] = _with_settings(args, command) if "show_config" in args else args.run(args)
         code = int(result.pop("exit_code", 0))
         if args.json:
             print_json(result)
@@ -157,6 +163,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (errors.RuvqError, KeyboardInterrupt, MemoryError, OSError) as error:
         return _report(error, as_json)
+
+
+def _with_settings(args: argparse.Namespace, command: str) -> dict[str, Any]:
+    """Runs a command whose flags may come from a file, or prints what they come to."""
+    from . import settings
+
+    settings.complete(args)
+    if args.settings_file and not args.quiet:
+        print(f"settings: {args.settings_file}", file=sys.stderr)
+    if not args.show_config:
+        return args.run(args)
+    found = settings.effective(args, command)
+    if not args.json:
+        print(settings.to_toml(found))
+    return found
 
 
 def _report(error: BaseException, as_json: bool) -> int:

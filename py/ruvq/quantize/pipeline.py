@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,8 +30,9 @@ from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
 from .chunks import thread_count
-from .plan import Plan, PlannedTensor, file_type, make_plan
+from .plan import Plan, PlannedTensor, file_type
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
+from .target import Target, parse_size, plan_model
 from .tensors import DEFAULT_K, SCALE_RULES
 from .vocabulary import checked_vocabulary
 
@@ -50,7 +51,7 @@ Observe = Callable[[str, int, int, int, int], None]
 
 @dataclass(frozen=True)
 class Step:
-    """How far the work is: bytes of output, of all tensors."""
+    """How far the work is: bytes of output, of all tensors; before that, with a target, weights measured."""
 
     tensor: str
     bytes_done: int
@@ -166,6 +167,10 @@ def quantize_model(
     scale: str | None = None,
     calibration: str | os.PathLike[str] | None = None,
     damping: float = 0.01,
+    target_size: str | int | None = None,
+    target_bpw: float | None = None,
+    candidates: Sequence[str] = (),
+    strict: bool = False,
     threads: int | None = None,
     progress: bool | Progress = True,
     type_ids: str | None = None,
@@ -176,6 +181,7 @@ def quantize_model(
     on_plan: Callable[[Plan, Source], None] | None = None,
     observe: Observe | None = None,
     chat_template: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Report:
     """Converts a float model to a GGUF file.
 
@@ -184,10 +190,12 @@ def quantize_model(
     `output_tensor`: another format for these tensors. `fallback`: the format for tensors whose width the
     main one can't hold. `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices
     in ruvq's own formats are then rounded with error feedback (LDLQ) and `damping` times the mean of the
-    diagonal is added to the second moments; other formats weigh the columns' errors. `type_ids`: "ruvllm"
+    diagonal is added to the second moments; other formats weigh the columns' errors. `target_size` ("130MB", of
+    the file) or `target_bpw` (bits per weight of all tensors) choose each matrix's format at least loss among
+    `candidates`, instead of `format`. `strict`: nothing is substituted (see `plan_model`). `type_ids`: "ruvllm"
     writes pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`:
     a bar, or a function that is called with a Step. `chat_template`: a file with the Jinja template to store
-    instead of the model's own, or "none". `on_plan` sees the plan before anything is written. `observe` is
+    instead of the model's own, or "none". `settings`: recorded in the recipe as they are. `on_plan` sees the plan before anything is written. `observe` is
     called with every chunk: the tensor's name, rows, width, and where the core's memory holds the weights
     that were encoded and what they decode to, as float32, during the call.
 
@@ -207,37 +215,71 @@ def quantize_model(
         *([fallback] if fallback else []),
     ):
         formats.get_writable(name)  # a mistyped name is the first thing to hear of
+    budget = make_target(target_size, target_bpw, candidates)
     threads = thread_count(threads)
     check_target(target, Path(input), overwrite)
-    with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as source:  # type: ignore[arg-type]
-        plan = make_plan(
-            source.tensors.values(),
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(
+            open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize)  # type: ignore[arg-type]
+        )
+        report_step = stack.enter_context(_reporter(progress))
+        calibrated = guides = None
+        if calibration is not None:
+            from .calibration import Calibration
+            from .feedback import Guides
+
+            calibrated = stack.enter_context(Calibration.open(calibration))
+            guides = Guides(calibrated, damping)
+        plan = plan_model(
+            source,
             format,
+            target=budget,
+            calibration=calibrated,
             incoherence=incoherence,
+            seed=seed,
             embeddings=embeddings,
             output_tensor=output_tensor,
             fallback=fallback,
             type_ids=type_ids,
+            strict=strict,
+            progress=lambda done, total: report_step(Step("measuring formats", done, total)),
         )
         _check_options(plan, options)
         metadata = _metadata(source, plan, seed, options, chat_template)
         _check_space(target, plan)
         if on_plan is not None:
             on_plan(plan, source)
-        with contextlib.ExitStack() as stack:
-            calibrated = guides = None
-            if calibration is not None:
-                from .calibration import Calibration
-                from .feedback import Guides
-
-                calibrated = stack.enter_context(Calibration.open(calibration))
-                guides = Guides(calibrated, damping)
-            recipe = _recipe(source, plan, seed, options, command, timestamp, calibrated, damping)
-            report_step = stack.enter_context(_reporter(progress))
-            results = _write(
-                source, plan, target, metadata, recipe, options, seed, threads, report_step, guides, observe
-            )
+        recipe = _recipe(source, plan, seed, options, command, timestamp, calibrated, damping, settings)
+        results = _write(
+            source,
+            plan,
+            target,
+            metadata,
+            recipe,
+            options,
+            seed,
+            threads,
+            report_step,
+            guides,
+            observe,
+            budget,
+        )
         return _report(source, plan, results, target, seed, time.perf_counter() - started)
+
+
+def make_target(size: str | int | None, bits: float | None, candidates: Sequence[str] = ()) -> Target | None:
+    """The target of these arguments, or None. UsageError."""
+    if size is None and bits is None:
+        if candidates:
+            raise UsageError(
+                "candidates belong to a target",
+                subject="candidates",
+                expected="target_size or target_bpw",
+                actual="neither",
+            )
+        return None
+    nbytes = None if size is None else parse_size(str(size))
+    return Target(nbytes, bits, tuple(candidates))
 
 
 def _options(k: int | None, scale: str | None) -> EncodeOptions:
@@ -376,6 +418,7 @@ def _recipe(
     timestamp: str | None,
     calibrated: Calibration | None,
     damping: float,
+    settings: Mapping[str, Any] | None,
 ) -> Recipe:
     numpy = sys.modules.get("numpy")
     versions = {"python": sys.version.split()[0], **({"numpy": numpy.__version__} if numpy else {})}
@@ -389,6 +432,8 @@ def _recipe(
     }
     if calibrated is not None:
         chosen["damping"] = damping
+    if settings is not None:
+        chosen["settings"] = settings
     return Recipe(
         command=command or "ruvq.quantize_model",
         seed=seed,
@@ -447,6 +492,7 @@ def _write(
     step: Progress,
     guides: Guides | None,
     observe: Observe | None,
+    budget: Target | None,
 ) -> list[TensorReport]:
     _remove_stale(target)
     specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
@@ -455,6 +501,8 @@ def _write(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ruvq-encode") if _has_threads() else None
     try:
         with GGUFWriter(target, source.architecture, metadata, specs, recipe=recipe) as writer:
+            if budget is not None:
+                budget.check(writer.total_bytes)
             for planned in plan.tensors:
                 ahead = 2 * threads
                 result, pieces = _encode(source, planned, options, seed, pool, ahead, guides, observe)

@@ -18,7 +18,8 @@ from ..sources import TensorInfo
 FLOATS = ("f32", "f16", "bf16")
 TRELLIS = ("pi-t3", "pi-t2")  # without calibration they go with Hadamard (docs/formats.md)
 INCOHERENCE = ("auto", "none", "hadamard")
-_EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
+MIXED = "mixed"  # what a plan is called whose formats a target chose
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,12 @@ def make_plan(
     output_tensor: str = "same",
     fallback: str | None = None,
     type_ids: str | None = None,
+    assigned: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Decides each tensor's format. UsageError where a width doesn't fit and no fallback was chosen."""
+    """Decides each tensor's format. UsageError where a width doesn't fit and no fallback was chosen.
+
+    `assigned`: every matrix's format by name, as a target has them (quantize/target.py), instead of `format`.
+    """
     if incoherence not in INCOHERENCE:
         raise UsageError(
             "unknown kind of incoherence",
@@ -110,24 +115,26 @@ def make_plan(
         )
     if type_ids not in (None, "ruvllm"):
         raise UsageError("unknown type ids", subject="type_ids", expected="ruvllm", actual=str(type_ids))
-    main, floats = _typed(format, type_ids), formats.get("f32")
-    chosen = {
-        _EMBEDDING: main if embeddings == "same" else _typed(embeddings, type_ids),
-        _OUTPUT: main if output_tensor == "same" else _typed(output_tensor, type_ids),
-    }
+    floats = formats.get("f32")
+    main = floats if assigned is not None else _typed(format, type_ids)
+    chosen = {name: _typed(given, type_ids) for name, given in (assigned or {}).items()}
+    if embeddings != "same":
+        chosen[EMBEDDING] = _typed(embeddings, type_ids)
+    if output_tensor != "same":
+        chosen[OUTPUT] = _typed(output_tensor, type_ids)
     second = formats.get(fallback) if fallback else None
     planned, misfits = [], []
     for tensor in tensors:
         wanted = chosen.get(tensor.name, main) if len(tensor.shape) > 1 else floats
-        if not _fits(wanted, tensor.width):
-            if second is None or not _fits(second, tensor.width):
+        if not fits(wanted, tensor.width):
+            if second is None or not fits(second, tensor.width):
                 misfits.append((tensor, wanted))
                 continue
             wanted = second
         planned.append(_planned(tensor, wanted, incoherence))
     if misfits:
         raise _misfit(misfits, fallback)
-    return Plan(main.name, tuple(planned))
+    return Plan(MIXED if assigned is not None else main.name, tuple(planned))
 
 
 def _typed(name: str, type_ids: str | None) -> Format:
@@ -138,22 +145,29 @@ def _typed(name: str, type_ids: str | None) -> Format:
     return format
 
 
-def _fits(format: Format, width: int) -> bool:
+def fits(format: Format, width: int) -> bool:
+    """Whether a format holds rows of that width."""
     try:
         return format.row_bytes(width) > 0
     except UsageError:
         return False
 
 
+def takes_hadamard(format: str, incoherence: str) -> bool:
+    """Whether a matrix's rows are transformed before they are encoded in this format."""
+    if format in FLOATS:
+        return False
+    return incoherence == "hadamard" or (incoherence == "auto" and format in TRELLIS)
+
+
 def _planned(tensor: TensorInfo, format: Format, incoherence: str) -> PlannedTensor:
-    is_matrix, is_float = len(tensor.shape) > 1, format.name in FLOATS
-    auto = incoherence == "auto" and format.name in TRELLIS
+    is_matrix = len(tensor.shape) > 1
     return PlannedTensor(
         name=tensor.name,
         shape=tensor.shape,
         source_dtype=tensor.dtype,
         format=format.name,
-        hadamard=is_matrix and not is_float and (auto or incoherence == "hadamard"),
+        hadamard=is_matrix and takes_hadamard(format.name, incoherence),
         nbytes=tensor.rows * format.row_bytes(tensor.width),
         nominal_bits=format.nominal_bits,
     )
