@@ -190,14 +190,15 @@ def quantize_model(
     `output_tensor`: another format for these tensors. `fallback`: the format for tensors whose width the
     main one can't hold. `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices
     in ruvq's own formats are then rounded with error feedback (LDLQ) and `damping` times the mean of the
-    diagonal is added to the second moments; other formats weigh the columns' errors. `target_size` ("130MB", of
-    the file) or `target_bpw` (bits per weight of all tensors) choose each matrix's format at least loss among
-    `candidates`, instead of `format`. `strict`: nothing is substituted (see `plan_model`). `type_ids`: "ruvllm"
-    writes pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`:
-    a bar, or a function that is called with a Step. `chat_template`: a file with the Jinja template to store
-    instead of the model's own, or "none". `settings`: recorded in the recipe as they are. `on_plan` sees the plan before anything is written. `observe` is
-    called with every chunk: the tensor's name, rows, width, and where the core's memory holds the weights
-    that were encoded and what they decode to, as float32, during the call.
+    diagonal is added to the second moments; other formats weigh the columns' errors. `target_size` ("130MB",
+    of the file) or `target_bpw` (bits per weight of all tensors) choose each matrix's format at least loss
+    among `candidates`, instead of `format`. `strict`: nothing is substituted (see `plan_model`). `type_ids`:
+    "ruvllm" writes pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now.
+    `progress`: a bar, or a function that is called with a Step. `chat_template`: a file with the Jinja
+    template to store instead of the model's own, or "none". `settings`: recorded in the recipe as they are.
+    `on_plan` sees the plan before anything is written. `observe` is called with every chunk: the tensor's
+    name, rows, width, and where the core's memory holds the weights that were encoded and what they decode
+    to, as float32, during the call.
 
     Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, TemplateError, DataError;
     nothing is left behind then.

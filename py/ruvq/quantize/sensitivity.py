@@ -1,9 +1,9 @@
 """How much each matrix would lose in each format, measured on some of its rows.
 
-With calibration the loss is that of the products: sum over rows of e H e^T, with e the difference of a row and
-what it decodes to, and H the second moments of the input; relative to the products' own energy, so that the
-layers compare. Without, it is the weights' squared error relative to their squares. Sums are exact and products
-the core's, so that every machine makes the same plan.
+With calibration the loss is that of the products: sum over rows of e H e^T, with e the difference of a row
+and what it decodes to, and H the second moments of the input; relative to the products' own energy, so that
+the layers compare. Without, it is the weights' squared error relative to their squares. Sums are exact and
+products the core's, so that every machine makes the same plan.
 """
 
 from __future__ import annotations
