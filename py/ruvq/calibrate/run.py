@@ -84,7 +84,7 @@ def calibrate(
     with open_source(os.fspath(input), tokenizer, config, allow_requantize=True) as source:  # type: ignore[arg-type]
         digest_of_model = source_digest(source)
         name, architecture = source.path.name, source.architecture
-    with _float_model(input, target.parent, tokenizer, config, threads) as path, GGUFFile.open(path) as file:
+    with float_model(input, target.parent, tokenizer, config, threads) as path, GGUFFile.open(path) as file:
         encoder = Tokenizer.from_gguf(file)
         windows, used = _windows(chosen, encoder, window, max_tokens)
         total = sum(map(len, windows))
@@ -154,7 +154,7 @@ def calibrate(
 
 
 @contextlib.contextmanager
-def _float_model(
+def float_model(
     input: str | os.PathLike[str],
     folder: Path,
     tokenizer: str | os.PathLike[str] | None,

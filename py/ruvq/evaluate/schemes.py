@@ -133,8 +133,9 @@ def _encode(scheme: Scheme, matrix: Matrix, rows: np.ndarray, seed: int) -> np.n
 class Matrices:
     """The matrices of a model, or of a safetensors file that holds nothing else, read one at a time.
 
-    At most `rows` rows of each. `calibration`, `held_out`: artifacts of `ruvq calibrate` over two different
-    texts, to round with and to measure with. Use it in a `with`. Raises as `open_source` does.
+    At most `most` of them, evenly chosen, and `rows` rows of each. `calibration`, `held_out`: artifacts of
+    `ruvq calibrate` over two different texts, to round with and to measure with. Use it in a `with`. Raises
+    as `open_source` does.
     """
 
     def __init__(
@@ -146,10 +147,13 @@ class Matrices:
         calibration: str | os.PathLike[str] | None = None,
         held_out: str | os.PathLike[str] | None = None,
         rows: int | None = None,
+        most: int | None = None,
     ) -> None:
         self._rows = rows
         with contextlib.ExitStack() as stack:
-            self.tensors = _tensors(stack, Path(path), tokenizer, config)
+            found = _tensors(stack, Path(path), tokenizer, config)
+            count = min(len(found), most or len(found))
+            self.tensors = [found[len(found) * i // count] for i in range(count)]
             self._calibration, self._held_out = (
                 stack.enter_context(Calibration.open(p)) if p is not None else None
                 for p in (calibration, held_out)

@@ -34,10 +34,11 @@ LAST_RESORT = "f16"  # where no candidate holds a width
 
 @dataclass(frozen=True)
 class Sample:
-    """Evenly spaced rows of a matrix: float32 (rows, width)."""
+    """Evenly spaced rows of a matrix: float32 (rows, width), and which they are."""
 
     tensor: TensorInfo
     rows: np.ndarray
+    picked: Sequence[int]
 
 
 def default_candidates() -> tuple[str, ...]:
@@ -51,8 +52,10 @@ def take(tensor: TensorInfo, weights: int = SAMPLE_WEIGHTS) -> Sample:
     import numpy as np
 
     count = max(1, min(tensor.rows, weights // tensor.width))
+    if count == tensor.rows:
+        return Sample(tensor, tensor.read(0, count), range(count))
     picked = [tensor.rows * i // count for i in range(count)]
-    return Sample(tensor, np.concatenate([tensor.read(row, row + 1) for row in picked]))
+    return Sample(tensor, np.concatenate([tensor.read(row, row + 1) for row in picked]), picked)
 
 
 class Sensitivity:
