@@ -61,20 +61,25 @@ def calibrate(
     max_tokens: int = 32768,
     window: int = WINDOW,
     diagonal: bool = False,
+    sensitivity: bool = False,
     allow_outliers: bool = False,
     seed: int = 0,
     threads: int | None = None,
     timestamp: str | None = None,
     overwrite: bool = False,
     command: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    probing: Callable[[int, int], None] | None = None,
 ) -> CalibrationReport:
     """Runs the model on text and writes second moments of all inputs to `output`.
 
     `input`: what `quantize_model` takes. `texts`: files, each "domain=PATH" or a path (plain text or JSONL).
     `domains`, `counts`, `samples`: which samples are used, see `choose`. `max_tokens`: at most so many, taken
     from the samples in turn over the domains. `window`: tokens of a context. `diagonal`: an importance matrix
-    only. `progress(tokens done, tokens in all)`.
+    only. `sensitivity`: also what an error in each matrix costs, for `quantize_model(target_bpw=...)`: one run
+    of about a thousand tokens for each. `settings`: recorded in the recipe. `progress(tokens done, in all)`,
+    `probing(matrices done, in all)`.
     Raises UsageError, StorageError, DataError (NaN, layers never reached, outliers), TokenizerError.
     """
     started = time.perf_counter()
@@ -103,6 +108,14 @@ def calibrate(
                 diagonal=diagonal,
                 progress=None if progress is None else lambda done: progress(done, total),
             )
+        measured: dict[str, Any] = {}
+        if sensitivity:
+            from .sensitivity import measure_sensitivity
+
+            with tempfile.TemporaryDirectory(prefix=".ruvq-calibrate-", dir=target.parent) as folder:
+                measured = measure_sensitivity(
+                    path, windows, Path(folder), seed=seed, threads=threads, progress=probing
+                )
         widths = {t.name: t.shape[-1] for t in file.tensors if len(t.shape) > 1}
         if "output.weight" in widths:
             widths.pop("token_embd.weight", None)  # an embedding of its own is looked up, not multiplied
@@ -129,6 +142,7 @@ def calibrate(
         "ruvq.calibration.seed": seed,
         "ruvq.calibration.timestamp": moment,
         "ruvq.calibration.model": digest_of_model,
+        **measured,
     }
     recipe = Recipe(
         command=command or "ruvq.calibrate",
@@ -137,6 +151,7 @@ def calibrate(
         samples=len(used),
         source=f"{name} sha256 {digest_of_model}",
         timestamp=moment,
+        options={"settings": settings} if settings is not None else {},
     )
     write_artifact(target, architecture, moments, widths, metadata, recipe)
     return CalibrationReport(

@@ -13,7 +13,6 @@ import errno
 import importlib
 import io
 import json
-import math
 import os
 import signal
 import sys
@@ -22,6 +21,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from .. import errors
+from ..json_text import finite
 from ..version import __version__
 
 COMMANDS = {
@@ -202,17 +202,7 @@ def _report(error: BaseException, as_json: bool) -> int:
 
 def print_json(value: dict[str, Any]) -> None:
     """One line of strict JSON: NaN and infinities become null."""
-    print(json.dumps(_plain(value), allow_nan=False, ensure_ascii=False), flush=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
+    print(json.dumps(finite(value), allow_nan=False, ensure_ascii=False), flush=True)
 
 
 def _terminate_like_interrupt() -> None:

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the command."""
-    from ..evaluate.page import finite, render_page
+    from ..evaluate.page import render_page
     from ..evaluate.report import Options, build_report, default_formats
     from ..evaluate.tables import render
     from .eval_command import read_text
@@ -79,11 +79,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         note(args, f"{target}: {target.stat().st_size:,} bytes")
     if not args.json:
         print(render(_summary(report), False, 1))
-    return finite({**report, "output": None if target is None else str(target)})
+    return {**report, "output": None if target is None else str(target)}
 
 
 def _summary(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = [("file", "bits", "SNR, dB", "products, dB", "cosine", "perplexity", "KL", "same top, %")]
+    head = ("file", "bits", "SNR, dB", "products, dB", "cosine", "perplexity", "KL", "same top, %")
+    rows: list[tuple[str, ...]] = [head]
     for file in report["files"]:
         overall, found = file["overall"], file.get("predictions")
         products = overall["output_snr_db"]
@@ -96,12 +97,14 @@ def _summary(report: dict[str, Any]) -> list[tuple[str, ...]]:
                 f"{overall['cosine']:.5f}",
                 f"{found['perplexity']:.3f} ± {found['stderr']:.3f}" if found else "",
                 f"{found['kl_divergence']:.4f} ± {found['kl_stderr']:.4f}" if found else "",
-                f"{100 * found['same_top_token']:.1f} ± {100 * found['same_top_stderr']:.1f}"
-                if found
-                else "",
+                _percent(found["same_top_token"], found["same_top_stderr"]) if found else "",
             )
         )
     return rows
+
+
+def _percent(value: float, stderr: float) -> str:
+    return f"{100 * value:.1f} ± {100 * stderr:.1f}"
 
 
 def _check(target: Path, force: bool) -> None:

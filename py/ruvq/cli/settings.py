@@ -84,6 +84,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "window": _calibrate("window", int),
         "seed": _calibrate("seed", int),
         "diagonal": _calibrate("diagonal", bool),
+        "sensitivity": _calibrate("sensitivity", bool),
         "allow_outliers": _calibrate("allow_outliers", bool),
     },
 }

@@ -9,20 +9,22 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from ..json_text import finite
 from .files import BINS, SPAN
 from .svg import Series, plot
 
 STYLE = """
 :root { --page: #fff; --ink: #1d1d1f; --soft: #666; --rule: #ddd; --c0: #1b6ca8; --c1: #c2571a; --c2: #2f7d4f;
   --c3: #7a3ff0; --c4: #b3261e; --c5: #00838f; --c6: #8d6e00; --c7: #ad1457; color-scheme: light dark; }
-@media (prefers-color-scheme: dark) { :root { --page: #16181c; --ink: #e8e8ea; --soft: #a0a4ab; --rule: #33363c;
-  --c0: #6db3e8; --c1: #f0965a; --c2: #79c99a; --c3: #b795ff; --c4: #ff8a80; --c5: #4dd0e1; --c6: #d9bf4f;
-  --c7: #f48fb1; } }
+@media (prefers-color-scheme: dark) { :root { --page: #16181c; --ink: #e8e8ea; --soft: #a0a4ab;
+  --rule: #33363c; --c0: #6db3e8; --c1: #f0965a; --c2: #79c99a; --c3: #b795ff; --c4: #ff8a80; --c5: #4dd0e1;
+  --c6: #d9bf4f; --c7: #f48fb1; } }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem;
   background: var(--page); color: var(--ink); }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } p, caption { color: var(--soft); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--rule); text-align: right;
+  white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } caption { text-align: left; padding-bottom: .4rem; }
 svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: var(--ink); }
 .grid { stroke: var(--rule); fill: none; } summary { cursor: pointer; margin: .6rem 0; }
@@ -57,17 +59,6 @@ def _embedded(report: dict[str, Any]) -> str:
     """JSON inside a script element: nothing in it may close the element; what isn't finite is null."""
     text = json.dumps(finite(report), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c")
-
-
-def finite(value: Any) -> Any:
-    """The same with None for infinities and NaN, and lists for tuples: as JSON has it."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(v) for v in value]
-    return value
 
 
 def _table(caption: str, rows: Sequence[Sequence[str]]) -> str:
@@ -147,7 +138,7 @@ def _file_sections(file: dict[str, Any]) -> Iterable[str]:
 
 
 def _layers(file: dict[str, Any]) -> str:
-    """Error by layer, a line for each kind of matrix: of the products where calibration says what they are."""
+    """Error by layer, a line for each kind of matrix: of the products where calibration tells them."""
     measured = all(t["output_snr_db"] is not None for t in file["tensors"] if t["name"].startswith("blk."))
     figure = "output_snr_db" if measured else "snr_db"
     lines: dict[str, list[tuple[float, float]]] = {}

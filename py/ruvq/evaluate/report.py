@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,7 @@ def build_report(
         try:
             for path in files:
                 name = os.path.basename(path)
-                figures = measure_file(
-                    path, source, calibration, progress=lambda d, t, n, f=name: step(d, t, f"{f}: {n}")
-                )
+                figures = measure_file(path, source, calibration, progress=partial(_named, step, name))
                 out["files"].append(figures.as_dict())
         finally:
             if calibration is not None:
@@ -85,6 +84,11 @@ def build_report(
     return out
 
 
+def _named(step: Progress, name: str, done: int, total: int, what: str | float) -> None:
+    """A step of a file: its matrix's name, or the perplexity so far."""
+    step(done, total, f"{name}: {what}" if isinstance(what, str) else f"{name}: perplexity {what:.3f}")
+
+
 def _add_predictions(
     entries: list[dict[str, Any]],
     files: Sequence[str | os.PathLike[str]],
@@ -93,11 +97,10 @@ def _add_predictions(
 ) -> None:
     """Perplexity and divergence of each file, from the float model's predictions."""
     assert options.text is not None
+    files_of = options.tokenizer, options.config
     with (
         tempfile.TemporaryDirectory(prefix="ruvq-report-") as folder,
-        float_model(
-            options.against, Path(folder), options.tokenizer, options.config, options.threads
-        ) as path,
+        float_model(options.against, Path(folder), *files_of, options.threads) as path,
         Model.open(path, kv="f32", threads=options.threads) as reference,
     ):
         for entry, file in zip(entries, files, strict=True):
@@ -108,7 +111,7 @@ def _add_predictions(
                     reference,
                     options.text,
                     max_tokens=options.max_tokens,
-                    progress=lambda done, total, now, f=name: step(done, total, f"{f}: perplexity {now:.3f}"),
+                    progress=partial(_named, step, name),
                 )
             entry["predictions"] = {
                 "perplexity": float(found.perplexity),

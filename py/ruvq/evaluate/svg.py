@@ -1,4 +1,4 @@
-"""Plots as SVG elements inside a page: lines, points with names, bars. Colours are CSS variables of the page."""
+"""Plots as SVG elements inside a page: lines, points with names, bars. Colours are the page's variables."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def plot(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
-    """An <svg> element; an empty text where there is nothing to draw. Points that aren't finite are left out."""
+    """An <svg> element; an empty text where there is nothing to draw. What isn't finite is left out."""
     shown = [
         Series(s.name, *_finite(s), line=s.line, bars=s.bars)
         for s in series

@@ -1,30 +1,26 @@
-"""How much each matrix would lose in each format, measured on some of its rows.
+"""How much each matrix would lose in each format, from some of its rows.
 
-With calibration the loss is that of the products: sum over rows of e H e^T, with e the difference of a row
-and what it decodes to, and H the second moments of the input; relative to the products' own energy, so that
-the layers compare. Without, it is the weights' squared error relative to their squares. Sums are exact and
-products the core's, so that every machine makes the same plan.
+The loss is the weights' squared error times what an error in this matrix costs: measured by `ruvq calibrate
+--sensitivity`, in nats of the model's predictions, or else the same everywhere. (The error of the products,
+weighed by the input's second moments, orders layers worse than either: docs/quantize.md.) All sums are the
+core's, so that every machine makes the same plan.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import formats
-from ..errors import UsageError
+from ..errors import ModelError, UsageError
 from ..sources import TensorInfo
 from .assignment import Choice
-from .calibration import input_of
 from .plan import fits, takes_hadamard
-from .tensors import QuantizedTensor, dequantize, hadamard, matvec, quantize
+from .tensors import compare, dequantize, hadamard, quantize
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from .calibration import Calibration
 
 SAMPLE_WEIGHTS = 1 << 16  # of a matrix
 # what a target chooses from unless told otherwise: of formats with equal bits the better one
@@ -58,82 +54,73 @@ def take(tensor: TensorInfo, weights: int = SAMPLE_WEIGHTS) -> Sample:
     return Sample(tensor, np.concatenate([tensor.read(row, row + 1) for row in picked]), picked)
 
 
-class Sensitivity:
-    """Losses of matrices in formats; with `calibration` of their products."""
+def round_trip(rows: np.ndarray, format: str, incoherence: str, seed: int) -> np.ndarray:
+    """Float32 (rows, width) as they come back out of a format, without calibration."""
+    if not takes_hadamard(format, incoherence):
+        return dequantize(quantize(rows, format), as_numpy=True)
+    turned = hadamard(rows, seed, as_numpy=True)
+    return hadamard(dequantize(quantize(turned, format), as_numpy=True), seed, inverse=True, as_numpy=True)
 
-    def __init__(self, calibration: Calibration | None, incoherence: str, seed: int) -> None:
-        self._calibration, self._incoherence, self._seed = calibration, incoherence, seed
-        self._last: tuple[str, QuantizedTensor] | None = None  # the second moments of the last input
 
-    def loss(self, sample: Sample, format: str) -> float:
-        """The error's energy over the energy there is, times the weights: 0 for an exact format."""
-        rows = sample.rows
-        turned = takes_hadamard(format, self._incoherence)
-        coded = quantize(hadamard(rows, self._seed, as_numpy=True) if turned else rows, format)
-        decoded = dequantize(coded, as_numpy=True)
-        if turned:
-            decoded = hadamard(decoded, self._seed, inverse=True, as_numpy=True)
-        whole = self._energy(sample, rows)
-        return sample.tensor.weights * self._energy(sample, rows - decoded) / whole if whole else 0.0
-
-    def _energy(self, sample: Sample, rows: np.ndarray) -> float:
-        """Sum over rows of r H r^T, with H = 1 where there is no calibration."""
-        import numpy as np
-
-        products = self._times_moments(sample.tensor, rows)
-        return math.fsum((products.astype(np.float64) * rows).ravel())
-
-    def _times_moments(self, tensor: TensorInfo, rows: np.ndarray) -> np.ndarray:
-        """r H of each row; an importance matrix is H's diagonal."""
-        import numpy as np
-
-        name = input_of(tensor.name)
-        if self._calibration is None or name is None:
-            return rows
-        if not self._calibration.has_moment(name):
-            importance = self._calibration.importance(tensor.name, tensor.width)
-            return rows if importance is None else rows * importance
-        if self._last is None or self._last[0] != name:
-            moment = self._calibration.moment(name, tensor.width)
-            self._last = name, QuantizedTensor("f32", moment.shape, moment.tobytes())
-        return np.stack([matvec(self._last[1], row, as_numpy=True) for row in rows])
+def squared_error(sample: Sample, format: str, incoherence: str, seed: int) -> float:
+    """Sum over the whole matrix of the squared differences, from the sample's."""
+    found = compare(sample.rows, round_trip(sample.rows, format, incoherence, seed))
+    return found.mse * sample.tensor.weights
 
 
 def measure(
     tensors: Iterable[TensorInfo],
     candidates: Sequence[str],
-    sensitivity: Sensitivity,
+    costs: Mapping[str, float] | None = None,
     *,
+    incoherence: str = "auto",
+    seed: int = 0,
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, list[Choice]]:
-    """What every matrix may become: name → choices. `progress(weights done, weights in all)`.
+    """What every matrix may become: name → choices. `costs`: of a unit of squared error in each matrix; None:
+    1. `progress(weights done, weights in all)`.
 
-    Where no candidate holds a matrix's width LAST_RESORT does; UsageError instead if `strict`.
+    Where no candidate holds a matrix's width LAST_RESORT does; UsageError instead if `strict`. ModelError for
+    costs of another model.
     """
     matrices = [t for t in tensors if len(t.shape) > 1]
     total, done = sum(t.weights for t in matrices), 0
     out: dict[str, list[Choice]] = {}
     for tensor in matrices:
         fitting = [name for name in candidates if fits(formats.get(name), tensor.width)]
-        if not fitting:
-            if strict:
-                raise UsageError(
-                    "no candidate holds this width",
-                    subject=tensor.name,
-                    expected=f"a format that takes rows of {tensor.width}",
-                    actual=", ".join(candidates),
-                    hint="add such a format with --candidates, or leave out --strict",
-                )
-            fitting = [LAST_RESORT]
-        sample = take(tensor)
+        if not fitting and strict:
+            raise UsageError(
+                "no candidate holds this width",
+                subject=tensor.name,
+                expected=f"a format that takes rows of {tensor.width}",
+                actual=", ".join(candidates),
+                hint="add such a format with --candidates, or leave out --strict",
+            )
+        cost, sample = _cost(costs, tensor.name), take(tensor)
         out[tensor.name] = [
             Choice(
-                name, tensor.rows * formats.get(name).row_bytes(tensor.width), sensitivity.loss(sample, name)
+                name,
+                tensor.rows * formats.get(name).row_bytes(tensor.width),
+                cost * squared_error(sample, name, incoherence, seed),
             )
-            for name in fitting
+            for name in fitting or (LAST_RESORT,)
         ]
         done += tensor.weights
         if progress is not None:
             progress(done, total)
     return out
+
+
+def _cost(costs: Mapping[str, float] | None, name: str) -> float:
+    if costs is None:
+        return 1.0
+    if name not in costs:
+        raise ModelError(
+            "the calibration belongs to another model",
+            subject=name,
+            expected="a sensitivity for every matrix",
+            actual="none for this one",
+            hint="calibrate this model with --sensitivity",
+        )
+    return costs[name]

@@ -13,7 +13,7 @@ from ..errors import UsageError
 from .assignment import Choice, assign
 from .calibration import input_of
 from .plan import EMBEDDING, FLOATS, OUTPUT, Plan, make_plan
-from .sensitivity import Sensitivity, default_candidates, measure
+from .sensitivity import default_candidates, measure
 
 if TYPE_CHECKING:
     from ..sources import Source
@@ -104,8 +104,15 @@ def choose_formats(
     fixed = {name: format for name, format in (fixed or {}).items() if name in source.tensors}
     matrices = [t for t in source.tensors.values() if len(t.shape) > 1]
     free = [t for t in matrices if t.name not in fixed]
-    sensitivity = Sensitivity(calibration, incoherence, seed)
-    choices = measure(free, target.candidates, sensitivity, strict=strict, progress=progress)
+    choices = measure(
+        free,
+        target.candidates,
+        calibration.sensitivities() if calibration is not None else None,
+        incoherence=incoherence,
+        seed=seed,
+        strict=strict,
+        progress=progress,
+    )
     taken = sum(4 * t.weights for t in source.tensors.values() if len(t.shape) < 2)
     for name, format in fixed.items():
         tensor = source.tensors[name]
