@@ -77,9 +77,9 @@ def calibrate(
     `input`: what `quantize_model` takes. `texts`: files, each "domain=PATH" or a path (plain text or JSONL).
     `domains`, `counts`, `samples`: which samples are used, see `choose`. `max_tokens`: at most so many, taken
     from the samples in turn over the domains. `window`: tokens of a context. `diagonal`: an importance matrix
-    only. `sensitivity`: also what an error in each matrix costs, for `quantize_model(target_bpw=...)`: one run
-    of about a thousand tokens for each. `settings`: recorded in the recipe. `progress(tokens done, in all)`,
-    `probing(matrices done, in all)`.
+    only. `sensitivity`: also what an error in each matrix costs, for `quantize_model(target_bpw=...)`: one
+    run of about a thousand tokens for each. `settings`: recorded in the recipe. `progress(tokens done, in
+    all)`, `probing(matrices done, in all)`.
     Raises UsageError, StorageError, DataError (NaN, layers never reached, outliers), TokenizerError.
     """
     started = time.perf_counter()

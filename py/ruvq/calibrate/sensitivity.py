@@ -1,5 +1,5 @@
-"""What an error in each matrix costs the model: one matrix at a time is quantized, the rest stays in floats, and
-the divergence of the predictions from the float model's is measured."""
+"""What an error in each matrix costs the model: one matrix at a time is quantized, the rest stays in floats,
+and the divergence of the predictions from the float model's is measured."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def measure_sensitivity(
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """The artifact's keys: for every matrix of the float GGUF `path` the nats a token that rounding it to PROBE
-    costs, and the squared error of that rounding.
+    """The artifact's keys: for every matrix of the float GGUF `path` the nats a token that rounding it to
+    PROBE costs, and the squared error of that rounding.
 
     Copies the model into `folder` and changes the copy. `progress(matrices done, in all)`. UsageError for a
     model that isn't in floats.

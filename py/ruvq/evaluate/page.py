@@ -27,6 +27,7 @@ th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--rule); text-align
   white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } caption { text-align: left; padding-bottom: .4rem; }
 svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: var(--ink); }
+.title { font-size: 14px; }
 .grid { stroke: var(--rule); fill: none; } summary { cursor: pointer; margin: .6rem 0; }
 """
 WHERE = {"attn_output": "attention out", "attn_q": "query", "attn_k": "key", "attn_v": "value"}
@@ -179,7 +180,7 @@ def _histogram(found: dict[str, Any] | None) -> str:
     ]
     title = f"Weights over the grid: {found['tensor']}"
     axis = "weight over the rms of its block"
-    return f"<p>{escape(title)}</p>" + plot(title, axis, "weights, %", series)
+    return plot(title, axis, "weights, %", series)
 
 
 def _tensors(file: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 720, 400
-LEFT, RIGHT, TOP, BOTTOM = 60, 150, 16, 46
+LEFT, RIGHT, TOP, BOTTOM = 60, 150, 34, 46
 COLOURS = 8  # --c0 to --c7 of the page
 
 Point = tuple[float, float]
@@ -73,6 +73,7 @@ def plot(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> st
     out = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
         f"<title>{escape(title)}</title>",
+        f'<text class="title" x="{LEFT}" y="18">{escape(title)}</text>',
         *_grid(axes, x_label, y_label),
     ]
     for number, one in enumerate(shown):

@@ -24,7 +24,7 @@ ALIGNMENT = 32  # of tensors in the file
 # what a tensor adds to the header: name, shape and offset, three lists of ruvq's own formats, a digest, and
 # its name once more where its rows are transformed
 TENSOR_BYTES, NAMES = 160, 3
-HEADER_BYTES = 8 << 10  # recipe, test strings of the tokenizer, keys of the model
+HEADER_BYTES = 4 << 10  # recipe, test strings of the tokenizer, keys of the model
 
 
 @dataclass(frozen=True)
