@@ -264,4 +264,4 @@ def test_peers_of_g3_go_through_rows_of_256_where_they_must(
     assert {shape[1] for shape in shapes} == {256}
     plain = [r for r in found.rows if r.format == "q3_k" and r.preparation == "none"]
     assert all(r.perplexity == found.float_row.perplexity for r in plain)  # nothing was lost on the way
-    assert all(r.bits == 3.4375 for r in plain)
+    assert all(3.43 < r.bits < 3.6 for r in plain)  # with the vectors in f32

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import formats
+from ..gguf import GGUFFile
 from ..quantize.pipeline import quantize_model
 from ..quantize.plan import EMBEDDING, OUTPUT
 from ..runtime.model import Model, Perplexity
@@ -184,7 +186,6 @@ def gate_g3(
     present = peers and ggml_peer.available()
     notes = [] if present or not peers else ["Q3_K is missing: " + ggml_peer.HINT]
     source: dict[str, Any] = {"tokenizer": tokenizer, "config": config, "progress": False, "overwrite": True}
-    others = () if embeddings == "same" else (EMBEDDING, OUTPUT)
     total = 1 + len(CASES) * seeds + (len(PEER_SCHEMES) if present else 0)
     done = 0
 
@@ -220,7 +221,7 @@ def gate_g3(
             rows.append(_row(case.label, case.format, PREPARED, report.bits_per_weight_actual, results))
         for scheme in PEER_SCHEMES if present else ():
             step(scheme.label)
-            rows.append(_peer_row(scheme, whole, target, text, max_tokens, others))
+            rows.append(_peer_row(scheme, whole, target, text, max_tokens, embeddings))
         if present:
             notes.append(PEER_NOTE)
     if progress is not None:
@@ -245,19 +246,21 @@ def _row(label: str, format: str, preparation: str, bits: float, found: list[Per
 
 
 def _peer_row(
-    scheme: Scheme, whole: Path, target: Path, text: str, max_tokens: int | None, others: tuple[str, ...]
+    scheme: Scheme, whole: Path, target: Path, text: str, max_tokens: int | None, embeddings: str
 ) -> Row:
-    """A case of ggml's encoder: `others` are the matrices that it leaves in floats."""
-    stored = weights = 0.0
+    """A case of ggml's encoder; embedding and output count as `embeddings` says, and stay floats then."""
+    with GGUFFile.open(whole) as file:
+        weights = sum(t.weights for t in file.tensors)
+        stored = sum(32.0 * t.weights for t in file.tensors if len(t.shape) < 2)
 
     def change(name: str, values: np.ndarray) -> np.ndarray:
-        nonlocal stored, weights
-        if name in others:
+        nonlocal stored
+        if embeddings != "same" and name in (EMBEDDING, OUTPUT):
+            stored += formats.get(embeddings).bits_per_weight(values.shape[1]) * values.size
             return values
         shape = Scheme(**{**scheme.__dict__, "flat": needs_flat(scheme.format, values.shape[1])})
         outcome = apply(shape, Matrix(name, values))
         stored += outcome.bits * values.size
-        weights += values.size
         return outcome.decoded
 
     write_round_trip(whole, target, change)
