@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import ruvq
+from pages import insert
 from ruvq import formats
 from ruvq.calibrate import calibrate
 from ruvq.evaluate import ggml_peer, perplexity
@@ -30,7 +31,7 @@ from ruvq.quantize.calibration import Calibration
 from ruvq.quantize.pipeline import Report, quantize_model
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- quantization table: begin -->", "<!-- quantization table: end -->"
+MARKER = "quantization table"
 MAX_TOKENS = 8000
 CALIBRATION_TOKENS = 32768
 SEEDS = (0, 1, 2)  # of the Hadamard transform: one draw says little about a model this small
@@ -253,18 +254,6 @@ def table(data: Path) -> str:
     return "\n".join([*head, *rows])
 
 
-def insert(page: Path, content: str) -> None:
-    """Puts the table between the page's markers, which are added at its end where they are missing."""
-    text = page.read_text(encoding="utf-8") if page.exists() else "# Formats\n"
-    if BEGIN not in text or END not in text:
-        text = f"{text.rstrip()}\n\n## Measured\n\n{BEGIN}\n{END}\n"
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    temporary = page.with_suffix(".tmp")
-    temporary.write_text(f"{before}{BEGIN}\n{content}\n{END}{after}", encoding="utf-8")
-    temporary.replace(page)
-
-
 def main() -> int:
     """Prints the table or writes it into a page."""
     parser = argparse.ArgumentParser(
@@ -280,7 +269,7 @@ def main() -> int:
         return 3
     content = table(args.data)
     if args.write:
-        insert(args.write, content)
+        insert(args.write, MARKER, content)
     else:
         print(content)
     return 0

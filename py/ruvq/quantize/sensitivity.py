@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SAMPLE_WEIGHTS = 1 << 16  # of a matrix
 # what a target chooses from unless told otherwise: of formats with equal bits the better one
-CANDIDATES = ("pi-t2", "pi-t3", "iq4_xs", "q4_k", "q5_k", "q6_k", "q8_0", "f16")
+CANDIDATES = ("pi-t2", "pi-t3", "iq4_xs", "iq4_nl", "q4_k", "q5_k", "q6_k", "q8_0", "f16")
 LAST_RESORT = "f16"  # where no candidate holds a width
 
 
