@@ -64,9 +64,10 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind in MODULES:
-            # a page has no command line and doesn't calibrate: what it need not download
+            # what a page need not download: it has no command line, doesn't calibrate, plan sizes or report
             left_out = self.build_config.target_config.setdefault("exclude", [])
-            left_out += ["py/ruvq/cli", "py/ruvq/calibrate"]
+            left_out += ["py/ruvq/cli", "py/ruvq/calibrate", "py/ruvq/evaluate"]
+            left_out += [f"py/ruvq/quantize/{name}.py" for name in ("assignment", "sensitivity", "target")]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
         elif kind == "pyodide":

@@ -14,9 +14,9 @@ from ruvq.errors import ModelError, UsageError
 from ruvq.evaluate import perplexity
 from ruvq.gguf import GGUFFile
 from ruvq.quantize.calibration import Calibration
-from ruvq.quantize.pipeline import make_target, quantize_model
+from ruvq.quantize.pipeline import quantize_model
 from ruvq.quantize.sensitivity import measure, round_trip, squared_error, take
-from ruvq.quantize.target import Target, choose_formats, parse_size, plan_model
+from ruvq.quantize.target import Target, choose_formats, make_target, parse_size, plan_model
 from ruvq.sources import open_source
 from sources.tiny_models import random_weights, write_huggingface
 

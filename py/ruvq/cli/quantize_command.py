@@ -236,8 +236,7 @@ def _plan_only(args: argparse.Namespace) -> dict[str, Any]:
     from contextlib import ExitStack
 
     from ..quantize.calibration import Calibration
-    from ..quantize.pipeline import make_target
-    from ..quantize.target import plan_model
+    from ..quantize.target import make_target, plan_model
     from ..sources import open_source
 
     with ExitStack() as stack:

@@ -30,15 +30,15 @@ from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
 from .chunks import thread_count
-from .plan import Plan, PlannedTensor, file_type
+from .plan import Plan, PlannedTensor, file_type, make_plan
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
-from .target import Target, parse_size, plan_model
 from .tensors import DEFAULT_K, SCALE_RULES
 from .vocabulary import checked_vocabulary
 
 if TYPE_CHECKING:
     from .calibration import Calibration
     from .feedback import Guides
+    from .target import Target
 
 HEADER_RESERVE = 1 << 20  # bytes beside tensor data and vocabulary that the space check allows for
 STALE_SECONDS = 3600  # a temporary file untouched for so long was left by a killed process
@@ -216,7 +216,11 @@ def quantize_model(
         *([fallback] if fallback else []),
     ):
         formats.get_writable(name)  # a mistyped name is the first thing to hear of
-    budget = make_target(target_size, target_bpw, candidates)
+    budget = None
+    if target_size is not None or target_bpw is not None or candidates:
+        from .target import make_target
+
+        budget = make_target(target_size, target_bpw, candidates)
     threads = thread_count(threads)
     check_target(target, Path(input), overwrite)
     with contextlib.ExitStack() as stack:
@@ -231,20 +235,23 @@ def quantize_model(
 
             calibrated = stack.enter_context(Calibration.open(calibration))
             guides = Guides(calibrated, damping)
-        plan = plan_model(
-            source,
-            format,
-            target=budget,
-            calibration=calibrated,
-            incoherence=incoherence,
-            seed=seed,
-            embeddings=embeddings,
-            output_tensor=output_tensor,
-            fallback=fallback,
-            type_ids=type_ids,
-            strict=strict,
-            progress=lambda done, total: report_step(Step("measuring formats", done, total)),
-        )
+        how: dict[str, Any] = {
+            "incoherence": incoherence,
+            "embeddings": embeddings,
+            "output_tensor": output_tensor,
+            "fallback": fallback,
+            "type_ids": type_ids,
+        }
+        if budget is None and not strict:
+            plan = make_plan(source.tensors.values(), format, **how)
+        else:
+            from .target import plan_model
+
+            def measured(done: int, total: int) -> None:
+                report_step(Step("measuring formats", done, total))
+
+            more: dict[str, Any] = {"seed": seed, "strict": strict, "progress": measured}
+            plan = plan_model(source, format, target=budget, calibration=calibrated, **how, **more)
         _check_options(plan, options)
         metadata = _metadata(source, plan, seed, options, chat_template)
         _check_space(target, plan)
@@ -266,21 +273,6 @@ def quantize_model(
             budget,
         )
         return _report(source, plan, results, target, seed, time.perf_counter() - started)
-
-
-def make_target(size: str | int | None, bits: float | None, candidates: Sequence[str] = ()) -> Target | None:
-    """The target of these arguments, or None. UsageError."""
-    if size is None and bits is None:
-        if candidates:
-            raise UsageError(
-                "candidates belong to a target",
-                subject="candidates",
-                expected="target_size or target_bpw",
-                actual="neither",
-            )
-        return None
-    nbytes = None if size is None else parse_size(str(size))
-    return Target(nbytes, bits, tuple(candidates))
 
 
 def _options(k: int | None, scale: str | None) -> EncodeOptions:

@@ -85,6 +85,20 @@ def parse_size(text: str) -> int:
     return nbytes
 
 
+def make_target(size: str | int | None, bits: float | None, candidates: Sequence[str] = ()) -> Target | None:
+    """The target of these arguments, or None. UsageError."""
+    if size is None and bits is None:
+        if candidates:
+            raise UsageError(
+                "candidates belong to a target",
+                subject="candidates",
+                expected="target_size or target_bpw",
+                actual="neither",
+            )
+        return None
+    return Target(None if size is None else parse_size(str(size)), bits, tuple(candidates))
+
+
 def choose_formats(
     source: Source,
     target: Target,
