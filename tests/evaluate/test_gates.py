@@ -258,6 +258,7 @@ def test_peers_of_g3_go_through_rows_of_256_where_they_must(
 
     monkeypatch.setattr(ggml_peer, "available", lambda: True)
     monkeypatch.setattr(ggml_peer, "quantize", quantize)
+    monkeypatch.setattr("ruvq.evaluate.schemes._peer_with_feedback", lambda s, m, rows, *rest: rows)
     monkeypatch.setattr("ruvq.evaluate.gate_g3.CASES", ())
     text = (data_dir / "text" / "tiny_stories_test.txt").read_text(encoding="utf-8")
     found = gate_g3(stories["input"], text, artifact, tokenizer=stories["tokenizer"], max_tokens=200, seeds=1)

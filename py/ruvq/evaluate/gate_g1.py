@@ -14,6 +14,7 @@ from .. import formats
 from ..errors import UsageError
 from . import ggml_peer
 from .metrics import Metrics, mean, measure
+from .peer_feedback import CODES
 from .schemes import SUPERBLOCK, Matrices, Matrix, Scheme, apply, needs_flat
 from .tables import render
 
@@ -168,6 +169,8 @@ def all_schemes(matrices: Matrices, peers: bool) -> list[Scheme]:
             even = _with(asked, label=f"ggml {label}, even importance", importance=True)
             shown = [even] if name in ggml_peer.NEED_IMPORTANCE else [asked, even]
             out += [*shown, *(_with(s, hadamard=True) for s in shown)]
+            if name in CODES and matrices.calibrated:
+                out.append(_with(asked, hadamard=True, feedback=True))
     return out
 
 

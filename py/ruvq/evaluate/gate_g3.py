@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from .. import formats
 from ..gguf import GGUFFile
+from ..quantize.calibration import Calibration
 from ..quantize.pipeline import quantize_model
 from ..quantize.plan import EMBEDDING, OUTPUT
 from ..runtime.model import Model, Perplexity
 from . import ggml_peer
 from .perplexity import perplexity
 from .round_trip import write_round_trip
-from .schemes import SUPERBLOCK, Matrix, Scheme, apply, needs_flat
+from .schemes import SUPERBLOCK, Matrix, Scheme, apply, moment_of, needs_flat
 from .tables import render
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ PEER_SCHEMES = (
     Scheme("ggml q3_k, even importance", PEER, peer=True, importance=True),
     Scheme("ggml q3_k", PEER, peer=True, hadamard=True),
     Scheme("ggml q3_k, even importance", PEER, peer=True, importance=True, hadamard=True),
+    Scheme("ggml q3_k", PEER, peer=True, hadamard=True, feedback=True),
 )
 
 
@@ -221,7 +223,8 @@ def gate_g3(
             rows.append(_row(case.label, case.format, PREPARED, report.bits_per_weight_actual, results))
         for scheme in PEER_SCHEMES if present else ():
             step(scheme.label)
-            rows.append(_peer_row(scheme, whole, target, text, max_tokens, embeddings))
+            with Calibration.open(calibration) as moments:
+                rows.append(_peer_row(scheme, whole, target, text, max_tokens, embeddings, moments))
         if present:
             notes.append(PEER_NOTE)
     if progress is not None:
@@ -246,7 +249,13 @@ def _row(label: str, format: str, preparation: str, bits: float, found: list[Per
 
 
 def _peer_row(
-    scheme: Scheme, whole: Path, target: Path, text: str, max_tokens: int | None, embeddings: str
+    scheme: Scheme,
+    whole: Path,
+    target: Path,
+    text: str,
+    max_tokens: int | None,
+    embeddings: str,
+    calibration: Calibration,
 ) -> Row:
     """A case of ggml's encoder; embedding and output count as `embeddings` says, and stay floats then."""
     with GGUFFile.open(whole) as file:
@@ -259,7 +268,7 @@ def _peer_row(
             stored += formats.get(embeddings).bits_per_weight(values.shape[1]) * values.size
             return values
         shape = Scheme(**{**scheme.__dict__, "flat": needs_flat(scheme.format, values.shape[1])})
-        outcome = apply(shape, Matrix(name, values))
+        outcome = apply(shape, Matrix(name, values, moment_of(calibration, name, values.shape[1])))
         stored += outcome.bits * values.size
         return outcome.decoded
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..quantize.tensors import QuantizedTensor
+
 # ggml.h's ggml_type, for formats whose bytes ruvq reads
 TYPES = {
     "q4_0": 2,
@@ -42,7 +44,14 @@ TIMEOUT_S = 600
 
 
 def quantize(rows: np.ndarray, format: str, importance: np.ndarray | None = None) -> np.ndarray:
-    """What ggml makes of float32 (rows, width), decoded by ruvq: float32 of the same shape.
+    """What ggml makes of float32 (rows, width), decoded by ruvq: float32 of the same shape. See `encode`."""
+    from ..quantize.tensors import dequantize
+
+    return dequantize(encode(rows, format, importance), as_numpy=True)
+
+
+def encode(rows: np.ndarray, format: str, importance: np.ndarray | None = None) -> QuantizedTensor:
+    """Float32 (rows, width) in ggml's bytes.
 
     `importance`: float32, (width,) for all rows or (rows, width) for each. MissingDependencyError without
     llama-cpp-python, UsageError for widths and formats that it doesn't take.
@@ -51,7 +60,7 @@ def quantize(rows: np.ndarray, format: str, importance: np.ndarray | None = None
 
     from ..errors import MissingDependencyError, UsageError
     from ..formats import get
-    from ..quantize.tensors import QuantizedTensor, dequantize
+    from ..quantize.tensors import QuantizedTensor
 
     name = get(format).name
     if name not in TYPES:
@@ -79,7 +88,7 @@ def quantize(rows: np.ndarray, format: str, importance: np.ndarray | None = None
             actual=f"{len(answer)} bytes",
             hint=HINT,
         )
-    return dequantize(QuantizedTensor(name, rows.shape, answer), as_numpy=True)
+    return QuantizedTensor(name, rows.shape, answer)
 
 
 def python() -> str:

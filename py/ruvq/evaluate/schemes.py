@@ -12,17 +12,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import formats
 from ..errors import UsageError
 from ..quantize.calibration import Calibration, input_of
-from ..quantize.feedback import DAMPING, Guide, factorise
+from ..quantize.feedback import DAMPING, Factor, Guide, factorise
 from ..quantize.rows import EncodeOptions, RowEncoder
 from ..quantize.tensors import QuantizedTensor, dequantize, hadamard
 from ..sources import TensorInfo, open_source
 from ..sources.safetensors_file import SafetensorsFile
 from . import ggml_peer
+from .peer_feedback import round_with_feedback
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,7 +94,9 @@ def apply(scheme: Scheme, matrix: Matrix, seed: int = 0) -> Outcome:
     if scheme.hadamard:
         rows = hadamard(rows, seed, as_numpy=True)
     shaped = _flat(rows) if scheme.flat else rows
-    if scheme.peer:
+    if scheme.peer and scheme.feedback:
+        decoded = _peer_with_feedback(scheme, matrix, rows, shaped.shape, seed)
+    elif scheme.peer:
         ones = np.ones(shaped.shape[1], np.float32) if scheme.importance else None
         decoded = ggml_peer.quantize(shaped, scheme.format, ones)
     else:
@@ -116,14 +119,32 @@ def _flat(rows: np.ndarray) -> np.ndarray:
     return rows.reshape(-1, SUPERBLOCK)
 
 
+def _peer_with_feedback(
+    scheme: Scheme, matrix: Matrix, rows: np.ndarray, shape: tuple[int, ...], seed: int
+) -> np.ndarray:
+    """ggml's scales, found with the importance that error feedback leaves to each column (the pivots of H's
+    factor), and codes with feedback. Rows of 256 only say which weights share a scale."""
+    import numpy as np
+
+    factor = _factor(scheme, matrix, seed)
+    importance = np.broadcast_to(factor.pivots, rows.shape).reshape(shape)
+    coded = ggml_peer.encode(rows.reshape(shape), scheme.format, np.ascontiguousarray(importance))
+    return round_with_feedback(rows, coded, factor)
+
+
+def _factor(scheme: Scheme, matrix: Matrix, seed: int) -> Factor:
+    if matrix.moment is None:
+        raise UsageError("error feedback needs second moments", subject=matrix.name)
+    return factorise(matrix.moment, seed if scheme.hadamard else None, DAMPING, matrix.name)
+
+
 def _encode(scheme: Scheme, matrix: Matrix, rows: np.ndarray, seed: int) -> np.ndarray:
     """With ruvq's encoders; `rows` went through the transform already, if there is one."""
     guide = None
     if scheme.feedback:
-        if matrix.moment is None or scheme.flat:
-            raise UsageError("error feedback needs second moments of whole rows", subject=matrix.name)
-        turned = seed if scheme.hadamard else None
-        guide = Guide(factor=factorise(matrix.moment, turned, DAMPING, matrix.name))
+        if scheme.flat:
+            raise UsageError("error feedback needs whole rows", subject=matrix.name)
+        guide = Guide(factor=_factor(scheme, matrix, seed))
     entry = formats.get_writable(scheme.format)
     encoder = RowEncoder(entry, rows.shape[1], EncodeOptions(scale=scheme.scale), None, None, guide)
     coded = encoder.encode(0, rows)
@@ -183,7 +204,8 @@ class Matrices:
 
     def __iter__(self) -> Iterator[Matrix]:
         for tensor in self.tensors:
-            moments = [_moment(a, tensor) for a in (self._calibration, self._held_out)]
+            artifacts = (self._calibration, self._held_out)
+            moments = [moment_of(a, tensor.name, tensor.width) for a in artifacts]
             yield Matrix(tensor.name, tensor.read(0, self._count(tensor)), *moments)
 
     def __enter__(self) -> Matrices:
@@ -193,11 +215,12 @@ class Matrices:
         self._stack.close()
 
 
-def _moment(artifact: Calibration | None, tensor: TensorInfo) -> Any:
-    name = input_of(tensor.name)
+def moment_of(artifact: Calibration | None, tensor: str, width: int) -> np.ndarray | None:
+    """Second moments of a matrix's input, where the artifact has them."""
+    name = input_of(tensor)
     if artifact is None or name is None or not artifact.has_moment(name):
         return None
-    return artifact.moment(name, tensor.width)
+    return artifact.moment(name, width)
 
 
 def _tensors(
