@@ -257,3 +257,15 @@ def test_every_domain_has_its_count_and_every_key_its_flag() -> None:
 def test_a_file_named_like_the_settings_but_a_folder_is_left_alone(run: Run, tmp_path: Path) -> None:
     os.mkdir(tmp_path / "ruvq.toml")
     assert configuration(run)["incoherence"]["method"] == "auto"
+
+
+def test_a_target_with_a_calibration_that_could_say_more_is_told_so(
+    run: Run, tmp_path: Path, model: Path
+) -> None:
+    (tmp_path / "words.txt").write_text("once upon a time " * 2000, encoding="utf-8")
+    words = ["calibrate", "--input", model, "--text", "words.txt", "--max-tokens", 2048, "--window", 64]
+    quantize = ["quantize", "--input", model, "--target-bpw", 9, "--calibration", "c.gguf", "--plan"]
+    assert run(*words, "--allow-outliers", "--output", "c.gguf")[0] == 0
+    assert "no sensitivities" in run(*quantize)[2]
+    assert run(*words, "--allow-outliers", "--output", "c.gguf", "--sensitivity", "--force")[0] == 0
+    assert "no sensitivities" not in run(*quantize)[2]

@@ -127,6 +127,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             actual="several of them",
             hint="name the formats to choose from with --candidates",
         )
+    if args.calibration and (args.target_size is not None or args.target_bpw is not None):
+        _check_sensitivity(args)
     args.candidates = [c.strip() for c in (args.candidates or "").split(",") if c.strip()]
     if args.plan:
         return _plan_only(args)
@@ -176,6 +178,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     note(args, report.summary())
     return report.as_dict()
+
+
+def _check_sensitivity(args: argparse.Namespace) -> None:
+    """Says so where a target could be met better."""
+    from ..quantize.calibration import Calibration
+
+    with Calibration.open(args.calibration) as calibration:
+        if calibration.sensitivities() is None:
+            note(
+                args,
+                "note: the calibration has no sensitivities: formats are chosen by weight error (--sensitivity)",
+            )
 
 
 def recorded_command(args: argparse.Namespace) -> str:
