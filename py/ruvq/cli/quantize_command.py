@@ -188,7 +188,7 @@ def _check_sensitivity(args: argparse.Namespace) -> None:
         if calibration.sensitivities() is None:
             note(
                 args,
-                "note: the calibration has no sensitivities: formats are chosen by weight error (--sensitivity)",
+                "note: the calibration has no sensitivities (--sensitivity): weight error decides",
             )
 
 
