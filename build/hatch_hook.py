@@ -64,10 +64,11 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind in MODULES:
-            # what a page need not download: it has no command line, doesn't calibrate, plan sizes or report
+            # what a page need not download: it has no command line, doesn't train, calibrate, rotate or measure
             left_out = self.build_config.target_config.setdefault("exclude", [])
-            left_out += ["py/ruvq/cli", "py/ruvq/calibrate", "py/ruvq/evaluate"]
-            left_out += [f"py/ruvq/quantize/{name}.py" for name in ("assignment", "sensitivity", "target")]
+            left_out += [f"py/ruvq/{name}" for name in ("cli", "calibrate", "evaluate", "train")]
+            desktop = ("calibration", "feedback", "rotation", "assignment", "sensitivity", "target")
+            left_out += [f"py/ruvq/quantize/{name}.py" for name in desktop]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
         elif kind == "pyodide":

@@ -4,8 +4,9 @@
     python build/quant_table.py --write docs/formats.md  puts it between the page's markers
 
 Every line is a run of `ruvq quantize` and `ruvq eval` by the protocol of docs/formats.md, and one more with
-`--calibration`. ggml's own quantizers stand beside them where llama-cpp-python is there (RUVQ_LLAMA_PYTHON).
-Needs the data folder (RUVQ_DATA, docs/data.md); takes some minutes.
+`--calibration`. At the end stand ggml's own quantizers, where llama-cpp-python is there (RUVQ_LLAMA_PYTHON),
+and reference grids (build/reference_grids.py), whose weights are rounded and stored as F32. Needs the data
+folder (RUVQ_DATA, docs/data.md); takes some minutes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import os
 import sys
 import tempfile
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ import numpy as np
 
 import ruvq
 from pages import insert
+from reference_grids import e8, flattened, normal_float
 from ruvq import formats
 from ruvq.calibrate import calibrate
 from ruvq.evaluate import ggml_peer, perplexity
@@ -46,7 +50,8 @@ Hadamard: the mean over {len(SEEDS)} seeds, and the range; a file has seed 0 unl
 Calibrated: with error feedback (LDLQ) from {CALIBRATION_TOKENS:,} tokens of `tiny_stories_train.txt`; ggml's
 quantizers get those tokens' importance matrix instead. Their formats need rows of 256: the matrices are cut
 into such rows (bits are those of such rows), and their decoded weights run as floats, with float
-activations."""
+activations. The lines marked * are rounded so too, by ruvq's own encoders for ggml's formats and by
+reference grids; "flat" are blocks of 256 cut from the whole matrix."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,59 @@ class Bench:
             return perplexity(opened, self.text, max_tokens=MAX_TOKENS)
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A line of weights that are only rounded."""
+
+    label: str
+    bits: float
+    round: Callable[[np.ndarray], np.ndarray]
+    rotated: bool = False  # of a source whose residual stream is rotated, once for each of SEEDS
+
+
+REFERENCES = (
+    Reference("NF4, blocks of 64*", 4.25, partial(normal_float, bits=4)),
+    Reference("NF3, blocks of 64*", 3.25, partial(normal_float, bits=3)),
+    Reference("E8 lattice, 2 bits*", 2.0625, e8),
+    *(
+        Reference(f"{name}, flat*", ruvq.formats.get(name).nominal_bits, partial(flattened, name=name))
+        for name in ("q4_k", "q3_k", "iq3_xxs", "q2_k", "iq2_xxs")
+    ),
+    *(
+        Reference(
+            f"{name}, flat, rotated residual*",
+            ruvq.formats.get(name).nominal_bits,
+            partial(flattened, name=name),
+            True,
+        )
+        for name in ("q3_k", "q2_k")
+    ),
+)
+
+
+def reference_line(bench: Bench, reference: Reference) -> str:
+    """A row of the table: all matrices rounded, the embedding too; rotated, the mean over SEEDS."""
+    whole, target = bench.folder / "rotated.gguf", bench.folder / "model.gguf"
+    snrs, found = [], []
+    for seed in SEEDS if reference.rotated else SEEDS[:1]:
+        quantize_model(
+            output=whole,
+            format="f32",
+            rotate="residual" if reference.rotated else "none",
+            seed=seed,
+            progress=False,
+            overwrite=True,
+            **bench.model,
+        )
+        write_round_trip(whole, target, lambda name, values: reference.round(values))
+        errors, squares = _difference(whole, target)
+        snrs.append(10 * np.log10(squares / errors))
+        found.append(bench.perplexity(target, "f16"))
+    snr = float(np.mean(snrs))
+    cells = [reference.label, "same", f"{reference.bits:.2f}", "", f"{snr:.2f}", *_shown(found), "", ""]
+    return "| " + " | ".join(cells) + " |"
+
+
 def measure(bench: Bench, case: Case, seed: int, calibrated: bool) -> tuple[Report, Any]:
     """Quantizes and evaluates."""
     target = bench.folder / "model.gguf"
@@ -161,7 +219,6 @@ def line(bench: Bench, case: Case) -> str:
 def peer_line(bench: Bench, format: str, embeddings: str) -> str:
     """A row for ggml's quantizer: without importance (even importance where it demands one), and with."""
     whole, target = bench.folder / "float.gguf", bench.folder / "model.gguf"
-    quantize_model(output=whole, format="f32", progress=False, overwrite=True, **bench.model)
     found, errors, squares = [], 0.0, 0.0
     for calibrated in (False, True):
         with Calibration.open(bench.artifact) as calibration:
@@ -247,10 +304,15 @@ def table(data: Path) -> str:
         for case in CASES:
             rows.append(line(bench, case))
             print(rows[-1], file=sys.stderr, flush=True)
+        floats = bench.folder / "float.gguf"
+        quantize_model(output=floats, format="f32", progress=False, **bench.model)
         for name in PEERS if ggml_peer.available() else ():
             for embeddings in ("f16", "same"):
                 rows.append(peer_line(bench, name, embeddings))
                 print(rows[-1], file=sys.stderr, flush=True)
+        for reference in REFERENCES:
+            rows.append(reference_line(bench, reference))
+            print(rows[-1], file=sys.stderr, flush=True)
     return "\n".join([*head, *rows])
 
 

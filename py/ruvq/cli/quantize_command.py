@@ -21,6 +21,9 @@ EXAMPLES = """  ruvq quantize --input model_dir/ --format pi-t3 --output model-p
   ruvq quantize --input stories260K.bin --tokenizer tok512.bin --format pi-t2 --output tiny.gguf --json
   ruvq quantize --input w.safetensors --config config.json --format q8_0 --fallback f16 --output model.gguf
   ruvq quantize --input model-f16.gguf --format pi-q3 --k 4 --embeddings f16 --output model-pi-q3.gguf
+  ruvq quantize --input model_dir/ --format q4_k_m --calibration text.imatrix.gguf --output model-Q4_K_M.gguf
+  ruvq quantize --input model_dir/ --format q3_k --fallback auto --output model-Q3_K.gguf
+  ruvq quantize --input model_dir/ --format q2_k --rotate residual --output model-Q2_K.gguf
   ruvq quantize --input model_dir/ --format pi-t3 --plan
   ruvq quantize --input model_dir/ --target-size 130MB --calibration calibration.gguf --output model.gguf
   ruvq quantize --input model_dir/ --target-bpw 2.5 --candidates pi-t2,pi-t3,q8_0 --strict --plan
@@ -53,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument(
         "--format",
         help="format of the weight matrices (default pi-t3): pi-t3, pi-t2, pi-q3, pi-q2, ternary, "
-        "pi-ternary, q8_0, f16, bf16, f32",
+        "pi-ternary, q8_0, f16, bf16, f32; ggml's q6_k, q5_k, q4_k, q3_k, q2_k, q4_0, iq4_nl, iq4_xs, "
+        "iq3_xxs, iq2_xs, iq2_xxs, tq1_0, tq2_0, and the mixes q4_k_m and q5_k_m",
     )
     formats.add_argument(
         "--embeddings", default="same", metavar="FORMAT", help="another format for token_embd"
@@ -64,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument(
         "--fallback",
         metavar="FORMAT",
-        help="format for tensors whose width --format can't hold (default: stop)",
+        help="format for tensors whose width --format can't hold; auto: the smallest with no fewer bits "
+        "(default: stop)",
     )
     formats.add_argument("--k", type=whole(2, 5), help="divisor of pi for pi-q3, pi-q2 and pi-ternary")
     formats.add_argument(
@@ -77,6 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         choices=("auto", "none", "hadamard"),
         help="randomised Hadamard transform of the rows (auto: for pi-t3 and pi-t2)",
+    )
+    formats.add_argument(
+        "--rotate",
+        default="none",
+        choices=("none", "residual"),
+        help="rotate the residual stream and fold that into the weights: any reader runs the file",
     )
     formats.add_argument("--seed", type=SEED, default=0, help="seed of the transform's signs (default 0)")
     formats.add_argument(
@@ -165,6 +176,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             target_bpw=args.target_bpw,
             candidates=args.candidates,
             strict=args.strict,
+            rotate=args.rotate,
             threads=args.threads,
             progress=step,
             type_ids=args.type_ids,
@@ -209,6 +221,7 @@ def recorded_command(args: argparse.Namespace) -> str:
         ("k", None),
         ("scale", None),
         ("incoherence", "auto"),
+        ("rotate", "none"),
         ("seed", 0),
         ("type_ids", None),
         ("calibration", None),
@@ -249,14 +262,16 @@ def _show_plan(args: argparse.Namespace, plan: Plan, source: Source) -> None:
 def _plan_only(args: argparse.Namespace) -> dict[str, Any]:
     from contextlib import ExitStack
 
+    from ..quantize import rotation
     from ..quantize.calibration import Calibration
     from ..quantize.target import make_target, plan_model
     from ..sources import open_source
 
     with ExitStack() as stack:
-        source = stack.enter_context(
+        opened = stack.enter_context(
             open_source(args.input, args.tokenizer, args.config, allow_requantize=args.allow_requantize)
         )
+        source = rotation.apply(opened, args.rotate, args.seed)
         calibrated = stack.enter_context(Calibration.open(args.calibration)) if args.calibration else None
         with Progress(args.quiet, "w", "plan", scale=True) as bar:
             plan = plan_model(
@@ -292,6 +307,7 @@ def _plan_only(args: argparse.Namespace) -> dict[str, Any]:
                     "shape": list(t.shape),
                     "hadamard": t.hadamard,
                     "from": t.source_dtype,
+                    "instead_of": t.instead_of or None,
                 }
                 for t in plan.tensors
             ],

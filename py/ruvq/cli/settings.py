@@ -72,6 +72,7 @@ SECTIONS: dict[str, dict[str, Key]] = {
         "enabled": Key((bool,)),
         "method": Key((str,)),
         "seed": _quantize("seed", int),
+        "rotate": _quantize("rotate"),
     },
     "calibration": {
         "artifact": _quantize("calibration", path=True),
@@ -264,10 +265,12 @@ def _beside(path: Path, text: str) -> str:
 def _format_of_bits(chosen: Mapping[str, Any], path: Path) -> dict[str, str]:
     """`bits` chooses the format where none is named, and must fit the one that is."""
     from .. import formats
+    from ..quantize import mixes
 
     bits, where = chosen["bits"], f"{path}: [quantization] bits"
     if "format" in chosen:
-        nominal = formats.get(chosen["format"]).nominal_bits
+        mix = mixes.find(chosen["format"])
+        nominal = formats.get(mix.most if mix else chosen["format"]).nominal_bits
         if int(nominal) != bits:
             raise UsageError(
                 "bits and format contradict each other",

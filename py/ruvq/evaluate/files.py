@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import formats
 from ..errors import ModelError
 from ..gguf import GGUFFile
+from ..quantize import rotation
 from ..quantize.calibration import Calibration, input_of
 from ..quantize.sensitivity import take
 from ..quantize.tensors import QuantizedTensor, dequantize, hadamard
@@ -105,6 +107,7 @@ def measure_file(
         seed = file.metadata.get("ruvq.hadamard.seed")
         turned = set(file.metadata.get("ruvq.hadamard.tensors", ())) if seed is not None else set()
         matrices = [t for t in file.tensors if len(t.shape) > 1]
+        source = _as_stored(source, file)
         figures: list[TensorFigures] = []
         scores = _Scores(source, calibration)
         histogram: Histogram | None = None
@@ -145,6 +148,15 @@ def measure_file(
             attention=scores.snr_db,
             histogram=histogram,
         )
+
+
+def _as_stored(source: Source, file: GGUFFile) -> Source:
+    """The source as the file has it: rotated, where its recipe says so."""
+    try:
+        recipe = json.loads(str(file.metadata.get("ruvq.recipe", "{}")))
+        return rotation.apply(source, str(recipe["options"].get("rotate", "none")), int(recipe["seed"]))
+    except (ValueError, KeyError, TypeError, AttributeError):  # written by another tool
+        return source
 
 
 def _same(source: Source, tensor: StoredTensor, subject: str) -> TensorInfo:

@@ -29,8 +29,9 @@ from ..gguf.types import TensorSpec
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
+from . import mixes
 from .chunks import thread_count
-from .plan import Plan, PlannedTensor, file_type, make_plan
+from .plan import AUTO, Plan, PlannedTensor, file_type, make_plan
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
 from .tensors import DEFAULT_K, SCALE_RULES
 from .vocabulary import checked_vocabulary
@@ -171,6 +172,7 @@ def quantize_model(
     target_bpw: float | None = None,
     candidates: Sequence[str] = (),
     strict: bool = False,
+    rotate: str = "none",
     threads: int | None = None,
     progress: bool | Progress = True,
     type_ids: str | None = None,
@@ -185,17 +187,19 @@ def quantize_model(
 ) -> Report:
     """Converts a float model to a GGUF file.
 
-    `input`: what `open_source` reads. `format`: a name of docs/formats.md. `incoherence`: "hadamard",
-    "none", or "auto" (hadamard for the trellis formats). `seed`: of the transform's signs. `embeddings`,
-    `output_tensor`: another format for these tensors. `fallback`: the format for tensors whose width the
-    main one can't hold. `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices
-    in ruvq's own formats are then rounded with error feedback (LDLQ) and `damping` times the mean of the
-    diagonal is added to the second moments; other formats weigh the columns' errors. `target_size` ("130MB",
-    of the file) or `target_bpw` (bits per weight of all tensors) choose each matrix's format at least loss
-    among `candidates`, instead of `format`. `strict`: nothing is substituted (see `plan_model`). `type_ids`:
-    "ruvllm" writes pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now.
-    `progress`: a bar, or a function that is called with a Step. `chat_template`: a file with the Jinja
-    template to store instead of the model's own, or "none". `settings`: recorded in the recipe as they are.
+    `input`: what `open_source` reads. `format`: a name of docs/formats.md, or a mix, q4_k_m or q5_k_m.
+    `incoherence`: "hadamard", "none", or "auto" (hadamard for the trellis formats). `seed`: of the
+    transform's signs. `embeddings`, `output_tensor`: another format for these tensors. `fallback`: the format
+    for tensors whose width the main one can't hold; "auto": the smallest that holds it with no fewer bits.
+    `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices in ruvq's own formats
+    are then rounded with error feedback (LDLQ) and `damping` times the mean of the diagonal is added to the
+    second moments; other formats weigh the columns' errors. `target_size` ("130MB", of the file) or
+    `target_bpw` (bits per weight of all tensors) choose each matrix's format at least loss among
+    `candidates`, instead of `format`. `strict`: nothing is substituted (see `plan_model`). `rotate`:
+    "residual" rotates the residual stream (ruvq.quantize.rotation) with `seed`. `type_ids`: "ruvllm" writes
+    pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`: a bar,
+    or a function that is called with a Step. `chat_template`: a file with the Jinja template to store instead
+    of the model's own, or "none". `settings`: recorded in the recipe as they are.
     `on_plan` sees the plan before anything is written. `observe` is called with every chunk: the tensor's
     name, rows, width, and where the core's memory holds the weights that were encoded and what they decode
     to, as float32, during the call.
@@ -210,12 +214,10 @@ def quantize_model(
         raise UsageError(
             "the seed must fit 64 bits", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
         )
-    for name in (
-        format,
-        *(n for n in (embeddings, output_tensor) if n != "same"),
-        *([fallback] if fallback else []),
-    ):
-        formats.get_writable(name)  # a mistyped name is the first thing to hear of
+    mixes.check_writable(format)  # a mistyped name is the first thing to hear of
+    for name in (embeddings, output_tensor, fallback):
+        if name not in (None, "same", AUTO):
+            formats.get_writable(name)
     budget = None
     if target_size is not None or target_bpw is not None or candidates:
         from .target import make_target
@@ -223,10 +225,12 @@ def quantize_model(
         budget = make_target(target_size, target_bpw, candidates)
     threads = thread_count(threads)
     check_target(target, Path(input), overwrite)
+    _check_desktop(rotate, calibration)
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(
+        opened = stack.enter_context(
             open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize)  # type: ignore[arg-type]
         )
+        source = _turned(opened, rotate, seed)
         report_step = stack.enter_context(_reporter(progress))
         calibrated = guides = None
         if calibration is not None:
@@ -253,11 +257,12 @@ def quantize_model(
             more: dict[str, Any] = {"seed": seed, "strict": strict, "progress": measured}
             plan = plan_model(source, format, target=budget, calibration=calibrated, **how, **more)
         _check_options(plan, options)
-        metadata = _metadata(source, plan, seed, options, chat_template)
+        metadata = file_metadata(source, plan, seed, options, chat_template)
         _check_space(target, plan)
         if on_plan is not None:
             on_plan(plan, source)
-        recipe = _recipe(source, plan, seed, options, command, timestamp, calibrated, damping, settings)
+        how_made = command, timestamp, calibrated, damping, rotate, settings
+        recipe = _recipe(source, plan, seed, options, *how_made)
         results = _write(
             source,
             plan,
@@ -281,6 +286,34 @@ def _options(k: int | None, scale: str | None) -> EncodeOptions:
     if scale is not None and scale not in SCALE_RULES:
         raise UsageError("unknown scale rule", subject="scale", expected=", ".join(SCALE_RULES), actual=scale)
     return EncodeOptions(k or 0, scale or "default")
+
+
+def _check_desktop(rotate: str, calibration: object) -> None:
+    """What only the desktop's package has, and can't be combined."""
+    if rotate != "none" and calibration is not None:
+        raise UsageError(
+            "calibration saw the inputs of the model as it was, not of the rotated one",
+            subject="rotate",
+            expected="--rotate or --calibration",
+            actual="both",
+            hint="write the rotated model in f32, calibrate that, and quantize it without --rotate",
+        )
+    if (rotate != "none" or calibration is not None) and core.get().host != "native":
+        raise UsageError(
+            "rotation and calibration are the desktop's",
+            subject="rotate" if calibration is None else "calibration",
+            expected="neither in a browser",
+            actual="one of them",
+            hint="quantize with `ruvq quantize` on the desktop",
+        )
+
+
+def _turned(source: Source, rotate: str, seed: int) -> Source:
+    if rotate == "none":
+        return source
+    from . import rotation
+
+    return rotation.apply(source, rotate, seed)
 
 
 def _check_options(plan: Plan, options: EncodeOptions) -> None:
@@ -365,16 +398,13 @@ def glob_escape(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
-def _metadata(
+def file_metadata(
     source: Source, plan: Plan, seed: int, options: EncodeOptions, chat_template: str | None
 ) -> dict[str, Any]:
     """Everything that describes the model, in the order in which llama.cpp's converters write it."""
     out: dict[str, Any] = {"general.type": "model", "general.name": source.name}
     out |= source.extra_metadata
-    bytes_of: dict[str, int] = {}
-    for tensor in plan.tensors:
-        bytes_of[tensor.format] = bytes_of.get(tensor.format, 0) + tensor.nbytes
-    number = file_type(bytes_of)
+    number = file_type(plan)
     if number is not None:
         out["general.file_type"] = Typed(number, "u32")
     out["general.quantization_version"] = Typed(2, "u32")
@@ -411,6 +441,7 @@ def _recipe(
     timestamp: str | None,
     calibrated: Calibration | None,
     damping: float,
+    rotate: str,
     settings: Mapping[str, Any] | None,
 ) -> Recipe:
     numpy = sys.modules.get("numpy")
@@ -425,6 +456,8 @@ def _recipe(
     }
     if calibrated is not None:
         chosen["damping"] = damping
+    if rotate != "none":
+        chosen["rotate"] = rotate
     if settings is not None:
         chosen["settings"] = settings
     return Recipe(
