@@ -85,7 +85,7 @@ def test_the_file_of_this_folder_says_what_flags_would(run: Run, tmp_path: Path)
         "embeddings": "same",
         "output_tensor": "same",
     }
-    assert found["incoherence"] == {"enabled": True, "method": "hadamard", "seed": 0}
+    assert found["incoherence"] == {"enabled": True, "method": "hadamard", "seed": 0, "rotate": "none"}
     calibrate = configuration(run, command="calibrate")["calibration"]
     assert calibrate["math_samples"] == 2048
     assert calibrate["tool_use_samples"] == 1024
@@ -97,7 +97,7 @@ def test_flags_come_before_the_file(run: Run, tmp_path: Path) -> None:
     assert "k" not in configuration(run)["quantization"]  # another name: not taken by itself
     found = configuration(run, "--settings", path, "--k", 2, "--incoherence", "none", "--seed", 9)
     assert found["quantization"]["k"] == 2
-    assert found["incoherence"] == {"enabled": False, "seed": 9}
+    assert found["incoherence"] == {"enabled": False, "seed": 9, "rotate": "none"}
     assert configuration(run, f"--settings={path}")["quantization"]["k"] == 4
     written(tmp_path, SEEDS)
     assert "k" not in configuration(run, "--settings", "none")["quantization"]
@@ -155,7 +155,7 @@ def test_the_effective_configuration_is_in_the_recipe(run: Run, tmp_path: Path, 
         recipe = json.loads(file.metadata["ruvq.recipe"])
     assert recipe["options"]["settings"]["quantization"]["format"] == "pi-t2"
     assert recipe["options"]["settings"]["quantization"]["embeddings"] == "f16"
-    assert recipe["options"]["settings"]["incoherence"] == {"enabled": False, "seed": 0}
+    assert recipe["options"]["settings"]["incoherence"] == {"enabled": False, "seed": 0, "rotate": "none"}
     assert "--incoherence none" in recipe["command"]
 
 
