@@ -64,9 +64,11 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind in MODULES:
-            # what a page need not download: it has no command line and doesn't train, calibrate or measure
+            # what a page need not download: it has no command line, reads no ONNX and doesn't train, calibrate,
+            # measure or export
             left_out = self.build_config.target_config.setdefault("exclude", [])
-            left_out += [f"py/ruvq/{name}" for name in ("cli", "calibrate", "evaluate", "train")]
+            left_out += [f"py/ruvq/{name}" for name in ("cli", "calibrate", "evaluate", "train", "export")]
+            left_out += ["py/ruvq/sources/onnx_*.py", "py/ruvq/sources/protobuf.py"]
             desktop = ("calibration", "feedback", "rotation", "assignment", "sensitivity", "target")
             left_out += [f"py/ruvq/quantize/{name}.py" for name in desktop]
         if kind == "pure":

@@ -24,6 +24,7 @@ EXAMPLES = """  ruvq quantize --input model_dir/ --format pi-t3 --output model-p
   ruvq quantize --input model_dir/ --format q4_k_m --calibration text.imatrix.gguf --output model-Q4_K_M.gguf
   ruvq quantize --input model_dir/ --format q3_k --fallback auto --output model-Q3_K.gguf
   ruvq quantize --input model_dir/ --format q2_k --rotate residual --output model-Q2_K.gguf
+  ruvq quantize --input onnx_dir/model.onnx --format pi-t2 --output model-pi-t2.gguf
   ruvq quantize --input model_dir/ --format pi-t3 --plan
   ruvq quantize --input model_dir/ --target-size 130MB --calibration calibration.gguf --output model.gguf
   ruvq quantize --input model_dir/ --target-bpw 2.5 --candidates pi-t2,pi-t3,q8_0 --strict --plan
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         required=True,
         metavar="PATH",
-        help="Hugging Face folder, .safetensors, .gguf in floats or Q8_0, or llama2.c .bin",
+        help="Hugging Face folder, .safetensors, .onnx, .gguf in floats or Q8_0, or llama2.c .bin",
     )
     files.add_argument("--output", metavar="FILE", help="the GGUF file to write")
     files.add_argument("--force", action="store_true", help="replace the output when it exists")
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="tokenizer.json, tokenizer.model or tok*.bin (default: beside the weights)",
     )
-    files.add_argument("--config", metavar="FILE", help="config.json of a single .safetensors file")
+    files.add_argument("--config", metavar="FILE", help="config.json of a .safetensors or .onnx file")
     files.add_argument(
         "--chat-template", metavar="FILE",
         help="take the chat template from a file; none: store none (default: the model's own)",
@@ -86,8 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument(
         "--rotate",
         default="none",
-        choices=("none", "residual"),
-        help="rotate the residual stream and fold that into the weights: any reader runs the file",
+        choices=("none", "residual", "values", "all"),
+        help="rotate the residual stream, the values of attention, or both, and fold that into the weights: "
+        "any reader runs the file",
     )
     formats.add_argument("--seed", type=SEED, default=0, help="seed of the transform's signs (default 0)")
     formats.add_argument(

@@ -196,7 +196,7 @@ def quantize_model(
     second moments; other formats weigh the columns' errors. `target_size` ("130MB", of the file) or
     `target_bpw` (bits per weight of all tensors) choose each matrix's format at least loss among
     `candidates`, instead of `format`. `strict`: nothing is substituted (see `plan_model`). `rotate`:
-    "residual" rotates the residual stream (ruvq.quantize.rotation) with `seed`. `type_ids`: "ruvllm" writes
+    "residual", "values" or "all" (ruvq.quantize.rotation), with `seed`. `type_ids`: "ruvllm" writes
     pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`: a bar,
     or a function that is called with a Step. `chat_template`: a file with the Jinja template to store instead
     of the model's own, or "none". `settings`: recorded in the recipe as they are.
