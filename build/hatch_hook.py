@@ -64,7 +64,7 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind in MODULES:
-            # what a page need not download: it has no command line, reads no ONNX and doesn't train, calibrate,
+            # what a page need not download: it has no command line, reads no ONNX, doesn't train, calibrate,
             # measure or export
             left_out = self.build_config.target_config.setdefault("exclude", [])
             left_out += [f"py/ruvq/{name}" for name in ("cli", "calibrate", "evaluate", "train", "export")]
