@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the command."""
     from ..calibrate import calibrate
 
-    with Progress(args.quiet, "tok", "calibrate") as bar:
+    with Progress(args.quiet, "tok", "calibrate", scale=True) as bar:
         report = calibrate(
             args.input,
             args.text,
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             timestamp=args.timestamp,
             overwrite=args.force,
             command=_recorded(args),
-            progress=bar.to,
+            progress=lambda done, total, resumed: bar.to(done, total, resumed=resumed),
         )
     for outlier in report.outliers:
         note(args, f"note: {outlier}")

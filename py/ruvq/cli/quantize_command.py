@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with Progress(args.quiet, "B", "quantize", scale=True) as bar:
 
         def step(now: Step) -> None:
-            bar.to(now.bytes_done, now.bytes_total, now.tensor)
+            bar.to(now.bytes_done, now.bytes_total, now.tensor, now.resumed)
 
         report = quantize_model(
             args.input,

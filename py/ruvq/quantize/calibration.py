@@ -64,6 +64,10 @@ class Calibration:
         self.samples = int(file.metadata.get("ruvq.calibration.samples", 0))
         self.digest = str(file.metadata.get("ruvq.calibration.digest", ""))
 
+    def fingerprint(self) -> str:
+        """SHA-256 of the whole artifact."""
+        return self._file.sha256()
+
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Calibration:
         """Raises StorageError, FileFormatError, UsageError."""

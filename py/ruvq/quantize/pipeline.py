@@ -17,13 +17,14 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import core, formats
 from ..errors import StorageError, UsageError
+from ..gguf.journal import Journal, Workplace
 from ..gguf.recipe import Recipe, timestamp_now
 from ..gguf.types import TensorSpec
 from ..gguf.values import Typed
@@ -55,6 +56,10 @@ class Step:
     tensor: str
     bytes_done: int
     bytes_total: int
+    resumed: bool = False  # done by an earlier run that was cut off
+
+
+_SUMS = ("seconds", "squares", "squared_error", "output_squares", "output_error")
 
 
 @dataclass
@@ -73,6 +78,10 @@ class TensorReport:
     squared_error: float = 0.0  # sum of (w - decoded)^2
     output_squares: float = 0.0  # of the products with calibration's inputs
     output_error: float = 0.0
+
+    def sums(self) -> dict[str, float]:
+        """What the work found out, for the journal of a run that may be cut off."""
+        return {name: getattr(self, name) for name in _SUMS}
 
     @property
     def mse(self) -> float:
@@ -192,7 +201,8 @@ def quantize_model(
     that were encoded and what they decode to, as float32, during the call.
 
     Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, TemplateError, DataError;
-    nothing is left behind then.
+    nothing is left behind then. A run that was killed leaves the folder `.NAME.work` beside the output: the
+    same call goes on with the tensors that are complete, and gives the same bytes.
     """
     started = time.perf_counter()
     target = Path(output)
@@ -232,12 +242,28 @@ def quantize_model(
 
                 calibrated = stack.enter_context(Calibration.open(calibration))
                 guides = Guides(calibrated, damping)
-            recipe = _recipe(source, plan, seed, options, command, timestamp, calibrated, damping)
+            recipe = _recipe(source, plan, seed, options, command, timestamp or "", calibrated, damping)
+            journal = None
+            if _has_threads():
+                key = _key(plan, metadata, recipe, calibrated)
+                work = stack.enter_context(Workplace(target, key, timestamp))
+                journal = None if observe else work.journal()  # who observes wants to see every chunk
+                recipe = replace(recipe, timestamp=work.timestamp)
+            elif timestamp is None:
+                recipe = replace(recipe, timestamp=timestamp_now())
             report_step = stack.enter_context(_reporter(progress))
             results = _write(
-                source, plan, target, metadata, recipe, options, seed, threads, report_step, guides, observe
-            )
+                source, plan, target, metadata, recipe, options, seed, threads, report_step, guides, observe,
+                journal,
+            )  # fmt: skip
         return _report(source, plan, results, target, seed, time.perf_counter() - started)
+
+
+def _key(plan: Plan, metadata: Mapping[str, Any], recipe: Recipe, calibrated: Calibration | None) -> str:
+    """What tells whether unfinished work is the same work: all that decides the bytes, but the time."""
+    calibration = calibrated.fingerprint() if calibrated else ""
+    what = (plan.tensors, sorted(metadata.items()), replace(recipe, timestamp=""), calibration)
+    return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
 def _options(k: int | None, scale: str | None) -> EncodeOptions:
@@ -373,7 +399,7 @@ def _recipe(
     seed: int,
     options: EncodeOptions,
     command: str | None,
-    timestamp: str | None,
+    timestamp: str,
     calibrated: Calibration | None,
     damping: float,
 ) -> Recipe:
@@ -395,7 +421,7 @@ def _recipe(
         calibration=calibrated.digest if calibrated else "",
         samples=calibrated.samples if calibrated else 0,
         source=f"{source.path.name} sha256 {source_digest(source)}",
-        timestamp=timestamp if timestamp is not None else timestamp_now(),
+        timestamp=timestamp,
         versions=versions,
         options=chosen,
     )
@@ -447,6 +473,7 @@ def _write(
     step: Progress,
     guides: Guides | None,
     observe: Observe | None,
+    journal: Journal | None,
 ) -> list[TensorReport]:
     _remove_stale(target)
     specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
@@ -454,8 +481,15 @@ def _write(
     done = 0
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ruvq-encode") if _has_threads() else None
     try:
-        with GGUFWriter(target, source.architecture, metadata, specs, recipe=recipe) as writer:
+        with GGUFWriter(
+            target, source.architecture, metadata, specs, recipe=recipe, journal=journal
+        ) as writer:
             for planned in plan.tensors:
+                if planned.name in writer.kept:
+                    results.append(_planned_report(planned, **writer.kept[planned.name].note))
+                    done += planned.nbytes
+                    step(Step(planned.name, done, plan.nbytes, resumed=True))
+                    continue
                 ahead = 2 * threads
                 result, pieces = _encode(source, planned, options, seed, pool, ahead, guides, observe)
 
@@ -469,8 +503,12 @@ def _write(
                         step(Step(name, done, plan.nbytes))
 
                 started = time.perf_counter()
-                writer.write(planned.name, counted())
-                result.seconds = time.perf_counter() - started
+
+                def sums(result: TensorReport = result, started: float = started) -> dict[str, float]:
+                    result.seconds = time.perf_counter() - started
+                    return result.sums()
+
+                writer.write(planned.name, counted(), sums)
                 results.append(result)
     finally:
         if pool is not None:
@@ -495,15 +533,7 @@ def _encode(
     turned = seed if planned.hadamard else None
     guide = guides.of(planned, turned) if guides else None
     encoder = RowEncoder(formats.get(planned.format), tensor.width, used, turned, see, guide)
-    report = TensorReport(
-        planned.name,
-        planned.format,
-        planned.shape,
-        planned.hadamard,
-        planned.bits,
-        planned.nominal_bits,
-        planned.nbytes,
-    )
+    report = _planned_report(planned)
 
     def add(chunk: EncodedRows) -> None:
         report.squares += chunk.squares
@@ -513,6 +543,19 @@ def _encode(
 
     chunks = tensor.chunks(chunk_rows(tensor.width))
     return report, encode_in_order(encoder, chunks, pool, ahead, planned.name, add)
+
+
+def _planned_report(planned: PlannedTensor, **sums: float) -> TensorReport:
+    return TensorReport(
+        planned.name,
+        planned.format,
+        planned.shape,
+        planned.hadamard,
+        planned.bits,
+        planned.nominal_bits,
+        planned.nbytes,
+        **sums,
+    )
 
 
 def snr_db(squares: float, squared_error: float) -> float:
