@@ -37,9 +37,9 @@ def inputs_of(info: ModelInfo, layer: int) -> list[tuple[str, int]]:
 class Collector:
     """Second moments of one layer after the other, over all windows, each from an empty context.
 
-    `engine`: best opened with `batch=BATCH`. `folder`: for the residual stream. `diagonal`: only of each input
-    with itself. `progress(tokens done, tokens in all, whether an earlier run did it)` counts a token once a
-    layer. `layer`: the next one; above 0 when `folder` holds what an earlier run left.
+    `engine`: best opened with `batch=BATCH`. `folder`: for the residual stream. `diagonal`: only of each
+    input with itself. `progress(tokens done, tokens in all, whether an earlier run did it)` counts a
+    token once a layer. `layer`: the next one; above 0 when `folder` holds what an earlier run left.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class Collector:
             self._progress(self.layer * self.tokens + tokens, layers * self.tokens, resumed)
 
     def collect(self) -> dict[str, np.ndarray]:
-        """The sums of the present layer's inputs over all tokens: name → float32 (width, width) of x x^T, upper
-        half filled, or with `diagonal` (width,) of x^2. DataError when an activation isn't finite, or an
-        input stays zero throughout."""
+        """The sums of the present layer's inputs over all tokens: name → float32 (width, width) of x x^T,
+        upper half filled, or with `diagonal` (width,) of x^2. DataError when an activation isn't finite, or
+        an input stays zero throughout."""
         import numpy as np
 
         backend, info, layer = core.get(), self._engine.info, self.layer

@@ -18,7 +18,8 @@ from ..gguf.journal import Workplace
 from ..gguf.recipe import Recipe, calibration_digest
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
-from ..quantize.pipeline import check_target, quantize_model, source_digest
+from ..quantize.float_model import float_model
+from ..quantize.pipeline import check_target, source_digest
 from ..runtime.engine import Engine
 from ..runtime.tokenizer import Tokenizer
 from ..runtime.windows import WINDOW, eval_windows
@@ -28,7 +29,6 @@ from .collect import BATCH, Collector
 from .samples import Sample, choose, read_samples
 
 LEAST_TOKENS = 1024  # fewer say nothing about any model
-FLOATS = ("f32", "f16", "bf16")
 
 Progress = Callable[[int, int, bool], None]
 
@@ -79,8 +79,8 @@ def calibrate(
     `input`: what `quantize_model` takes. `texts`: files, each "domain=PATH" or a path (plain text or JSONL).
     `domains`, `counts`, `samples`: which samples are used, see `choose`. `max_tokens`: at most so many, taken
     from the samples in turn over the domains. `window`: tokens of a context. `diagonal`: an importance matrix
-    only. `progress(tokens done, tokens in all, by an earlier run)` counts a token once a layer. A run that was
-    killed leaves the folder `.NAME.work` beside the output: the same call goes on, and gives the same bytes.
+    only. `progress(tokens done, tokens in all, by an earlier run)` counts a token once a layer. A run that
+    was killed leaves the folder `.NAME.work` beside the output: the same call goes on, with the same bytes.
     Raises UsageError, StorageError, DataError (NaN, layers never reached, outliers), TokenizerError.
     """
     started = time.perf_counter()
@@ -94,7 +94,7 @@ def calibrate(
     key = repr((model, digest, max_tokens, window, diagonal, seed, command, [_name(t) for t in texts]))
     with contextlib.ExitStack() as stack:
         work = stack.enter_context(Workplace(target, hashlib.sha256(key.encode()).hexdigest(), timestamp))
-        path = _float_model(input, work.folder, tokenizer, config, threads)
+        path = float_model(input, work.folder, tokenizer, config, threads)
         file = stack.enter_context(GGUFFile.open(path))
         windows, used = _windows(chosen, Tokenizer.from_gguf(file), window, max_tokens)
         _check_length(windows)
@@ -224,34 +224,6 @@ def _write(
                     hint="look at these texts; --allow-outliers takes them as they are",
                 )
     return outliers
-
-
-def _float_model(
-    input: str | os.PathLike[str],
-    folder: Path,
-    tokenizer: str | os.PathLike[str] | None,
-    config: str | os.PathLike[str] | None,
-    threads: int | None,
-) -> Path:
-    """The input as a GGUF file that the engine maps: as it is, or converted, by this run or an earlier one."""
-    if Path(input).suffix == ".gguf":
-        return Path(input)
-    path = folder / "model.gguf"
-    if path.exists():
-        return path
-    with open_source(os.fspath(input), tokenizer, config) as source:  # type: ignore[arg-type]
-        stored = Counter(t.dtype.lower() for t in source.tensors.values() if len(t.shape) > 1)
-    format = stored.most_common(1)[0][0]
-    quantize_model(
-        input,
-        path,
-        format if format in FLOATS else "f32",
-        tokenizer=tokenizer,
-        config=config,
-        threads=threads,
-        progress=False,
-    )
-    return path
 
 
 def _windows(

@@ -25,7 +25,7 @@ class Progress:
         self._bar: Any = None
 
     def to(self, done: int, total: int | None = None, suffix: str = "", resumed: bool = False) -> None:
-        """Moves the bar to `done` of `total`; what an earlier run did (`resumed`) says nothing of the speed."""
+        """Moves the bar to `done` of `total`; what is `resumed` doesn't count for the time that is left."""
         if self._quiet:
             return
         if self._bar is None:

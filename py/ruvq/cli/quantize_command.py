@@ -88,6 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument(
         "--damping", type=number(0, 10), default=0.01, help="of the error feedback (default 0.01)"
     )
+    formats.add_argument(
+        "--sequential",
+        action="store_true",
+        help="with --calibration: round each matrix for the inputs that the quantized model will give it, "
+        "towards the float model's outputs; better and slower",
+    )
     work = parser.add_argument_group("work")
     work.add_argument(
         "--threads", type=whole(1, 1024), help="threads (default: all cores); never changes a byte"
@@ -129,6 +135,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             scale=args.scale,
             calibration=args.calibration,
             damping=args.damping,
+            sequential=args.sequential,
             threads=args.threads,
             progress=step,
             type_ids=args.type_ids,
@@ -168,7 +175,8 @@ def recorded_command(args: argparse.Namespace) -> str:
             files = ("tokenizer", "config", "chat_template", "calibration")
             shown = Path(value).name if flag in files else str(value)
             words += ["--" + flag.replace("_", "-"), shown]
-    return shlex.join([*words, "--allow-requantize"] if args.allow_requantize else words)
+    words += ["--sequential"] * args.sequential + ["--allow-requantize"] * args.allow_requantize
+    return shlex.join(words)
 
 
 def _show_plan(args: argparse.Namespace, plan: Plan, source: Source) -> None:

@@ -122,6 +122,14 @@ class Calibration:
             )
         return (sums / max(float(counts[0]), 1.0)).astype("<f4")
 
+    def windows(self) -> list[list[int]]:
+        """The tokens that were calibrated on, a list for each context; none in llama.cpp's artifacts."""
+        ids, out = [int(token) for token in self.metadata.get("ruvq.calibration.ids", [])], []
+        for length in self.metadata.get("ruvq.calibration.windows", []):
+            out.append(ids[: int(length)])
+            del ids[: int(length)]
+        return out
+
     def close(self) -> None:
         """Gives the file back."""
         self._file.close()

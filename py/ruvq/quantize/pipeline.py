@@ -38,7 +38,7 @@ from .vocabulary import checked_vocabulary
 
 if TYPE_CHECKING:
     from .calibration import Calibration
-    from .feedback import Guides
+    from .feedback import Guide
 
 HEADER_RESERVE = 1 << 20  # bytes beside tensor data and vocabulary that the space check allows for
 STALE_SECONDS = 3600  # a temporary file untouched for so long was left by a killed process
@@ -47,6 +47,7 @@ TAKES_K = (*DEFAULT_K, "pi-t3", "pi-t2")  # for the trellis: k of every group, i
 
 Progress = Callable[["Step"], None]
 Observe = Callable[[str, int, int, int, int], None]
+Encoded = tuple["TensorReport", Iterator[memoryview]]  # the report is complete when all bytes were taken
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ def quantize_model(
     scale: str | None = None,
     calibration: str | os.PathLike[str] | None = None,
     damping: float = 0.01,
+    sequential: bool = False,
     threads: int | None = None,
     progress: bool | Progress = True,
     type_ids: str | None = None,
@@ -193,7 +195,9 @@ def quantize_model(
     `output_tensor`: another format for these tensors. `fallback`: the format for tensors whose width the
     main one can't hold. `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices
     in ruvq's own formats are then rounded with error feedback (LDLQ) and `damping` times the mean of the
-    diagonal is added to the second moments; other formats weigh the columns' errors. `type_ids`: "ruvllm"
+    diagonal is added to the second moments; other formats weigh the columns' errors. `sequential`: the
+    layers' matrices are rounded one after the other for the inputs they will really get, towards the float
+    model's outputs (ruvq.quantize.sequential): better, and slower. `type_ids`: "ruvllm"
     writes pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`:
     a bar, or a function that is called with a Step. `chat_template`: a file with the Jinja template to store
     instead of the model's own, or "none". `on_plan` sees the plan before anything is written. `observe` is
@@ -242,8 +246,15 @@ def quantize_model(
 
                 calibrated = stack.enter_context(Calibration.open(calibration))
                 guides = Guides(calibrated, damping)
-            recipe = _recipe(source, plan, seed, options, command, timestamp or "", calibrated, damping)
-            journal = None
+            if sequential:
+                from .draft import Draft, check_calibration
+                from .float_model import float_model
+
+                check_calibration(calibrated, source_digest(source))
+            recipe = _recipe(
+                source, plan, seed, options, command, timestamp or "", calibrated, damping, sequential
+            )
+            journal = work = None
             if _has_threads():
                 key = _key(plan, metadata, recipe, calibrated)
                 work = stack.enter_context(Workplace(target, key, timestamp))
@@ -252,10 +263,21 @@ def quantize_model(
             elif timestamp is None:
                 recipe = replace(recipe, timestamp=timestamp_now())
             report_step = stack.enter_context(_reporter(progress))
-            results = _write(
-                source, plan, target, metadata, recipe, options, seed, threads, report_step, guides, observe,
-                journal,
-            )  # fmt: skip
+            pool = stack.enter_context(_encoders(threads))
+            encode = partial(_encode, source, options, seed, pool, 2 * threads, observe)
+
+            def make(planned: PlannedTensor) -> Encoded:
+                turned = seed if planned.hadamard else None
+                return encode(planned, guides.of(planned, turned) if guides else None)
+
+            if sequential:
+                assert calibrated is not None
+                assert work is not None
+                floats = float_model(input, work.folder, tokenizer, config, threads)
+                draft = Draft(work.folder, source, plan, metadata, floats)
+                draft.make(make, encode, calibrated, seed, damping, threads, report_step)
+                make = stack.enter_context(draft).stored
+            results = _write(source, plan, target, metadata, recipe, make, report_step, journal)
         return _report(source, plan, results, target, seed, time.perf_counter() - started)
 
 
@@ -402,6 +424,7 @@ def _recipe(
     timestamp: str,
     calibrated: Calibration | None,
     damping: float,
+    sequential: bool,
 ) -> Recipe:
     numpy = sys.modules.get("numpy")
     versions = {"python": sys.version.split()[0], **({"numpy": numpy.__version__} if numpy else {})}
@@ -415,6 +438,7 @@ def _recipe(
     }
     if calibrated is not None:
         chosen["damping"] = damping
+        chosen["sequential"] = sequential
     return Recipe(
         command=command or "ruvq.quantize_model",
         seed=seed,
@@ -461,79 +485,77 @@ def _reporter(progress: bool | Progress) -> Iterator[Progress]:
             yield show
 
 
+@contextlib.contextmanager
+def _encoders(threads: int) -> Iterator[ThreadPoolExecutor | None]:
+    """Threads that encode; None where there can be none."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ruvq-encode") if _has_threads() else None
+    try:
+        yield pool
+    finally:
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
 def _write(
     source: Source,
     plan: Plan,
     target: Path,
     metadata: Mapping[str, Any],
     recipe: Recipe,
-    options: EncodeOptions,
-    seed: int,
-    threads: int,
+    make: Callable[[PlannedTensor], Encoded],
     step: Progress,
-    guides: Guides | None,
-    observe: Observe | None,
     journal: Journal | None,
 ) -> list[TensorReport]:
     _remove_stale(target)
     specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
     results: list[TensorReport] = []
     done = 0
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="ruvq-encode") if _has_threads() else None
-    try:
-        with GGUFWriter(
-            target, source.architecture, metadata, specs, recipe=recipe, journal=journal
-        ) as writer:
-            for planned in plan.tensors:
-                if planned.name in writer.kept:
-                    results.append(_planned_report(planned, **writer.kept[planned.name].note))
-                    done += planned.nbytes
-                    step(Step(planned.name, done, plan.nbytes, resumed=True))
-                    continue
-                ahead = 2 * threads
-                result, pieces = _encode(source, planned, options, seed, pool, ahead, guides, observe)
+    with GGUFWriter(target, source.architecture, metadata, specs, recipe=recipe, journal=journal) as writer:
+        for planned in plan.tensors:
+            if planned.name in writer.kept:
+                results.append(planned_report(planned, **writer.kept[planned.name].note))
+                done += planned.nbytes
+                step(Step(planned.name, done, plan.nbytes, resumed=True))
+                continue
+            result, pieces = make(planned)
 
-                def counted(
-                    pieces: Iterator[memoryview] = pieces, name: str = planned.name
-                ) -> Iterator[memoryview]:
-                    nonlocal done
-                    for piece in pieces:
-                        yield piece
-                        done += piece.nbytes
-                        step(Step(name, done, plan.nbytes))
+            def counted(
+                pieces: Iterator[memoryview] = pieces, name: str = planned.name
+            ) -> Iterator[memoryview]:
+                nonlocal done
+                for piece in pieces:
+                    yield piece
+                    done += piece.nbytes
+                    step(Step(name, done, plan.nbytes))
 
-                started = time.perf_counter()
+            started = time.perf_counter()
 
-                def sums(result: TensorReport = result, started: float = started) -> dict[str, float]:
-                    result.seconds = time.perf_counter() - started
-                    return result.sums()
+            def sums(result: TensorReport = result, started: float = started) -> dict[str, float]:
+                result.seconds = result.seconds or time.perf_counter() - started
+                return result.sums()
 
-                writer.write(planned.name, counted(), sums)
-                results.append(result)
-    finally:
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+            writer.write(planned.name, counted(), sums)
+            results.append(result)
     return results
 
 
 def _encode(
     source: Source,
-    planned: PlannedTensor,
     options: EncodeOptions,
     seed: int,
     pool: ThreadPoolExecutor | None,
     ahead: int,
-    guides: Guides | None,
     observe: Observe | None,
-) -> tuple[TensorReport, Iterator[memoryview]]:
+    planned: PlannedTensor,
+    guide: Guide | None,
+) -> Encoded:
     """The report to be filled in, and the tensor's bytes, made as they are taken."""
     tensor = source.tensors[planned.name]
     used = _options_for(planned.format, options)
     see = None if observe is None else partial(observe, planned.name)
     turned = seed if planned.hadamard else None
-    guide = guides.of(planned, turned) if guides else None
     encoder = RowEncoder(formats.get(planned.format), tensor.width, used, turned, see, guide)
-    report = _planned_report(planned)
+    report = planned_report(planned)
 
     def add(chunk: EncodedRows) -> None:
         report.squares += chunk.squares
@@ -545,7 +567,8 @@ def _encode(
     return report, encode_in_order(encoder, chunks, pool, ahead, planned.name, add)
 
 
-def _planned_report(planned: PlannedTensor, **sums: float) -> TensorReport:
+def planned_report(planned: PlannedTensor, **sums: float) -> TensorReport:
+    """A report with what was found out, or before that."""
     return TensorReport(
         planned.name,
         planned.format,

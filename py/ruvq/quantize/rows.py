@@ -72,6 +72,7 @@ class RowEncoder:
         """`guide`: what calibration says of the matrix."""
         self._core = core.get()
         self._observe = observe
+        self._guide = guide
         self.factor = guide.factor if guide else None
         self.importance = guide.importance if guide else None
         self.format, self.width, self.hadamard_seed = format, width, hadamard_seed
@@ -106,7 +107,9 @@ class RowEncoder:
                 low, high = self.hadamard_seed & 0xFFFFFFFF, self.hadamard_seed >> 32
                 scalar = CONSTANTS["RQ_SCALAR"]
                 backend.call("rq_hadamard", weights.address, rows, width, low, high, 0, scalar)
-            head = (number, options.address, weights.address)
+            aim = self._guide.aim(first, values, self.hadamard_seed) if self._guide else None
+            rounded = weights if aim is None else backend.place(aim)
+            head = (number, options.address, rounded.address)
             tail = (rows, width, out.address, scratch.address, scratch.end)
             if self.factor is None:
                 column = backend.place(self.importance) if self.importance is not None else None
