@@ -78,7 +78,7 @@ def calibrate(
 
     `input`: what `quantize_model` takes. `texts`: files, each "domain=PATH" or a path (plain text or JSONL).
     `domains`, `counts`, `samples`: which samples are used, see `choose`. `max_tokens`: at most so many, taken
-    from the samples in turn over the domains. `window`: tokens of a context. `diagonal`: an importance matrix
+    from the samples in turn over the domains. `window`: tokens of a context, at most the model's own. `diagonal`: an importance matrix
     only. `progress(tokens done, tokens in all, by an earlier run)` counts a token once a layer. A run that
     was killed leaves the folder `.NAME.work` beside the output: the same call goes on, with the same bytes.
     Raises UsageError, StorageError, DataError (NaN, layers never reached, outliers), TokenizerError.
@@ -96,6 +96,7 @@ def calibrate(
         work = stack.enter_context(Workplace(target, hashlib.sha256(key.encode()).hexdigest(), timestamp))
         path = float_model(input, work.folder, tokenizer, config, threads)
         file = stack.enter_context(GGUFFile.open(path))
+        window = min(window, int(file.metadata.get(f"{file.architecture}.context_length", window)))
         windows, used = _windows(chosen, Tokenizer.from_gguf(file), window, max_tokens)
         _check_length(windows)
         plan = _Set(windows, used, window, diagonal, seed, sorted({_name(t) for t in texts}), model)

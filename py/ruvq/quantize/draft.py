@@ -62,7 +62,7 @@ class Draft:
             self._path, self._floats, calibration, self._folder, seed, damping, threads, encode
         ) as work:
             done += sum(t.nbytes for t in waiting if t.name in work.done)
-            step(Step("", done, total, resumed=True))
+            step(Step("", done, total, resumed=work.first > 0))
             for layer in range(work.first, work.layers):
                 members = [t for t in waiting if t.name.startswith(f"blk.{layer}.")]
                 for tensor in work.run(layer, members):

@@ -241,6 +241,8 @@ def quantize_model(
         with contextlib.ExitStack() as stack:
             calibrated = guides = None
             if calibration is not None:
+                import numpy  # noqa: F401 - calibration needs it: the recipe names its version
+
                 from .calibration import Calibration
                 from .feedback import Guides
 
