@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import pytest
 
+import gguf
 import ruvq
 from ruvq.calibrate import calibrate
 from ruvq.calibrate.samples import Sample, choose, read_samples

@@ -78,9 +78,10 @@ def calibrate(
 
     `input`: what `quantize_model` takes. `texts`: files, each "domain=PATH" or a path (plain text or JSONL).
     `domains`, `counts`, `samples`: which samples are used, see `choose`. `max_tokens`: at most so many, taken
-    from the samples in turn over the domains. `window`: tokens of a context, at most the model's own. `diagonal`: an importance matrix
-    only. `progress(tokens done, tokens in all, by an earlier run)` counts a token once a layer. A run that
-    was killed leaves the folder `.NAME.work` beside the output: the same call goes on, with the same bytes.
+    from the samples in turn over the domains. `window`: tokens of a context, at most the model's
+    own. `diagonal`: an importance matrix only. `progress(tokens done, tokens in all, by an earlier run)`
+    counts a token once a layer. A run that was killed leaves the folder `.NAME.work` beside the output: the
+    same call goes on, with the same bytes.
     Raises UsageError, StorageError, DataError (NaN, layers never reached, outliers), TokenizerError.
     """
     started = time.perf_counter()

@@ -60,7 +60,7 @@ class Step:
     resumed: bool = False  # done by an earlier run that was cut off
 
 
-_SUMS = ("seconds", "squares", "squared_error", "output_squares", "output_error")
+_SUMS = ("seconds", "squares", "squared_error", "output_squares", "output_error", "peak", "turned_peak")
 
 
 @dataclass
@@ -79,6 +79,8 @@ class TensorReport:
     squared_error: float = 0.0  # sum of (w - decoded)^2
     output_squares: float = 0.0  # of the products with calibration's inputs
     output_error: float = 0.0
+    peak: float = 0.0  # largest magnitude
+    turned_peak: float = 0.0  # after the transform, where there is one
 
     def sums(self) -> dict[str, float]:
         """What the work found out, for the journal of a run that may be cut off."""
@@ -99,6 +101,14 @@ class TensorReport:
         """The same of the products with the inputs of calibration; None where it wasn't used."""
         return snr_db(self.output_squares, self.output_error) if self.output_squares else None
 
+    def mu(self, turned: bool) -> float | None:
+        """How coherent the matrix is, before and after the transform: max |w| / root mean square, 1 at the
+        least (Chee et al., QuIP). None for vectors, matrices of zeros, and in a browser."""
+        peak = self.turned_peak if turned else self.peak
+        if len(self.shape) < 2 or self.squares <= 0 or peak <= 0:
+            return None
+        return peak / math.sqrt(self.squares / math.prod(self.shape))
+
     def as_dict(self) -> dict[str, Any]:
         """For `--json`; `bpw` is actual. An infinite SNR (no error) becomes null."""
         return {
@@ -112,6 +122,8 @@ class TensorReport:
             "mse": self.mse,
             "snr_db": self.snr_db if math.isfinite(self.snr_db) else None,
             "output_snr_db": self.output_snr_db,
+            "mu": self.mu(False),
+            "mu_hadamard": self.mu(True) if self.hadamard else None,
             "seconds": round(self.seconds, 4),
         }
 
@@ -153,10 +165,15 @@ class Report:
         """A few lines for people."""
         snr = f"{self.snr_db:.2f} dB SNR" if math.isfinite(self.snr_db) else "exact"
         speed = self.parameters / max(self.seconds, 1e-9) / 1e6
+        turned = [t for t in self.tensors if t.hadamard and t.mu(True)]
+        coherence = ""
+        if turned:
+            before, after = (max(t.mu(side) or 0.0 for t in turned) for side in (False, True))
+            coherence = f"; the most coherent matrix: mu {before:.1f}, with Hadamard {after:.1f} at most"
         return (
             f"{self.output}: {self.file_bytes:,} bytes, {self.format}, {self.parameters:,} weights\n"
             f"bits per weight: {self.bits_per_weight:.2f} nominal, {self.bits_per_weight_actual:.2f} actual; "
-            f"{snr}; {self.seconds:.1f} s ({speed:.2f} M weights/s)"
+            f"{snr}{coherence}; {self.seconds:.1f} s ({speed:.2f} M weights/s)"
         )
 
 
@@ -564,6 +581,8 @@ def _encode(
         report.squared_error += chunk.squared_error
         report.output_squares += chunk.output_squares
         report.output_error += chunk.output_error
+        report.peak = max(report.peak, chunk.peak)
+        report.turned_peak = max(report.turned_peak, chunk.turned_peak)
 
     chunks = tensor.chunks(chunk_rows(tensor.width))
     return report, encode_in_order(encoder, chunks, pool, ahead, planned.name, add)

@@ -50,6 +50,8 @@ class EncodedRows:
     squared_error: float  # sum of (w - decoded)^2
     output_squares: float = 0.0  # sum over rows of w H w^T, with H of the calibration
     output_error: float = 0.0  # of e H e^T, e = w - decoded
+    peak: float = 0.0  # largest magnitude of the weights
+    turned_peak: float = 0.0  # after the transform
 
 
 def chunk_rows(width: int) -> int:
@@ -103,6 +105,7 @@ class RowEncoder:
             backend.alloc(rows * width * 4) as decoded,
         ):
             backend.write(weights.address, memoryview(values))
+            peak = self._peak(weights.address, rows)
             if self.hadamard_seed is not None:
                 low, high = self.hadamard_seed & 0xFFFFFFFF, self.hadamard_seed >> 32
                 scalar = CONSTANTS["RQ_SCALAR"]
@@ -123,7 +126,18 @@ class RowEncoder:
             if self._observe is not None:
                 self._observe(rows, width, weights.address, decoded.address)
             output = self._output_sums(weights.address, decoded.address, rows)
-            return EncodedRows(first, rows, backend.read(out.address, out.nbytes), squares, error, *output)
+            peaks = peak, self._peak(weights.address, rows)
+            data = backend.read(out.address, out.nbytes)
+            return EncodedRows(first, rows, data, squares, error, *output, *peaks)
+
+    def _peak(self, weights: int, rows: int) -> float:
+        """The largest magnitude of what lies there; 0 in a browser, which may have no NumPy."""
+        if self._core.host != "native":
+            return 0.0
+        import numpy as np
+
+        values = np.frombuffer(self._core.view(weights, rows * self.width * 4), np.float32)
+        return float(max(values.max(), -values.min()))
 
     def _output_sums(self, weights: int, decoded: int, rows: int) -> tuple[float, float]:
         """Sums over rows of w H w^T and of e H e^T, e = w - decoded; zeros without a factor."""
