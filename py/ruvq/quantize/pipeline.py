@@ -547,13 +547,7 @@ def _write(
                     done += piece.nbytes
                     step(Step(name, done, plan.nbytes))
 
-            started = time.perf_counter()
-
-            def sums(result: TensorReport = result, started: float = started) -> dict[str, float]:
-                result.seconds = result.seconds or time.perf_counter() - started
-                return result.sums()
-
-            writer.write(planned.name, counted(), sums)
+            writer.write(planned.name, counted(), result.sums)
             results.append(result)
     return results
 
@@ -585,7 +579,13 @@ def _encode(
         report.turned_peak = max(report.turned_peak, chunk.turned_peak)
 
     chunks = tensor.chunks(chunk_rows(tensor.width))
-    return report, encode_in_order(encoder, chunks, pool, ahead, planned.name, add)
+    return report, _timed(report, encode_in_order(encoder, chunks, pool, ahead, planned.name, add))
+
+
+def _timed(report: TensorReport, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+    started = time.perf_counter()
+    yield from pieces
+    report.seconds = time.perf_counter() - started
 
 
 def planned_report(planned: PlannedTensor, **sums: float) -> TensorReport:
