@@ -5,8 +5,8 @@
     python build/bench/quantize_time.py --calibration-tokens 32768 --layers 2    calibrated, from a slice
 
 Prints one line of JSON: seconds by the clock and of processor time (which other work on the machine doesn't
-change), and weights per second by the clock. With --layers a model of so many layers and a vocabulary of 8,192
-is measured, and `estimate_seconds` says what the whole shape takes: layers and embedding rows scaled up.
+change), and weights per second by the clock. With --layers a model of so many layers and a vocabulary of
+8,192 is measured, and `estimate_seconds` says what the whole shape takes, by layers and embedding rows.
 """
 
 from __future__ import annotations
