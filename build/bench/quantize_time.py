@@ -56,9 +56,16 @@ def measure_encoding(
         write_model(source, used, "bf16")
         if tokens:
             text, artifact = Path(name) / "text.txt", Path(name) / "calibration.gguf"
-            text.write_bytes(np.random.default_rng(1).integers(33, 127, 8 * tokens, np.uint8).tobytes())
+            letters = np.random.default_rng(1).integers(97, 123, 8 * tokens, np.uint8)
+            letters[::6] = ord(" ")
+            text.write_bytes(letters.tobytes())
+            before = time.process_time()
             report = calibrate(source, [str(text)], artifact, max_tokens=tokens, threads=threads)
-            calibration = {"tokens": report.tokens, "calibration_seconds": report.seconds}
+            calibration = {
+                "tokens": report.tokens,
+                "calibration_seconds": report.seconds,
+                "calibration_processor_seconds": round(time.process_time() - before, 2),
+            }
         options = {"calibration": artifact, "sequential": sequential} if tokens else {}
         started, before = time.perf_counter(), time.process_time()
         result = quantize_model(source, target, format_name, threads=threads, progress=False, **options)

@@ -7,7 +7,7 @@
 #include "../base/math.h"
 #include "../formats/x86.h"
 
-enum { COLUMNS = 16, TOKENS = 64 };
+enum { COLUMNS = 16, TOKENS = 64, ROWS = 64, TILE = 4 };
 
 /* a (tokens, a_width), b (tokens, b_width) -> out (a_width, b_width); with `upper` a is b, and only columns
  * from the diagonal on are summed. */
@@ -18,46 +18,76 @@ typedef struct sums {
   bool upper;
 } sums;
 
-/* COUNT rows from i and COLUMNS columns from j: sums over the tokens of a batch in order, then added. */
-static inline __attribute__((always_inline)) void add_tile(const sums *s, int32_t i, int32_t count, int32_t j,
-                                                           const float *packed) {
-  float sum[4][COLUMNS] = {{0.0f}};
-  const float *a = s->a + i;
-  for (int32_t t = 0; t < s->tokens; t++, a += s->a_width)
+/* Some rows of `out`, and the numbers of a batch that they need, TILE rows of one token side by side. */
+typedef struct row_block {
+  int32_t first, rows;
+  float packed[ROWS / TILE][TOKENS][TILE];
+} row_block;
+
+static void pack_rows(const sums *s, row_block *block) {
+  for (int32_t t = 0; t < s->tokens; t++)
+    for (int32_t r = 0; r < ROWS; r++)
+      block->packed[r / TILE][t][r % TILE] =
+          r < block->rows ? s->a[(size_t)t * (size_t)s->a_width + (size_t)(block->first + r)] : 0.0f;
+}
+
+typedef float f8 __attribute__((vector_size(32))); /* elementwise: two registers where eight don't fit one */
+enum { EIGHTS = COLUMNS / 8 };
+
+/* `count` rows of tile n of the block, from `begin` on, and COLUMNS columns: sums over the tokens of a batch. */
+static inline __attribute__((always_inline)) void sum_tile(const row_block *block, int32_t n, int32_t begin,
+                                                           int32_t count, const f8 *columns, int32_t tokens,
+                                                           float (*out)[COLUMNS]) {
+  f8 sum[TILE][EIGHTS] = {{{0.0f}}};
+  for (int32_t t = 0; t < tokens; t++, columns += EIGHTS)
 #pragma GCC unroll 4
-    for (int32_t r = 0; r < count; r++)
-#pragma GCC unroll 16
-      for (int32_t c = 0; c < COLUMNS; c++) sum[r][c] = sum[r][c] + a[r] * packed[t * COLUMNS + c];
-  int32_t columns = rq_min_i32(COLUMNS, s->b_width - j);
-  for (int32_t r = 0; r < count; r++) {
-    float *target = s->out + (size_t)(i + r) * (size_t)s->b_width + (size_t)j;
-    int32_t begin = s->upper ? rq_max_i32(0, i + r - j) : 0;
-    for (int32_t c = begin; c < columns; c++) target[c] = target[c] + sum[r][c];
+    for (int32_t r = 0; r < count; r++) {
+      float x = block->packed[n][t][begin + r];
+      f8 a = {x, x, x, x, x, x, x, x};
+#pragma GCC unroll 2
+      for (int32_t c = 0; c < EIGHTS; c++) sum[r][c] = sum[r][c] + a * columns[c];
+    }
+  rq_copy(out + begin, sum, (size_t)count * sizeof *sum);
+}
+
+/* Tile n and columns from j; `half` of the tile's rows at a time where there are registers for no more. */
+static inline __attribute__((always_inline)) void add_tile(const sums *s, const row_block *block, int32_t n,
+                                                           int32_t half, int32_t j, const f8 *columns) {
+  float sum[TILE][COLUMNS];
+  for (int32_t begin = 0; begin < TILE; begin += half)
+    sum_tile(block, n, begin, half, columns, s->tokens, sum);
+  int32_t count = rq_min_i32(COLUMNS, s->b_width - j);
+  for (int32_t r = 0; r < rq_min_i32(TILE, block->rows - n * TILE); r++) {
+    int32_t i = block->first + n * TILE + r;
+    float *target = s->out + (size_t)i * (size_t)s->b_width + (size_t)j;
+    for (int32_t c = s->upper ? rq_max_i32(0, i - j) : 0; c < count; c++) target[c] = target[c] + sum[r][c];
   }
 }
 
-/* Rows [first, last), COUNT at a time. */
-static inline __attribute__((always_inline)) void add_rows(const sums *s, int32_t first, int32_t last,
-                                                           int32_t count) {
-  float packed[TOKENS * COLUMNS];
-  int32_t start = s->upper ? first - first % COLUMNS : 0;
-  for (int32_t j = start; j < s->b_width; j += COLUMNS) {
-    int32_t columns = rq_min_i32(COLUMNS, s->b_width - j), i = first;
+static inline __attribute__((always_inline)) void add_block(const sums *s, const row_block *block,
+                                                            int32_t half) {
+  union {
+    f8 vectors[TOKENS * EIGHTS];
+    float numbers[TOKENS * COLUMNS];
+  } columns;
+  for (int32_t j = s->upper ? block->first - block->first % COLUMNS : 0; j < s->b_width; j += COLUMNS) {
+    int32_t count = rq_min_i32(COLUMNS, s->b_width - j);
     for (int32_t t = 0; t < s->tokens; t++)
       for (int32_t c = 0; c < COLUMNS; c++)
-        packed[t * COLUMNS + c] = c < columns ? s->b[(size_t)t * (size_t)s->b_width + (size_t)(j + c)] : 0.0f;
-    int32_t end = s->upper ? rq_min_i32(last, j + columns) : last; /* below the diagonal there is nothing */
-    for (; i + count <= end; i += count) add_tile(s, i, count, j, packed);
-    for (; i < end; i++) add_tile(s, i, 1, j, packed);
+        columns.numbers[t * COLUMNS + c] =
+            c < count ? s->b[(size_t)t * (size_t)s->b_width + (size_t)(j + c)] : 0.0f;
+    for (int32_t n = 0; n * TILE < block->rows; n++)
+      if (!s->upper || block->first + n * TILE < j + count) /* below the diagonal there is nothing */
+        add_tile(s, block, n, half, j, columns.vectors);
   }
 }
 
-typedef void add_kernel(const sums *s, int32_t first, int32_t last);
+typedef void add_kernel(const sums *s, const row_block *block);
 
-static void add_plain(const sums *s, int32_t first, int32_t last) { add_rows(s, first, last, 2); }
+static void add_plain(const sums *s, const row_block *block) { add_block(s, block, 2); }
 #if RQ_HAVE_X86
 RQ_TARGET_BEGIN("avx2")
-static void add_avx2(const sums *s, int32_t first, int32_t last) { add_rows(s, first, last, 4); }
+static void add_avx2(const sums *s, const row_block *block) { add_block(s, block, 4); }
 RQ_TARGET_END
 #endif
 
@@ -72,9 +102,14 @@ static add_kernel *kernel(void) {
 /* In batches, so that a long sum stays as exact as many short ones. */
 static void add_all(sums s, int32_t first, int32_t last) {
   add_kernel *add = kernel();
+  row_block block;
   for (int32_t left = s.tokens; left > 0; left -= TOKENS) {
     s.tokens = rq_min_i32(TOKENS, left);
-    add(&s, first, last);
+    for (block.first = first; block.first < last; block.first += ROWS) {
+      block.rows = rq_min_i32(ROWS, last - block.first);
+      pack_rows(&s, &block);
+      add(&s, &block);
+    }
     s.a += (size_t)TOKENS * (size_t)s.a_width;
     s.b += (size_t)TOKENS * (size_t)s.b_width;
   }

@@ -33,7 +33,7 @@ typedef struct collect_job {
   bool diagonal;
 } collect_job;
 
-enum { UNIT = 16 }; /* rows of H */
+enum { UNIT = 64 }; /* rows of H */
 
 static void collect_units(void *data, int32_t first, int32_t last, int32_t thread) {
   const collect_job *job = data;

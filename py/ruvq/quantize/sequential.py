@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .calibration import Calibration
     from .plan import PlannedTensor
 
-ROWS = 32  # of a matrix of second moments: a thread's piece of work
+ROWS = 64  # of a matrix of second moments: a thread's piece of work
 ATTENTION_OUT, FEED_FORWARD, DOWN = 1, 2, 3  # the engine's numbers of a layer's inputs
 
 Encode = Callable[["PlannedTensor", Guide], tuple[Any, Iterator[memoryview]]]
@@ -189,9 +189,7 @@ class Sequential:
             z = self._quantized.floats(input, tokens, width)
             if is_product:
                 aim = self._float.floats(RESIDUAL, tokens, stream)
-                weights = _inverse_rms(aim)
-                aim = (aim - self._quantized.floats(RESIDUAL, tokens, stream)) * weights
-                z = z * weights
+                aim = aim - self._quantized.floats(RESIDUAL, tokens, stream)
             else:
                 aim = self._float.floats(input, tokens, width)
             self._add(moment, z, z, True)
@@ -231,15 +229,6 @@ class Sequential:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _inverse_rms(stream: np.ndarray) -> np.ndarray:
-    """What the norm that follows will divide a token's errors by: float32 (tokens, 1)."""
-    import numpy as np
-
-    columns = np.ascontiguousarray((stream * stream).T)
-    means = np.add.reduce(columns, axis=0, dtype=np.float64) / stream.shape[1]  # in the order of the columns
-    return (1 / np.sqrt(np.maximum(means, 1e-30))).astype(np.float32)[:, None]
 
 
 def _digest(path: Path) -> str:
