@@ -2,16 +2,16 @@
 // browser's side of build/bench/threads.py.
 import { benchEngine, threadsOf } from "./bench-engine.js";
 import { LocalModel } from "./local_model.js";
+import { GREEDY } from "./sampling.js";
 
 const now = () => performance.now();
-const greedy = { seed: 0n, temperature: 0, topP: 1, minP: 0, topK: 0 };
 const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
 
 async function open(bytes, count, context, turn) {
   const engine = await benchEngine(count);
   if (threadsOf(engine) !== count) throw new Error(`${threadsOf(engine)} instead of ${count} threads`);
   const local = LocalModel.fromBytes(engine, bytes, { context: context + turn });
-  local.startSampler(greedy);
+  local.startSampler(GREEDY);
   local.feed(Array.from({ length: context }, (_, i) => (i + 1) % local.shape.vocab_size));
   while (local.step() > 0);
   return local;

@@ -1,5 +1,5 @@
-/* read_memory.c: how fast one thread reads memory, for the roofline, and arithmetic without any memory. Compiled by roofline.py for both hosts;
- * not part of the engine. Eight independent sums, so that neither latency nor arithmetic is the limit. */
+/* read_memory.c: how fast one thread reads memory, for the roofline, and arithmetic without any memory.
+ * Compiled by token_profile.py for both hosts; not part of the engine. Eight independent sums, so that neither latency nor arithmetic is the limit. */
 #include <stdint.h>
 
 typedef uint64_t lanes __attribute__((vector_size(16)));

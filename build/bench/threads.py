@@ -130,7 +130,7 @@ def _gain(work: Callable[[int], Callable[[int], object]], rounds: int = 7) -> tu
 
 def possible(folder: Path, sizes: list[int]) -> dict[str, Any]:
     """What two threads gain on arithmetic alone, and on reading each size in bytes, each its half."""
-    library = ctypes.CDLL(str(compile_reader(folder, "native")))
+    library = ctypes.CDLL(str(compile_reader("native", folder)))
     read, compute = library.read_memory, library.only_arithmetic
     read.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
     rounds = 40_000_000

@@ -90,14 +90,14 @@ def distinct(matrices: list[dict[str, Any]]) -> list[tuple[dict[str, Any], int]]
 # ---- measuring ----
 
 
-def compile_reader(target: str) -> Path:
-    """read_memory.c for one host."""
+def compile_reader(target: str, folder: Path = FOLDER / "files") -> Path:
+    """read_memory.c for one host, compiled into `folder`."""
     source = SCRIPTS / "read_memory.c"
     if target == "native":
-        path = FOLDER / "files" / "read_memory.so"
+        path = folder / "read_memory.so"
         subprocess.run([*COMPILE, "-shared", "-nostdlib", "-fPIC", "-o", path, source], check=True)
         return path
-    path, compiled = FOLDER / "files" / "read_memory.wasm", FOLDER / "files" / "read_memory.o"
+    path, compiled = folder / "read_memory.wasm", folder / "read_memory.o"
     subprocess.run([*COMPILE, "--target=wasm32", "-msimd128", "-c", "-o", compiled, source], check=True)
     subprocess.run([*LINK, "-o", path, compiled], check=True)
     return path

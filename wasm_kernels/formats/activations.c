@@ -52,24 +52,35 @@ static void quantize_block(const float *x, int32_t r, float dx, int8_t *q) {
   }
 }
 
-/* Sums of q over the four groups of lanes. */
-static void sum_groups(const int8_t *q, int32_t r, int32_t *group_sum) {
-  int32_t group = RQ_GROUP_LANES * rq_block_steps(r); /* weights in a group */
-  for (int32_t f = 0; f < RQ_GROUPS; f++) {
-    int32_t sum = 0, last = rq_min_i32(r, group * (f + 1));
-    for (int32_t i = group * f; i < last; i++) sum += q[i];
-    group_sum[f] = sum;
-  }
+/* Sums of q (256, zero padded) over each 32 and over each 16. */
+static void sum_parts(const int8_t *q, int32_t *part_sum /* (RQ_PART_SUMS) */, int32_t variant) {
+  int32_t *sums = part_sum + RQ_PART_SUMS_16;
+#if RQ_HAVE_SIMD
+  if (variant != RQ_SCALAR)
+    rq_part_sums_simd(q, sums);
+  else
+#endif
+    for (int32_t p = 0; p < RQ_LANES; p++) {
+      sums[p] = 0;
+      for (int32_t i = 0; i < 16; i++) sums[p] += q[16 * p + i];
+    }
+  (void)variant;
+  for (int32_t p = 0; p < RQ_PART_SUMS_16; p++) part_sum[p] = sums[2 * p] + sums[2 * p + 1];
 }
 
-/* Sums of q (256, zero padded) over each 32 and over each 16. */
-static void sum_parts(const int8_t *q, int32_t *part_sum /* (RQ_PART_SUMS) */) {
-  int32_t *sums = part_sum + RQ_PART_SUMS_16;
-  for (int32_t p = 0; p < RQ_LANES; p++) {
-    sums[p] = 0;
-    for (int32_t i = 0; i < 16; i++) sums[p] += q[16 * p + i];
+/* Sums of q over the four groups of lanes; those over each 16 are there. */
+static void sum_groups(const int8_t *q, int32_t r, const int32_t *sums_16, int32_t *group_sum) {
+  int32_t group = RQ_GROUP_LANES * rq_block_steps(r), parts = group / 16; /* weights in a group */
+  for (int32_t f = 0; f < RQ_GROUPS; f++) {
+    int32_t sum = 0;
+    if (group % 16 == 0) {
+      for (int32_t p = parts * f; p < parts * (f + 1); p++) sum += sums_16[p];
+    } else {
+      int32_t last = rq_min_i32(r, group * (f + 1));
+      for (int32_t i = group * f; i < last; i++) sum += q[i];
+    }
+    group_sum[f] = sum;
   }
-  for (int32_t p = 0; p < RQ_PART_SUMS_16; p++) part_sum[p] = sums[2 * p] + sums[2 * p + 1];
 }
 
 static int32_t fail_nonfinite(rq_error *error, const float *x, int32_t width) {
@@ -111,9 +122,9 @@ static void quantize_one(rq_activations *out, int32_t block, const float *x, int
 #endif
       quantize_block(x, r, dx, q);
   }
-  (void)variant;
-  sum_groups(q, r, out->group_sum + RQ_GROUPS * (size_t)block);
-  sum_parts(q, out->part_sum + RQ_PART_SUMS * (size_t)block);
+  int32_t *sums = out->part_sum + RQ_PART_SUMS * (size_t)block;
+  sum_parts(q, sums, variant);
+  sum_groups(q, r, sums + RQ_PART_SUMS_16, out->group_sum + RQ_GROUPS * (size_t)block);
 #if RQ_HAVE_SIMD
   rq_lanes_simd(q, r, out->lanes + RQ_LANE_BLOCK_BYTES * (size_t)block);
   if (variant == RQ_AVX512) set_quads(q, r, out->quads + RQ_BLOCK * (size_t)block);

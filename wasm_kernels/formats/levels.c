@@ -115,8 +115,37 @@ static int32_t best_variant(void) {
   bool wide = (b & LEAF7_EBX_AVX512) == LEAF7_EBX_AVX512 && (c & LEAF7_ECX_AVX512) == LEAF7_ECX_AVX512;
   return wide && (saved & XCR0_AVX512) == XCR0_AVX512 ? RQ_AVX512 : RQ_AVX2;
 }
+
+/* Processors that know AVX2 but work on 128 bits at a time: AMD before Zen 2, and Hygon's, by family and
+ * model. */
+static bool works_in_halves(void) {
+  enum { AMD = 0x444D4163, HYGON = 0x656E6975, ZEN = 0x17, ZEN_2_MODEL = 0x30 }; /* ends of the names */
+  uint32_t a, b, c, d;
+  if (!__get_cpuid(0, &a, &b, &c, &d) || (c != AMD && c != HYGON)) return false;
+  if (c == HYGON) return true;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return false;
+  uint32_t family = (a >> 8 & 15) + (a >> 20 & 255), number = (a >> 4 & 15) | (a >> 12 & 0xF0);
+  return family < ZEN || (family == ZEN && number < ZEN_2_MODEL);
+}
+
+int32_t rq_variant_alone(int32_t format, int32_t variant) {
+  if (variant != RQ_AVX2 || !works_in_halves()) return variant;
+  switch (format) {
+    case RQ_FORMAT_PI_Q3:
+    case RQ_FORMAT_PI_Q2:
+    case RQ_FORMAT_PI_T3:
+    case RQ_FORMAT_PI_T2:
+    case RQ_FORMAT_TERNARY:
+    case RQ_FORMAT_PI_TERNARY: return RQ_SIMD128;
+    default: return variant;
+  }
+}
 #else
 static int32_t best_variant(void) { return RQ_HAVE_SIMD ? RQ_SIMD128 : RQ_SCALAR; }
+int32_t rq_variant_alone(int32_t format, int32_t variant) {
+  (void)format;
+  return variant;
+}
 #endif
 
 int32_t RQ_EXPORT rq_variant(int32_t variant) {

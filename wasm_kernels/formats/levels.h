@@ -11,5 +11,9 @@ typedef void (*rq_product_kernel)(const uint8_t *data, size_t row_bytes, int32_t
                                   const rq_activations *a, int32_t count, float *y, size_t stride);
 /* The kernel of a format at a level, NULL where it has none. */
 rq_product_kernel rq_product_kernel_of(int32_t format, int32_t variant);
+/* The variant that multiplies by a single vector fastest on this machine, where `variant` is the widest there
+ * is: on processors that do 256 bits in two halves, 128-bit kernels win for our formats
+ * (build/bench/variants.py). */
+int32_t rq_variant_alone(int32_t format, int32_t variant);
 
 #endif

@@ -42,16 +42,25 @@ RV_INLINE void store_step(int8_t *lanes, int32_t step, rq_vi q) {
 void rq_lanes_simd(const int8_t *q, int32_t r, int8_t *lanes) {
   rq_vi rows[RQ_LANES];
   int32_t steps = rq_block_steps(r);
-  if (r == RQ_BLOCK) {
-    for (int32_t l = 0; l < RQ_LANES; l++) rows[l] = rv_load(q + RQ_LANES * l);
-    rv_transpose8(rows);
-  } else {
-    int8_t by_step[RQ_LANES][RQ_LANES] = {{0}};
-    for (int32_t l = 0, i = 0; i < r; l++)
-      for (int32_t j = 0; j < steps && i < r; j++, i++) by_step[j][l] = q[i];
-    for (int32_t j = 0; j < RQ_LANES; j++) rows[j] = rv_load(by_step[j]);
+  /* a row starts with its lane's weights; behind them are the next lane's */
+  for (int32_t l = 0; l < RQ_LANES; l++) rows[l] = rv_load(q + steps * l);
+  rv_transpose8(rows);
+  for (int32_t j = 0; j < RQ_LANES; j++) store_step(lanes, j, j < steps ? rows[j] : rv_zero());
+}
+
+/* Sums over 16 bytes, in four parts. */
+RV_INLINE rq_vi sum_16(const int8_t *q) {
+  rq_vi v = rv_load(q), one = rv_splat16(1);
+  return rv_add32(rv_dot16(rv_widen_low8(v), one), rv_dot16(rv_widen_high8(v), one));
+}
+
+void rq_part_sums_simd(const int8_t *q, int32_t *sums) {
+  for (int32_t p = 0; p < RQ_LANES; p += 4, q += 64) {
+    rq_vi a = sum_16(q), b = sum_16(q + 16), c = sum_16(q + 32), d = sum_16(q + 48);
+    rq_vi ac = rv_add32(rv_zip_low32(a, c), rv_zip_high32(a, c)); /* a02, c02, a13, c13 */
+    rq_vi bd = rv_add32(rv_zip_low32(b, d), rv_zip_high32(b, d));
+    rv_store(sums + p, rv_add32(rv_zip_low32(ac, bd), rv_zip_high32(ac, bd)));
   }
-  for (int32_t j = 0; j < RQ_LANES; j++) store_step(lanes, j, rows[j]);
 }
 
 #if RQ_LANES_WIDE

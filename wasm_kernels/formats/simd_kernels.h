@@ -86,6 +86,8 @@ RQ_DECLARE_ROWS_32(mxfp4)
 void rq_quantize_block_simd(const float *x, int32_t r, float dx, int8_t *q);
 /* A block's q (256, zero padded), of which r are weights, to lanes. */
 void rq_lanes_simd(const int8_t *q, int32_t r, int8_t *lanes);
+/* Sums of q over each 16 of a block. */
+void rq_part_sums_simd(const int8_t *q, int32_t *sums /* (16) */);
 #if RQ_LANES_WIDE
 /* A block's q (256) in its own order, for the kernels of ggml's formats: of each 16, the even ones e, then
  * o - 256 e with the odd ones o. */

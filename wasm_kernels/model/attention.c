@@ -3,6 +3,7 @@
  * of RQ_KEY_BLOCK. The order depends on the query's position alone, so that batches change nothing. */
 #include "../base/math.h"
 #include "attention_avx2.h"
+#include "attention_simd.h"
 #include "lanes.h"
 #include "model.h"
 
@@ -84,39 +85,37 @@ static bool store(const cache_view *view, int32_t position, const float *x) {
   return bad == 0;
 }
 
-/* Finite f16 to f32, exactly and without a branch: normal numbers get another exponent, subnormal
- * ones are their integer minus the implied bit. */
+/* Finite f16 to f32, exactly: sign, exponent and fraction to their places make a f32 that is too small by
+ * 2^112. */
 static float widen(uint16_t h) {
-  uint32_t bits = (uint32_t)(h & 0x7FFFu) << 13, sign = (uint32_t)(h & 0x8000u) << 16;
-  uint32_t normal = bits + (112u << 23), raised = bits + (113u << 23), subnormal;
+  uint32_t bits = (uint32_t)(h & 0x8000u) << 16 | (uint32_t)(h & 0x7FFFu) << 13;
   float value;
-  __builtin_memcpy(&value, &raised, sizeof value);
-  value = value - 0x1p-14f;
-  __builtin_memcpy(&subnormal, &value, sizeof value);
-  uint32_t is_subnormal = 0u - (uint32_t)(bits < (1u << 23));
-  uint32_t result = sign | (normal & ~is_subnormal) | (subnormal & is_subnormal);
-  __builtin_memcpy(&value, &result, sizeof value);
-  return value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value * 0x1p112f;
 }
 
+#if RQ_HAVE_X86
 /* Whether the loops for AVX2 run: they take whole vectors only. */
 static bool wide_loops(const rq_model *model, int32_t width) {
-  return RQ_HAVE_X86 && (model->variant == RQ_AVX2 || model->variant == RQ_AVX512) && width % 16 == 0;
+  return (model->variant == RQ_AVX2 || model->variant == RQ_AVX512) && width % 16 == 0;
 }
+#endif
 
 /* Rows [first, last) as f32: in place, or widened into `buffer` (RQ_KEY_BLOCK, width). */
-static const float *load(const cache_view *view, int32_t first, int32_t last, float *buffer, bool wide) {
+static const float *load(const rq_model *model, const cache_view *view, int32_t first, int32_t last,
+                         float *buffer) {
   size_t at = (size_t)first * (size_t)view->width, n = (size_t)(last - first) * (size_t)view->width;
   if (view->f32) return (const float *)(const void *)view->data + at;
   const uint16_t *in = (const uint16_t *)(const void *)view->data + at;
+  size_t done = 0;
 #if RQ_HAVE_X86
-  if (wide) {
+  if (wide_loops(model, view->width)) {
     rq_widen_avx2(in, buffer, n);
     return buffer;
   }
 #endif
-  (void)wide;
-  for (size_t i = 0; i < n; i++) buffer[i] = widen(in[i]);
+  if (model->variant != RQ_SCALAR) done = rq_widen_simd(in, buffer, n);
+  for (size_t i = done; i < n; i++) buffer[i] = widen(in[i]);
   return buffer;
 }
 
@@ -146,46 +145,22 @@ static void add_values_scalar(float *total, const float *rows, const float *p, i
   }
 }
 
-static void add_values_simd(float *total, const float *rows, const float *p, int32_t keys, int32_t width) {
-  int32_t d = 0;
-  for (; d + 16 <= width; d += 16) {
-    rq_vec_value s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
-    for (int32_t j = 0; j < keys; j++) {
-      const rq_vec *row = (const rq_vec *)(rows + (size_t)j * (size_t)width + d);
-      s0 = s0 + row[0] * p[j];
-      s1 = s1 + row[1] * p[j];
-      s2 = s2 + row[2] * p[j];
-      s3 = s3 + row[3] * p[j];
-    }
-    rq_vec *out = (rq_vec *)(total + d);
-    out[0] = out[0] + s0;
-    out[1] = out[1] + s1;
-    out[2] = out[2] + s2;
-    out[3] = out[3] + s3;
-  }
-  for (; d + 4 <= width; d += 4) {
-    rq_vec_value sum = {0};
-    for (int32_t j = 0; j < keys; j++)
-      sum = sum + *(const rq_vec *)(rows + (size_t)j * (size_t)width + d) * p[j];
-    *(rq_vec *)(total + d) = *(rq_vec *)(total + d) + sum;
-  }
-  for (; d < width; d++) {
-    float sum = 0.0f;
-    for (int32_t j = 0; j < keys; j++) sum = sum + p[j] * rows[(size_t)j * (size_t)width + (size_t)d];
-    total[d] = total[d] + sum;
-  }
-}
-
-static void add_values(const rq_model *model, float *total, const float *rows, const float *p, int32_t keys,
-                       int32_t width) {
+/* For `count` queries of one token: totals lie `width` apart, weights `stride`. */
+static void add_values(const rq_model *model, float *totals, const float *rows, const float *p, size_t stride,
+                       int32_t count, int32_t keys, int32_t width) {
 #if RQ_HAVE_X86
   if (wide_loops(model, width)) {
-    rq_add_values_avx2(total, rows, p, keys, width);
+    for (int32_t n = 0; n < count; n++)
+      rq_add_values_avx2(totals + (size_t)n * (size_t)width, rows, p + (size_t)n * stride, keys, width);
     return;
   }
 #endif
-  (void)model;
-  add_values_simd(total, rows, p, keys, width);
+  if (model->variant != RQ_SCALAR) {
+    rq_add_values_simd(totals, rows, p, stride, count, keys, width);
+    return;
+  }
+  for (int32_t n = 0; n < count; n++)
+    add_values_scalar(totals + (size_t)n * (size_t)width, rows, p + (size_t)n * stride, keys, width);
 }
 
 static void dot_four(const rq_model *model, const float *query, const float *rows, int32_t width, float scale,
@@ -197,7 +172,7 @@ static void dot_four(const rq_model *model, const float *query, const float *row
   }
 #endif
   (void)model;
-  rq_dot_four(query, rows, width, scale, out);
+  rq_dot_four_simd(query, rows, width, scale, out);
 }
 
 /* Scores to weights in place: exp(score - maximum); returns 1 / their sum. */
@@ -233,7 +208,7 @@ static void attend_queries(rq_model *model, int32_t layer, int32_t head, int32_t
 
   for (int32_t first = 0; first < all; first += RQ_KEY_BLOCK) {
     int32_t last = rq_min_i32(all, first + RQ_KEY_BLOCK);
-    const float *rows = load(&keys, first, last, scratch->block, wide_loops(model, kw));
+    const float *rows = load(model, &keys, first, last, scratch->block);
     for (int32_t n = from; n < to; n++) {
       int32_t t = n / group, h = head * group + n % group;
       int32_t visible = rq_min_i32(last, model->position + t + 1);
@@ -256,17 +231,15 @@ static void attend_queries(rq_model *model, int32_t layer, int32_t head, int32_t
   }
   for (int32_t first = 0; first < all; first += RQ_KEY_BLOCK) {
     int32_t last = rq_min_i32(all, first + RQ_KEY_BLOCK);
-    const float *rows = load(&values, first, last, scratch->block, wide_loops(model, vw));
-    for (int32_t n = from; n < to; n++) {
+    const float *rows = load(model, &values, first, last, scratch->block);
+    for (int32_t n = from, next; n < to; n = next) {
       int32_t t = n / group, h = head * group + n % group;
       int32_t visible = rq_min_i32(last, model->position + t + 1) - first;
+      next = rq_min_i32(to, (t + 1) * group); /* those of one token see the same keys */
       if (visible <= 0) continue;
       float *out = model->attended + ((size_t)t * (size_t)i->heads + (size_t)h) * (size_t)vw;
       const float *p = scratch->scores + (size_t)n * context + first;
-      if (model->variant == RQ_SCALAR)
-        add_values_scalar(out, rows, p, visible, vw);
-      else
-        add_values(model, out, rows, p, visible, vw);
+      add_values(model, out, rows, p, context, next - n, visible, vw);
     }
   }
   for (int32_t n = from; n < to; n++) {

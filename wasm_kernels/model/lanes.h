@@ -50,34 +50,6 @@ static inline float rq_dot_f32(const float *a, const float *b, int32_t n, int32_
   return variant == RQ_SCALAR ? rq_dot_scalar(a, b, n) : rq_dot_simd(a, b, n);
 }
 
-/* out[r] = (a . rows[r]) * scale for four rows of n: the additions of rq_dot_simd, four at a time. */
-static inline void rq_dot_four(const float *a, const float *rows /* (4, n) */, int32_t n, float scale,
-                               float *out) {
-  rq_vec_value sum[4][4] = {{{0}}};
-  int32_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const rq_vec *p = (const rq_vec *)(a + i);
-    for (int32_t r = 0; r < 4; r++) {
-      const rq_vec *q = (const rq_vec *)(rows + (size_t)r * (size_t)n + i);
-      for (int32_t v = 0; v < 4; v++) sum[r][v] = sum[r][v] + p[v] * q[v];
-    }
-  }
-  if (i < n) /* as in rq_dot_simd */
-    for (int32_t r = 0; r < 4; r++) {
-      float last[16] = {0};
-      for (int32_t l = 0; i + l < n; l++) last[l] = a[i + l] * rows[(size_t)r * (size_t)n + i + l];
-      const rq_vec *p = (const rq_vec *)last;
-      for (int32_t v = 0; v < 4; v++) sum[r][v] = sum[r][v] + p[v];
-    }
-  rq_vec_value four[4];
-  for (int32_t r = 0; r < 4; r++) four[r] = (sum[r][0] + sum[r][2]) + (sum[r][1] + sum[r][3]);
-  rq_vec_value l0 = {four[0][0], four[1][0], four[2][0], four[3][0]},
-               l1 = {four[0][1], four[1][1], four[2][1], four[3][1]},
-               l2 = {four[0][2], four[1][2], four[2][2], four[3][2]},
-               l3 = {four[0][3], four[1][3], four[2][3], four[3][3]};
-  *(rq_vec *)out = ((l0 + l2) + (l1 + l3)) * scale;
-}
-
 static inline float rq_sum_f32(const float *a, int32_t n) {
   float lanes[16] = {0};
   int32_t i = 0;

@@ -3,6 +3,7 @@
 #include "model.h"
 
 #include "../base/fpenv.h"
+#include "../formats/levels.h"
 
 int32_t rq_largest_input(const rq_hyper *hyper) {
   int32_t attended = hyper->info.heads * hyper->value_width;
@@ -94,6 +95,9 @@ static int32_t lay_out(rq_error *error, const rq_gguf *index, const uint8_t *fil
                             : flags & RQ_MODEL_SIMD128 ? RQ_SIMD128
                             : flags & RQ_MODEL_AVX2    ? RQ_AVX2
                                                        : RQ_SIMD);
+  bool chosen = (flags & (RQ_MODEL_SCALAR | RQ_MODEL_SIMD128 | RQ_MODEL_AVX2)) != 0;
+  for (int32_t f = 0; f < RQ_FORMAT_COUNT; f++)
+    out->variant_alone[f] = chosen ? out->variant : rq_variant_alone(f, out->variant);
   return RQ_OK;
 }
 

@@ -78,8 +78,9 @@ enum { RQ_MODEL_MAGIC = 0x4D515652 };
 
 typedef struct rq_model {
   uint32_t magic;
-  int32_t variant; /* what runs, as rq_variant gives it */
-  rq_pool *pool;   /* threads that help, or NULL */
+  int32_t variant;                        /* what runs, as rq_variant gives it */
+  int32_t variant_alone[RQ_FORMAT_COUNT]; /* for products with a single token, by format */
+  rq_pool *pool;                          /* threads that help, or NULL */
   const rq_gguf *index;
   const uint8_t *file;
   rq_hyper hyper;

@@ -85,8 +85,9 @@ void rq_multiply_rows(const rq_model *model, const rq_inputs *inputs, const rq_p
   const rq_matrix *matrix = product->matrix;
   const rq_activations *x = matrix->turned ? inputs->turned : inputs->plain;
   size_t rows = (size_t)matrix->rows;
+  int32_t variant = tokens == 1 ? model->variant_alone[matrix->format->info.format] : model->variant;
   rq_rows_product(matrix->format, matrix->data, matrix->width, first, last, x, tokens, product->y, rows,
-                  model->variant);
+                  variant);
   if (!matrix->bias && !product->sum) return;
   for (int32_t t = 0; t < tokens; t++) {
     float *y = product->y + (size_t)t * rows;
