@@ -3,8 +3,8 @@
     python build/calibration_table.py                              prints it
     python build/calibration_table.py --write docs/calibration.md  puts it between the page's markers
 
-Calibrated on `tiny_stories_train.txt`, evaluated on `tiny_stories_test.txt` by the protocol of docs/formats.md.
-Needs the data folder (RUVQ_DATA, docs/data.md); takes some minutes.
+Calibrated on `tiny_stories_train.txt`, evaluated on `tiny_stories_test.txt` by docs/formats.md's protocol. Needs
+the data folder (RUVQ_DATA, docs/data.md); takes some minutes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def table(data: Path, tokens: int, seeds: int, formats: tuple[str, ...]) -> str:
     text = (data / "text" / "tiny_stories_test.txt").read_text(encoding="utf-8")
     lines = [
         f"stories260K, layers in the format named, embeddings in f16, {tokens:,} tokens of calibration,",
-        f"Hadamard everywhere: perplexity, mean over {seeds} seeds of the transform and the range (float: 5.56).",
+        f"Hadamard everywhere: perplexity, mean over {seeds} seeds and the range (float: 5.56).",
         "Made by `python build/calibration_table.py`.",
         "",
         "| format | without calibration | calibrated | calibrated, `--sequential` |",
