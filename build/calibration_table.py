@@ -52,8 +52,8 @@ def table(data: Path, tokens: int, seeds: int, formats: tuple[str, ...]) -> str:
         f"Hadamard everywhere: perplexity, mean over {seeds} seeds and the range (float: 5.56).",
         "Made by `python build/calibration_table.py`.",
         "",
-        "| format | without calibration | calibrated | calibrated, `--sequential` |",
-        "| --- | --- | --- | --- |",
+        "| format | without calibration | calibrated | `--sequential` | `--sequential --thorough` |",
+        "| --- | --- | --- | --- | --- |",
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -66,6 +66,7 @@ def table(data: Path, tokens: int, seeds: int, formats: tuple[str, ...]) -> str:
             {},
             {"calibration": artifact},
             {"calibration": artifact, "sequential": True},
+            {"calibration": artifact, "sequential": True, "thorough": True},
         )
         for format in formats:
             cells = []

@@ -1,5 +1,5 @@
-/* factor.c: the factorisation of second moments for rounding with error feedback, and the weights that are best
- * under them (least squares). Plain f32 in a fixed order: the same bits on every machine. */
+/* factor.c: the factorisation of second moments for rounding with error feedback, and the weights that are
+ * best under them (least squares). Plain f32 in a fixed order: the same bits on every machine. */
 #include "../base/fpenv.h"
 #include "../base/math.h"
 #include "../formats/x86.h"

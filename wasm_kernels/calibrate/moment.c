@@ -1,6 +1,7 @@
-/* moment.c: sums over tokens of products of two vectors, out += sum of a b^T: the second moments of a product's
- * inputs, H = sum of x x^T, and those of two models' inputs with each other. Plain f32 in a fixed order: the
- * same bits on every machine and for any number of threads, which share out the rows of the result. */
+/* moment.c: sums over tokens of products of two vectors, out += sum of a b^T: the second moments of a
+ * product's inputs, H = sum of x x^T, and those of two models' inputs with each other. Plain f32 in a fixed
+ * order: the same bits on every machine and for any number of threads, which share out the rows of the
+ * result. */
 #include "moment.h"
 
 #include "../base/fpenv.h"
@@ -34,7 +35,8 @@ static void pack_rows(const sums *s, row_block *block) {
 typedef float f8 __attribute__((vector_size(32))); /* elementwise: two registers where eight don't fit one */
 enum { EIGHTS = COLUMNS / 8 };
 
-/* `count` rows of tile n of the block, from `begin` on, and COLUMNS columns: sums over the tokens of a batch. */
+/* `count` rows of tile n of the block, from `begin` on, and COLUMNS columns: sums over the tokens of a batch.
+ */
 static inline __attribute__((always_inline)) void sum_tile(const row_block *block, int32_t n, int32_t begin,
                                                            int32_t count, const f8 *columns, int32_t tokens,
                                                            float (*out)[COLUMNS]) {

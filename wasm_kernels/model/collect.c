@@ -65,9 +65,9 @@ bool rq_collect(rq_model *model, rq_input input, const float *x, int32_t tokens)
 int32_t RQ_EXPORT rq_model_moments(const void *model, int32_t layer, int32_t diagonal, uint64_t *count) {
   const rq_hyper *hyper = &((const rq_model *)model)->hyper;
   bool output = layer == hyper->info.layers;
-  *count = output ? size_of(hyper, RQ_INPUT_OUTPUT, diagonal != 0)
-                  : offset_of(hyper, RQ_INPUT_DOWN, diagonal != 0) +
-                        size_of(hyper, RQ_INPUT_DOWN, diagonal != 0);
+  *count =
+      output ? size_of(hyper, RQ_INPUT_OUTPUT, diagonal != 0)
+             : offset_of(hyper, RQ_INPUT_DOWN, diagonal != 0) + size_of(hyper, RQ_INPUT_DOWN, diagonal != 0);
   return RQ_OK;
 }
 

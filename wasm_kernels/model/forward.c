@@ -229,7 +229,8 @@ static int32_t stage_forward(rq_error *error, rq_model *model, int32_t tokens) {
   }
   int32_t code = attention(error, model, n, tokens);
   if (code < 0 || model->stage_until < RQ_INPUT_FF) return code;
-  if ((code = feed_forward(error, model, n, tokens)) < 0 || model->stage_until < RQ_INPUT_RESIDUAL) return code;
+  if ((code = feed_forward(error, model, n, tokens)) < 0 || model->stage_until < RQ_INPUT_RESIDUAL)
+    return code;
   if (!rq_all_finite(model->x, (int32_t)count)) return fail_in_layer(error, n, "output");
   rq_copy(model->stage_rows + at, model->x, count * sizeof(float));
   return RQ_OK;

@@ -94,6 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --calibration: round each matrix for the inputs that the quantized model will give it, "
         "towards the float model's outputs; better and slower",
     )
+    formats.add_argument(
+        "--thorough",
+        action="store_true",
+        help="pi-t3, pi-t2: search each block's scales longer; with --calibration eight times as long",
+    )
     work = parser.add_argument_group("work")
     work.add_argument(
         "--threads", type=whole(1, 1024), help="threads (default: all cores); never changes a byte"
@@ -136,6 +141,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             calibration=args.calibration,
             damping=args.damping,
             sequential=args.sequential,
+            thorough=args.thorough,
             threads=args.threads,
             progress=step,
             type_ids=args.type_ids,
@@ -175,7 +181,11 @@ def recorded_command(args: argparse.Namespace) -> str:
             files = ("tokenizer", "config", "chat_template", "calibration")
             shown = Path(value).name if flag in files else str(value)
             words += ["--" + flag.replace("_", "-"), shown]
-    words += ["--sequential"] * args.sequential + ["--allow-requantize"] * args.allow_requantize
+    words += (
+        ["--sequential"] * args.sequential
+        + ["--thorough"] * args.thorough
+        + ["--allow-requantize"] * args.allow_requantize
+    )
     return shlex.join(words)
 
 

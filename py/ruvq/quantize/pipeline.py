@@ -31,7 +31,7 @@ from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
 from .chunks import thread_count
-from .plan import Plan, PlannedTensor, file_type, make_plan
+from .plan import TRELLIS, Plan, PlannedTensor, file_type, make_plan
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
 from .tensors import DEFAULT_K, SCALE_RULES
 from .vocabulary import checked_vocabulary
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .feedback import Guide
 
 HEADER_RESERVE = 1 << 20  # bytes beside tensor data and vocabulary that the space check allows for
+THOROUGH_EFFORT = 8  # of the trellis encoders, from which on they try headers thoroughly
 STALE_SECONDS = 3600  # a temporary file untouched for so long was left by a killed process
 
 TAKES_K = (*DEFAULT_K, "pi-t3", "pi-t2")  # for the trellis: k of every group, instead of the best for each
@@ -194,6 +195,7 @@ def quantize_model(
     calibration: str | os.PathLike[str] | None = None,
     damping: float = 0.01,
     sequential: bool = False,
+    thorough: bool = False,
     threads: int | None = None,
     progress: bool | Progress = True,
     type_ids: str | None = None,
@@ -214,7 +216,8 @@ def quantize_model(
     in ruvq's own formats are then rounded with error feedback (LDLQ) and `damping` times the mean of the
     diagonal is added to the second moments; other formats weigh the columns' errors. `sequential`: the
     layers' matrices are rounded one after the other for the inputs they will really get, towards the float
-    model's outputs (ruvq.quantize.sequential): better, and slower. `type_ids`: "ruvllm"
+    model's outputs (ruvq.quantize.sequential): better, and slower. `thorough`: trellis formats search each
+    block's scales longer, with error feedback eight times as long. `type_ids`: "ruvllm"
     writes pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`:
     a bar, or a function that is called with a Step. `chat_template`: a file with the Jinja template to store
     instead of the model's own, or "none". `on_plan` sees the plan before anything is written. `observe` is
@@ -227,7 +230,7 @@ def quantize_model(
     """
     started = time.perf_counter()
     target = Path(output)
-    options = _options(k, scale)
+    options = _options(k, scale, thorough)
     if not 0 <= seed < 1 << 64:
         raise UsageError(
             "the seed must fit 64 bits", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
@@ -307,12 +310,12 @@ def _key(plan: Plan, metadata: Mapping[str, Any], recipe: Recipe, calibrated: Ca
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
-def _options(k: int | None, scale: str | None) -> EncodeOptions:
+def _options(k: int | None, scale: str | None, thorough: bool) -> EncodeOptions:
     if k is not None and k not in (2, 3, 4, 5):
         raise UsageError("k is the divisor of pi", subject="k", expected="2, 3, 4 or 5", actual=str(k))
     if scale is not None and scale not in SCALE_RULES:
         raise UsageError("unknown scale rule", subject="scale", expected=", ".join(SCALE_RULES), actual=scale)
-    return EncodeOptions(k or 0, scale or "default")
+    return EncodeOptions(k or 0, scale or "default", THOROUGH_EFFORT if thorough else 0)
 
 
 def _check_options(plan: Plan, options: EncodeOptions) -> None:
@@ -334,7 +337,8 @@ def _check_options(plan: Plan, options: EncodeOptions) -> None:
 def _options_for(format: str, options: EncodeOptions) -> EncodeOptions:
     """The part of the options that a format takes."""
     own = format in TAKES_K or formats.get(format).own
-    return EncodeOptions(options.k if format in TAKES_K else 0, options.scale if own else "default")
+    effort = options.effort if format in TRELLIS else 0
+    return EncodeOptions(options.k if format in TAKES_K else 0, options.scale if own else "default", effort)
 
 
 def check_target(target: Path, input: Path, overwrite: bool) -> None:
@@ -458,6 +462,8 @@ def _recipe(
     if calibrated is not None:
         chosen["damping"] = damping
         chosen["sequential"] = sequential
+    if options.effort:
+        chosen["effort"] = options.effort
     return Recipe(
         command=command or "ruvq.quantize_model",
         seed=seed,

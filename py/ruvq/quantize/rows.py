@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """`k`: divisor of pi, 0 for the format's default; `scale`: a name of SCALE_RULES."""
+    """`k`: divisor of pi, 0 for the format's default; `scale`: a name of SCALE_RULES; `effort`: of the
+    trellis encoders, 0 for the default."""
 
     k: int = 0
     scale: str = "default"
+    effort: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,10 @@ class RowEncoder:
         self.format, self.width, self.hadamard_seed = format, width, hadamard_seed
         self.row_bytes = format.row_bytes(width)
         self._options = structs.pack(
-            "rq_encode_options", k=options.k, scale_rule=CONSTANTS[SCALE_RULES[options.scale]]
+            "rq_encode_options",
+            k=options.k,
+            scale_rule=CONSTANTS[SCALE_RULES[options.scale]],
+            effort=options.effort,
         )
         self._local = threading.local()
 
