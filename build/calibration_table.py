@@ -3,8 +3,8 @@
     python build/calibration_table.py                              prints it
     python build/calibration_table.py --write docs/calibration.md  puts it between the page's markers
 
-Calibrated on `tiny_stories_train.txt`, evaluated on `tiny_stories_test.txt` by docs/formats.md's protocol. Needs
-the data folder (RUVQ_DATA, docs/data.md); takes some minutes.
+Calibrated on `tiny_stories_train.txt`, evaluated on `tiny_stories_test.txt` (protocol of docs/formats.md).
+Needs the data folder (RUVQ_DATA, docs/data.md); takes some minutes.
 """
 
 from __future__ import annotations
