@@ -2,10 +2,10 @@
 
     python build/bench/rounding.py
 
-Prints two tables in dB and ends with the same as one line of JSON. The first: signal-to-noise ratio of weights,
-mean over GPT-2's attention projections (768 x 768) and over the matrices of stories260K's layers, without a
-transform, with the Hadamard transform of the inputs' side, and of both sides. The second: of products with
-calibration's inputs, mean over stories260K's matrices (rows of one block), rounded in several ways.
+Prints two tables in dB and ends with the same as one line of JSON. The first: signal to noise of weights, mean
+over GPT-2's attention projections (768 x 768) and over stories260K's layers: without a transform, with the
+Hadamard transform of the inputs' side, and of both sides. The second: of products with calibration's inputs,
+mean over stories260K's matrices (rows of one block), rounded in several ways.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import ruvq  # noqa: E402
 from encoders import read_matrices  # noqa: E402
 from ruvq import formats  # noqa: E402
 from ruvq.calibrate import calibrate  # noqa: E402
-from ruvq.quantize import QuantizedTensor  # noqa: E402
+from ruvq.quantize import QuantizedTensor, quantize  # noqa: E402
 from ruvq.quantize.calibration import Calibration, input_of  # noqa: E402
 from ruvq.quantize.feedback import Factor, Guide, factorise, turn  # noqa: E402
 from ruvq.quantize.rows import EncodeOptions, RowEncoder  # noqa: E402
@@ -65,7 +65,7 @@ def transforms(matrices: dict[str, list[np.ndarray]]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"format": name, "matrices": kind}
             for sides, label in enumerate(("none", "one side", "both sides")):
                 values = [transformed(w, sides) for w in members]
-                decoded = [ruvq.dequantize(ruvq.quantize(w, name)) for w in values]
+                decoded = [ruvq.dequantize(quantize(w, name)) for w in values]
                 snr = [ruvq.compare(a, b).snr_db for a, b in zip(values, decoded, strict=True)]
                 row[label] = round(float(np.mean(snr)), 3)
             out.append(row)

@@ -75,6 +75,22 @@ def test_error_feedback_lowers_perplexity_and_never_depends_on_threads(
     assert values[1] < 0.9 * values[0]
 
 
+def test_scales_that_are_sought_thoroughly_lower_the_error_of_products(
+    source: dict[str, Any], artifact: Path, tmp_path: Path
+) -> None:
+    usual = quantized(source, tmp_path / "usual.gguf", "pi-t2", calibration=artifact)
+    long = quantized(source, tmp_path / "long.gguf", "pi-t2", calibration=artifact, thorough=True)
+    pairs = [
+        (a.output_snr_db, b.output_snr_db)
+        for a, b in zip(usual.tensors, long.tensors, strict=True)
+        if len(a.shape) > 1
+    ]
+    assert np.mean([b - a for a, b in pairs]) > 0.1
+    assert usual.tensor_bytes == long.tensor_bytes
+    with GGUFFile.open(tmp_path / "long.gguf") as file:
+        assert json.loads(file.metadata["ruvq.recipe"])["options"]["effort"] == 8
+
+
 def test_an_importance_matrix_alone_weighs_the_columns(
     source: dict[str, Any], data_dir: Path, tmp_path: Path
 ) -> None:
