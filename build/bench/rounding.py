@@ -2,10 +2,10 @@
 
     python build/bench/rounding.py
 
-Prints two tables in dB and ends with the same as one line of JSON. The first: signal to noise of weights, mean
-over GPT-2's attention projections (768 x 768) and over stories260K's layers: without a transform, with the
-Hadamard transform of the inputs' side, and of both sides. The second: of products with calibration's inputs,
-mean over stories260K's matrices (rows of one block), rounded in several ways.
+Prints two tables in dB and ends with the same as one line of JSON. The first: signal to noise of weights,
+mean over GPT-2's attention projections (768 x 768) and over stories260K's layers: without a transform, with
+the Hadamard transform of the inputs' side, and of both sides. The second: of products with calibration's
+inputs, mean over stories260K's matrices (rows of one block), rounded in several ways.
 """
 
 from __future__ import annotations
