@@ -67,6 +67,8 @@ class CustomBuildHook(BuildHookInterface):
             # a page has no command line and doesn't calibrate: what it need not download
             left_out = self.build_config.target_config.setdefault("exclude", [])
             left_out += ["py/ruvq/cli", "py/ruvq/calibrate"]
+            calibrated = ("calibration", "feedback", "sequential", "draft", "float_model")
+            left_out += [f"py/ruvq/quantize/{name}.py" for name in calibrated]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
         elif kind == "pyodide":

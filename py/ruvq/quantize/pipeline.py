@@ -235,6 +235,14 @@ def quantize_model(
         raise UsageError(
             "the seed must fit 64 bits", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
         )
+    if calibration is not None and not _has_threads():
+        raise UsageError(
+            "calibration is for the desktop",
+            subject="calibration",
+            expected="none in a browser",
+            actual=os.fspath(calibration),
+            hint="quantize with `ruvq quantize --calibration` on the desktop",
+        )
     for name in (
         format,
         *(n for n in (embeddings, output_tensor) if n != "same"),
