@@ -64,11 +64,11 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind in MODULES:
-            # a page has no command line and doesn't calibrate: what it need not download
+            # a page has no command line, calibrates and rotates nothing: what it need not download
             left_out = self.build_config.target_config.setdefault("exclude", [])
             left_out += ["py/ruvq/cli", "py/ruvq/calibrate"]
-            calibrated = ("calibration", "feedback", "sequential", "draft", "float_model")
-            left_out += [f"py/ruvq/quantize/{name}.py" for name in calibrated]
+            desktops = ("calibration", "feedback", "sequential", "draft", "float_model", "rotation")
+            left_out += [f"py/ruvq/quantize/{name}.py" for name in desktops]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
         elif kind == "pyodide":

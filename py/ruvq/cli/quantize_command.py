@@ -19,6 +19,9 @@ EXAMPLES = """  ruvq quantize --input model_dir/ --format pi-t3 --output model-p
   ruvq quantize --input stories260K.bin --tokenizer tok512.bin --format pi-t2 --output tiny.gguf --json
   ruvq quantize --input w.safetensors --config config.json --format q8_0 --fallback f16 --output model.gguf
   ruvq quantize --input model-f16.gguf --format pi-q3 --k 4 --embeddings f16 --output model-pi-q3.gguf
+  ruvq quantize --input model_dir/ --format q4_k_m --calibration text.imatrix.gguf --output model-Q4_K_M.gguf
+  ruvq quantize --input model_dir/ --format q3_k --fallback auto --output model-Q3_K.gguf
+  ruvq quantize --input model_dir/ --format q2_k --rotate residual --output model-Q2_K.gguf
   ruvq quantize --input model_dir/ --format pi-t3 --plan"""
 
 
@@ -48,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         default="pi-t3",
         help="format of the weight matrices (default pi-t3): pi-t3, pi-t2, pi-q3, pi-q2, ternary, "
-        "pi-ternary, q8_0, f16, bf16, f32",
+        "pi-ternary, q8_0, f16, bf16, f32; ggml's q6_k, q5_k, q4_k, q3_k, q2_k, q4_0, iq4_nl, iq4_xs, "
+        "iq3_xxs, iq2_xs, iq2_xxs, tq1_0, tq2_0, and the mixes q4_k_m and q5_k_m",
     )
     formats.add_argument(
         "--embeddings", default="same", metavar="FORMAT", help="another format for token_embd"
@@ -59,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument(
         "--fallback",
         metavar="FORMAT",
-        help="format for tensors whose width --format can't hold (default: stop)",
+        help="format for tensors whose width --format can't hold; auto: the smallest with no fewer bits "
+        "(default: stop)",
     )
     formats.add_argument("--k", type=whole(2, 5), help="divisor of pi for pi-q3, pi-q2 and pi-ternary")
     formats.add_argument(
@@ -72,6 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         choices=("auto", "none", "hadamard"),
         help="randomised Hadamard transform of the rows (auto: for pi-t3 and pi-t2)",
+    )
+    formats.add_argument(
+        "--rotate",
+        default="none",
+        choices=("none", "residual"),
+        help="rotate the residual stream and fold that into the weights: any reader runs the file",
     )
     formats.add_argument("--seed", type=SEED, default=0, help="seed of the transform's signs (default 0)")
     formats.add_argument(
@@ -97,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument(
         "--thorough",
         action="store_true",
-        help="pi-t3, pi-t2: search each block's scales longer; with --calibration eight times as long",
+        help="pi-t3, pi-t2: search each block's scales longer; with --calibration six times as long",
     )
     work = parser.add_argument_group("work")
     work.add_argument(
@@ -142,6 +153,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             damping=args.damping,
             sequential=args.sequential,
             thorough=args.thorough,
+            rotate=args.rotate,
             threads=args.threads,
             progress=step,
             type_ids=args.type_ids,
@@ -171,6 +183,7 @@ def recorded_command(args: argparse.Namespace) -> str:
         ("k", None),
         ("scale", None),
         ("incoherence", "auto"),
+        ("rotate", "none"),
         ("seed", 0),
         ("type_ids", None),
         ("calibration", None),
@@ -197,12 +210,14 @@ def _show_plan(args: argparse.Namespace, plan: Plan, source: Source) -> None:
 
 
 def _plan_only(args: argparse.Namespace) -> dict[str, Any]:
+    from ..quantize import rotation
     from ..quantize.plan import make_plan
     from ..sources import open_source
 
     with open_source(
         args.input, args.tokenizer, args.config, allow_requantize=args.allow_requantize
-    ) as source:
+    ) as opened:
+        source = rotation.apply(opened, args.rotate, args.seed)
         plan = make_plan(
             source.tensors.values(),
             args.format,
@@ -230,6 +245,7 @@ def _plan_only(args: argparse.Namespace) -> dict[str, Any]:
                     "shape": list(t.shape),
                     "hadamard": t.hadamard,
                     "from": t.source_dtype,
+                    "instead_of": t.instead_of or None,
                 }
                 for t in plan.tensors
             ],
