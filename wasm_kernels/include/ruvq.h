@@ -209,8 +209,8 @@ int32_t rq_moment_add(rq_error *error, float *moment /* (width, width) */,
 int32_t rq_moment_factor(rq_error *error, float *moment /* (width, width) */, float *pivots /* (width) */,
                          int32_t width, float damping, void *scratch, void *scratch_end);
 int32_t rq_moment_factor_scratch(int32_t width);
-/* The same for two vectors of each token: out[i, j] += sum over tokens of a[t, i] * b[t, j]; with `upper` (a and
- * b of one width) only for j >= i. */
+/* The same for two vectors of each token: out[i, j] += sum over tokens of a[t, i] * b[t, j]; with `upper` (a
+ * and b of one width) only for j >= i. */
 int32_t rq_moment_cross(rq_error *error, float *out /* (a_width, b_width) */,
                         const float *a /* (tokens, a_width) */, int32_t a_width,
                         const float *b /* (tokens, b_width) */, int32_t b_width, int32_t tokens,
@@ -463,12 +463,12 @@ int32_t rq_model_truncate(rq_error *error, void *model, int32_t position);
 const uint32_t *rq_model_hashes(const void *model);
 
 /* Calibration, in the native library only. From now on a step computes one layer: the residual stream of a
- * token comes from the row of `rows` (context, width) at its position, for layer 0 from the embedding, and goes
- * back there. `until` ends the step earlier: at the layer's input 0 (of query, key, value), 1 (of attention's
- * output), 2 (of gate, up) or 3 (of down); 5: not. Layer `layers` is the output matrix, whose input is 4.
- * Unless `moments` is NULL, the second moments of the inputs on the way are added to it, one after the other:
- * each (width, width), upper half, or with `diagonal` (width); rq_model_moments says how many floats. `rows`
- * NULL: whole steps again. */
+ * token comes from the row of `rows` (context, width) at its position, for layer 0 from the embedding, and
+ * goes back there. `until` ends the step earlier: at the layer's input 0 (of query, key, value), 1 (of
+ * attention's output), 2 (of gate, up) or 3 (of down); 5: not. Layer `layers` is the output matrix, whose
+ * input is 4. Unless `moments` is NULL, the second moments of the inputs on the way are added to it, one
+ * after the other: each (width, width), upper half, or with `diagonal` (width); rq_model_moments says how
+ * many floats. `rows` NULL: whole steps again. */
 int32_t rq_model_stage(rq_error *error, void *model, float *rows, int32_t layer, int32_t until,
                        float *moments, int32_t diagonal);
 int32_t rq_model_moments(const void *model, int32_t layer, int32_t diagonal, uint64_t *count);

@@ -114,7 +114,8 @@ typedef struct rq_model {
   uint32_t *hashes_before; /* (layers + 2) as they were before the step, for a step that fails */
   float *moments;          /* collect.c; NULL: nothing is collected */
   bool moments_diagonal;
-  float *stage_rows; /* (context, width) where the residual stream comes from and goes to, NULL: whole steps */
+  float
+      *stage_rows; /* (context, width) where the residual stream comes from and goes to, NULL: whole steps */
   int32_t stage_layer, stage_until; /* with it: the one layer that steps compute, and where in it they end */
 #if defined(RQ_PROFILE)
   rq_profile profile;
