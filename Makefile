@@ -21,7 +21,7 @@ out/.setup-%: build/setup.sh pyproject.toml package.json package-lock.json
 	bash build/setup.sh $*
 	@mkdir -p out && touch $@
 
-native: out/.setup-demo $(NATIVE_LIBRARY) ## the C core as a native library
+native: out/.setup-demo $(NATIVE_LIBRARIES) ## the C core as a native library
 
 wasm: out/.setup-demo $(WASM_MODULES) web/jinja.js ## the C core as WebAssembly modules (CC=emcc: with Emscripten)
 

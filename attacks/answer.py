@@ -29,6 +29,12 @@ def _safetensors(paths: Sequence[Path]) -> None:
     SafetensorsFile(paths[0]).close()
 
 
+def _onnx(paths: Sequence[Path]) -> None:
+    from ruvq.sources.onnx_source import open_onnx
+
+    open_onnx(paths[0], None)[0].close()
+
+
 def _open(paths: Sequence[Path]) -> None:
     contents = [path.read_bytes() for path in paths]
     ruvq.Model.open(contents if len(contents) > 1 else contents[0], verify=True).close()
@@ -76,6 +82,7 @@ STAGES: dict[str, Callable[[Sequence[Path]], None]] = {
     "named": _named,
     "template": _template,
     "safetensors": _safetensors,
+    "onnx": _onnx,
 }
 
 

@@ -17,8 +17,8 @@ class Case:
     "shards" (Model.open of `data` and `more`, which are in memory), "named" (the same files under `names`
     in a folder, of which the first name is opened: by path, and in a page by address), "template" (`data`
     is a chat template, rendered), "download" (`data` is a whole model, `address` and `options` are what
-    Model.fetch is told; servers.py has the servers), and "safetensors" for a file of that kind, which only
-    quantizing reads.
+    Model.fetch is told; servers.py has the servers), "safetensors" and "onnx" for files of those kinds,
+    which only quantizing reads.
 
     Errors that Python and JavaScript raise by themselves have no code of the core: `code` is "" there, and
     `error` is the class. `hosts` are those that the case concerns."""

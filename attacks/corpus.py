@@ -12,10 +12,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from attacks import accepted, container, data, model, servers, shards, sources, templates, tokenizer
+from attacks import (
+    accepted,
+    container,
+    data,
+    model,
+    onnx_files,
+    servers,
+    shards,
+    sources,
+    templates,
+    tokenizer,
+)
 from attacks.case import Case
 
-ENDINGS = {"safetensors": ".safetensors", "template": ".jinja"}
+ENDINGS = {"safetensors": ".safetensors", "onnx": ".onnx", "template": ".jinja"}
 
 
 def gguf_cases() -> list[Case]:
@@ -26,7 +37,9 @@ def gguf_cases() -> list[Case]:
 
 def corpus() -> list[Case]:
     """Every case, names unique."""
-    return _cases(container, tokenizer, model, data, shards, accepted, templates, sources, servers)
+    return _cases(
+        container, tokenizer, model, data, shards, accepted, templates, sources, onnx_files, servers
+    )
 
 
 def _cases(*modules: object) -> list[Case]:

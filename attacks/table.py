@@ -17,7 +17,7 @@ from attacks.hosts import FOLDER, HOSTS, Answer, wrong
 
 MOST_SECONDS = {"template": 15.0, "download": 15.0}  # counted in steps; by the clock, with pauses
 USUAL_SECONDS = 1.0
-OF_FILES = {"parse", "verify", "model", "tokenizer", "open", "shards", "named", "safetensors"}
+OF_FILES = {"parse", "verify", "model", "tokenizer", "open", "shards", "named", "safetensors", "onnx"}
 MOST_MEMORY = 64 << 20  # bytes more than before, for the whole corpus
 BEGIN, END = "<!-- attacks: begin -->", "<!-- attacks: end -->"
 CLASSES = {
@@ -25,7 +25,7 @@ CLASSES = {
     8: "tensor names", 9: "dimensions", 10: "types and layout", 11: "row sizes", 12: "offsets", 13: "totals",
     14: "hyper-parameters", 15: "vocabulary and merges", 16: "chat templates", 17: "shards",
     18: "3, 9, 12, 13 at 2^31 and 2^32", 19: "weights and digests", 20: "downloads",
-    21: "safetensors headers", 0: "unusual but right: accepted",
+    21: "safetensors and ONNX files", 0: "unusual but right: accepted",
 }  # fmt: skip
 
 

@@ -42,6 +42,12 @@ $(2): $(CORE_SOURCES:wasm_kernels/%.c=out/$(1)/%.o)
 	$(Q)mv $$@.part $$@
 endef
 $(eval $(call native_variant,native,$(NATIVE_LIBRARY),))
+# Arm's dot products come as a second library, and core/native.py asks the processor which one it can run
+NATIVE_LIBRARIES := $(NATIVE_LIBRARY)
+ifeq ($(MACHINE),aarch64)
+NATIVE_LIBRARIES += py/ruvq/core/_native/libruvq-dotprod.so
+$(eval $(call native_variant,native-dotprod,py/ruvq/core/_native/libruvq-dotprod.so,-march=armv8.2-a+dotprod))
+endif
 
 # ---- WebAssembly ----
 # calibration, rounding with error feedback and ggml's encoders are the desktop's: pages would download them

@@ -64,11 +64,14 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind in MODULES:
-            # a page has no command line, calibrates and rotates nothing: what it need not download
+            # what a page need not download: it has no command line, reads no ONNX, doesn't train, calibrate,
+            # measure or export
             left_out = self.build_config.target_config.setdefault("exclude", [])
-            left_out += ["py/ruvq/cli", "py/ruvq/calibrate"]
-            desktops = ("calibration", "feedback", "sequential", "draft", "float_model", "rotation")
-            left_out += [f"py/ruvq/quantize/{name}.py" for name in desktops]
+            left_out += [f"py/ruvq/{name}" for name in ("cli", "calibrate", "evaluate", "train", "export")]
+            left_out += ["py/ruvq/sources/onnx_*.py", "py/ruvq/sources/protobuf.py"]
+            desktop = ("calibration", "feedback", "sequential", "draft", "float_model")
+            desktop += ("rotation", "assignment", "sensitivity", "target")
+            left_out += [f"py/ruvq/quantize/{name}.py" for name in desktop]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
         elif kind == "pyodide":

@@ -2,9 +2,10 @@
 
     python tests/fuzz/fuzz_readers.py [-max_total_time=60] [-runs=100000]
 
-Any bytes as a safetensors file, a tokenizer of each kind, config.json, a llama2.c checkpoint and a GGUF
-source: each must give a reader, or a RuvqError that says what was expected. The first byte chooses the
-reader; the start corpus is one right file for each. A finding is any other exception, 10 s or 2 GB.
+Any bytes as a safetensors file, an ONNX file, a tokenizer of each kind, config.json, a llama2.c checkpoint
+and a GGUF source: each must give a reader, or a RuvqError that says what was expected. The first byte
+chooses the reader; the start corpus is one right file for each. A finding is any other exception, 10 s or
+2 GB.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ with instrumented("ruvq.sources", "ruvq.json_text", "ruvq.gguf"):
     from ruvq.sources import open_source
     from ruvq.sources.files import parse_json_object
     from ruvq.sources.huggingface import parameters_from_config
+    from ruvq.sources.onnx_source import open_onnx
     from ruvq.sources.safetensors_file import SafetensorsFile
     from ruvq.sources.tokenizers import load_tokenizer
 
 from attacks.build_gguf import llama  # noqa: E402
+from attacks.onnx_files import decoder as onnx_decoder  # noqa: E402
 from sources.tiny_models import (  # noqa: E402
     hf_config,
     hf_tensors,
@@ -77,6 +80,7 @@ READERS: list[tuple[Callable[[bytes], object], Callable[[], bytes]]] = [
         lambda: json.dumps(hf_config()).encode(),
     ),
     (lambda data: _source(_file("model.bin", data)), lambda: llama2c_bytes(random_weights())[:2000]),
+    (lambda data: open_onnx(_file("model.onnx", data), None)[0].close(), onnx_decoder),
     (lambda data: _source(_file("model.gguf", data)), lambda: llama()[:4000]),
     (inspect, lambda: llama()[:4000]),
 ]

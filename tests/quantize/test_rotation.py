@@ -43,20 +43,22 @@ def tensors_of(path: Path) -> dict[str, np.ndarray]:
         }
 
 
+@pytest.mark.parametrize("rotate", ["residual", "values", "all"])
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_rotated_float_model_computes_the_same(tmp_path: Path, kind: str) -> None:
+def test_a_rotated_float_model_computes_the_same(tmp_path: Path, kind: str, rotate: str) -> None:
     parameters = dataclasses.replace(TINY, **MODELS[kind])
     model = write_huggingface(tmp_path / "model", random_weights(parameters), parameters)
     quantize_model(model, tmp_path / "a.gguf", "f32", **FIXED)
-    quantize_model(model, tmp_path / "b.gguf", "f32", rotate="residual", seed=3, **FIXED)
+    quantize_model(model, tmp_path / "b.gguf", "f32", rotate=rotate, seed=3, **FIXED)
     before, after = logits_of(tmp_path / "a.gguf"), logits_of(tmp_path / "b.gguf")
     np.testing.assert_allclose(after, before, atol=2e-4 * np.abs(before).max())
     plain, rotated = tensors_of(tmp_path / "a.gguf"), tensors_of(tmp_path / "b.gguf")
     for name, w in rotated.items():
         if name.endswith(("attn_norm.weight", "ffn_norm.weight", "output_norm.weight")):
-            assert (w == 1).all()
+            assert (w == 1).all() == (rotate != "values")
         elif w.ndim == 2 and name in plain:
-            assert np.abs(w - plain[name]).max() > 0.1 * np.abs(w).max()
+            turned = rotate != "values" or "attn_v" in name or "attn_output" in name
+            assert (np.abs(w - plain[name]).max() > 0.1 * np.abs(w).max()) == turned, name
 
 
 def test_matrices_keep_their_energy_once_gains_are_absorbed(tmp_path: Path) -> None:
@@ -126,8 +128,8 @@ def test_a_tied_embedding_is_said_to_be_stored_twice(tmp_path: Path) -> None:
 
 def test_what_can_t_be_rotated_is_refused(tmp_path: Path) -> None:
     model = write_huggingface(tmp_path / "model", random_weights())
-    with pytest.raises(UsageError, match="none, residual"):
-        quantize_model(model, tmp_path / "a.gguf", "pi-q3", rotate="values", **FIXED)
+    with pytest.raises(UsageError, match="none, residual, values, all"):
+        quantize_model(model, tmp_path / "a.gguf", "pi-q3", rotate="queries", **FIXED)
     with pytest.raises(UsageError, match="calibrate that"):
         quantize_model(model, tmp_path / "a.gguf", "pi-q3", rotate="residual", calibration="c.gguf", **FIXED)
     assert not (tmp_path / "a.gguf").exists()

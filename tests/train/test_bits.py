@@ -76,7 +76,10 @@ def test_tables_are_the_cores() -> None:
         expected = ruvq.dequantize(ruvq.QuantizedTensor(format, (248, 256), data), as_numpy=True)
         t = trellis.tables(bits, "cpu")
         ks = headers[:, 1, None] >> np.array([0, 2, 4, 6], np.uint8) & 3
-        step = t.alphas[torch.from_numpy(headers[:, 0].astype(np.int64))][:, None] * t.k_scale[torch.from_numpy(ks).long()]
+        step = (
+            t.alphas[torch.from_numpy(headers[:, 0].astype(np.int64))][:, None]
+            * t.k_scale[torch.from_numpy(ks).long()]
+        )
         found = trellis.levels(torch.from_numpy(codes), bits) * step.repeat_interleave(64, 1)
         assert np.array_equal(found.numpy(), expected)
 

@@ -22,8 +22,9 @@ def arguments(data_dir: Path, output: Path, *more: str) -> list[str]:
         text.write_text((data_dir / "text/tiny_stories_train.txt").read_text()[:40000])
     model = data_dir / "stories260K"
     return [
-        "qat", "--model", str(model / "stories260K.bin"), "--tokenizer", str(model / "tok512.bin"), "--text", str(text),
-        "--output", str(output), "--batch-size", "2", "--window", "64", "--json", "--quiet", *more,
+        "qat", "--model", str(model / "stories260K.bin"), "--tokenizer", str(model / "tok512.bin"),
+        "--text", str(text), "--output", str(output), "--batch-size", "2", "--window", "64",
+        "--json", "--quiet", *more,
     ]  # fmt: skip
 
 
@@ -55,12 +56,19 @@ def test_from_start_to_a_file_that_runs(
 def test_settings_adapters_checkpoint_and_resume(
     data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "ruvq.toml").write_text('[quantization]\nformat = "pi-t3"\n[qat]\nuse_lora = true\nlora_rank = 4\n')
+    (tmp_path / "ruvq.toml").write_text(
+        '[quantization]\nformat = "pi-t3"\n[qat]\nuse_lora = true\nlora_rank = 4\n'
+    )
     more = ("--settings", str(tmp_path / "ruvq.toml"), "--checkpoint", str(tmp_path / "run"), "--resume")
-    words = arguments(data_dir, tmp_path / "a.gguf", *more, "--steps", "2", "--adapters", str(tmp_path / "lora"))
+    words = arguments(
+        data_dir, tmp_path / "a.gguf", *more, "--steps", "2", "--adapters", str(tmp_path / "lora")
+    )
     first = report(capsys, *words)
     assert (first["format"], first["settings"]["lora_rank"], first["resumed"]) == ("pi-t3", 4, False)
-    assert {p.name for p in (tmp_path / "lora").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert {p.name for p in (tmp_path / "lora").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
     again = report(capsys, *words, "--force")
     assert again["resumed"]
     assert again["perplexity"] == first["perplexity"]
@@ -77,7 +85,12 @@ def test_settings_adapters_checkpoint_and_resume(
     ],
 )
 def test_bad_input(
-    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], message: str, code: int
+    data_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    message: str,
+    code: int,
 ) -> None:
     found = report(capsys, *arguments(data_dir, tmp_path / "x.gguf", *more))
     assert message in found["message"]
@@ -89,8 +102,18 @@ def test_bad_input(
 def test_two_processes_train_one_model(data_dir: Path, tmp_path: Path) -> None:
     """gloo between CPUs: both see other text, and end with the same codes; one of them writes."""
     words = arguments(data_dir, tmp_path / "two.gguf", "--format", "pi-t2", "--steps", "3", "--threads", "1")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29517", "-m", "ruvq.cli"]
-    done = subprocess.run([*launch, *words], capture_output=True, text=True, timeout=500, env=dict(os.environ))
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=29517",
+        "-m",
+        "ruvq.cli",
+    ]
+    done = subprocess.run(
+        [*launch, *words], capture_output=True, text=True, timeout=500, env=dict(os.environ)
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(lines) == 2

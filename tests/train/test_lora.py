@@ -66,7 +66,9 @@ def test_an_adapter_may_start_from_the_error() -> None:
     error = torch.randn(20, 30, generator=torch.Generator().manual_seed(0))
     adapter.start_from(error)
     s = torch.linalg.svdvals(error)
-    assert float((error - adapter.delta()).detach().square().sum()) == pytest.approx(float(s[4:].square().sum()), rel=1e-3)
+    assert float((error - adapter.delta()).detach().square().sum()) == pytest.approx(
+        float(s[4:].square().sum()), rel=1e-3
+    )
 
 
 def test_peft_reads_what_is_saved(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""prepare_qat and export_gguf: the file holds what was trained; what can't be quantized is refused by name."""
+"""prepare_qat and export_gguf: the file holds what was trained; what can't be quantized is named."""
 
 from __future__ import annotations
 
@@ -79,7 +79,11 @@ def test_a_loaded_model_has_the_engines_logits(data_dir: Path, tmp_path: Path) -
     with source_of(data_dir) as source:
         model = load_model(source)
         ruvq.quantize_model(
-            source.path, tmp_path / "f32.gguf", "f32", tokenizer=data_dir / "stories260K/tok512.bin", progress=False
+            source.path,
+            tmp_path / "f32.gguf",
+            "f32",
+            tokenizer=data_dir / "stories260K/tok512.bin",
+            progress=False,
         )
         assert parameters_of(model) == source.parameters
     with torch.no_grad():
@@ -92,7 +96,7 @@ def test_a_loaded_model_has_the_engines_logits(data_dir: Path, tmp_path: Path) -
 def test_names_and_parameters_stay_what_they_were() -> None:
     model = tiny_llama()
     names = [n for n, _ in model.named_parameters()]
-    weights = {n: p for n, p in model.named_parameters()}
+    weights = dict(model.named_parameters())
     prepare_qat(model, QatConfig.pit2())
     assert [n for n, _ in model.named_parameters()] == names
     assert all(p is weights[n] for n, p in model.named_parameters())
@@ -102,7 +106,9 @@ def test_names_and_parameters_stay_what_they_were() -> None:
 
 
 def test_embeddings_and_named_layers_may_stay_floats() -> None:
-    model = prepare_qat(tiny_llama(), QatConfig.pit2(embeddings=False), skip=("model.layers.0.self_attn.q_proj",))
+    model = prepare_qat(
+        tiny_llama(), QatConfig.pit2(embeddings=False), skip=("model.layers.0.self_attn.q_proj",)
+    )
     quantized = {name for name, _ in quantized_layers(model)}
     assert "lm_head" not in quantized
     assert "model.embed_tokens" not in quantized
@@ -138,7 +144,9 @@ def test_layers_that_cant_be_quantized_are_listed() -> None:
         prepare_qat(Odd(), QatConfig.pit2())
     assert caught.value.subject == "inner"
     assert "Conv1d" in caught.value.actual
-    assert [n for n, _ in quantized_layers(prepare_qat(Odd(), QatConfig.pit2(), allow_float_layers=True))] == ["linear"]
+    assert [
+        n for n, _ in quantized_layers(prepare_qat(Odd(), QatConfig.pit2(), allow_float_layers=True))
+    ] == ["linear"]
 
 
 def test_export_refuses_what_it_cant_write(data_dir: Path, tmp_path: Path) -> None:

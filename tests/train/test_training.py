@@ -24,11 +24,15 @@ from ruvq.train.teacher import CachedTeacher, ModelTeacher
 CONFIG = QatConfig.pit2(batch_size=4, gradient_accumulation=2, ste="standard")
 
 
-def trainer(folder: Path | None = None, steps: int = 6, config: QatConfig = CONFIG, **options: Any) -> Trainer:
+def trainer(
+    folder: Path | None = None, steps: int = 6, config: QatConfig = CONFIG, **options: Any
+) -> Trainer:
     """A run of a tiny model that imitates itself in floats."""
     model, teacher = tiny_llama(), ModelTeacher(tiny_llama(), 61)
     values = {"window": 16, "steps": steps, "auto_rate": 0.02, "eval_every": 3, "folder": folder, **options}
-    return Trainer(prepare_qat(model, config), config, RunOptions(**values), stream(), stream(200, seed=1), teacher)
+    return Trainer(
+        prepare_qat(model, config), config, RunOptions(**values), stream(), stream(200, seed=1), teacher
+    )
 
 
 def state_of(t: Trainer) -> dict[str, torch.Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 
 from ..errors import DataError, UsageError
 from ..gguf import GGUFFile
-from ..gguf.journal import Workplace
+from ..gguf.journal import Workplace, replace_text
 from ..gguf.recipe import Recipe, calibration_digest
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
@@ -66,20 +67,25 @@ def calibrate(
     max_tokens: int = 32768,
     window: int = WINDOW,
     diagonal: bool = False,
+    sensitivity: bool = False,
     allow_outliers: bool = False,
     seed: int = 0,
     threads: int | None = None,
     timestamp: str | None = None,
     overwrite: bool = False,
     command: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    probing: Callable[[int, int], None] | None = None,
 ) -> CalibrationReport:
     """Runs the model on text and writes second moments of all inputs to `output`.
 
     `input`: what `quantize_model` takes. `texts`: files, each "domain=PATH" or a path (plain text or JSONL).
     `domains`, `counts`, `samples`: which samples are used, see `choose`. `max_tokens`: at most so many, taken
     from the samples in turn over the domains. `window`: tokens of a context, at most the model's
-    own. `diagonal`: an importance matrix only. `progress(tokens done, tokens in all, by an earlier run)`
+    own. `diagonal`: an importance matrix only. `sensitivity`: also what an error in each matrix costs, for
+    `quantize_model(target_bpw=...)`: one run of about a thousand tokens for each, `probing(matrices done, in
+    all)`. `settings`: recorded in the recipe. `progress(tokens done, tokens in all, by an earlier run)`
     counts a token once a layer. A run that was killed leaves the folder `.NAME.work` beside the output: the
     same call goes on, with the same bytes.
     Raises UsageError, StorageError, DataError (NaN, layers never reached, outliers), TokenizerError.
@@ -92,7 +98,8 @@ def calibrate(
         model = f"{source.path.name} sha256 {source_digest(source)}"
     digest = calibration_digest([s.text for s in chosen])
     command = command or "ruvq.calibrate"
-    key = repr((model, digest, max_tokens, window, diagonal, seed, command, [_name(t) for t in texts]))
+    how = (max_tokens, window, diagonal, sensitivity, seed, command, settings)
+    key = repr((model, digest, how, [_name(t) for t in texts]))
     with contextlib.ExitStack() as stack:
         work = stack.enter_context(Workplace(target, hashlib.sha256(key.encode()).hexdigest(), timestamp))
         path = float_model(input, work.folder, tokenizer, config, threads)
@@ -100,7 +107,9 @@ def calibrate(
         window = min(window, int(file.metadata.get(f"{file.architecture}.context_length", window)))
         windows, used = _windows(chosen, Tokenizer.from_gguf(file), window, max_tokens)
         _check_length(windows)
-        plan = _Set(windows, used, window, diagonal, seed, sorted({_name(t) for t in texts}), model)
+        measured = _sensitivities(path, windows, work, seed, threads, probing) if sensitivity else {}
+        names = sorted({_name(t) for t in texts})
+        plan = _Set(windows, used, window, diagonal, seed, names, model, measured, settings)
         engine = stack.enter_context(
             Engine(file, batch=min(BATCH, window), context=window, kv="f32", threads=threads)
         )
@@ -130,6 +139,8 @@ class _Set:
     seed: int
     files: list[str]
     model: str  # name and SHA-256
+    measured: Mapping[str, Any]  # sensitivities, where they are asked for
+    settings: Mapping[str, Any] | None
 
     @property
     def tokens(self) -> int:
@@ -159,7 +170,27 @@ class _Set:
             "ruvq.calibration.model": self.model.rpartition(" ")[2],
             "ruvq.calibration.windows": Typed([len(w) for w in self.windows], "u32"),
             "ruvq.calibration.ids": Typed([t for w in self.windows for t in w], "u32"),
+            **self.measured,
         }
+
+
+def _sensitivities(
+    path: Path,
+    windows: Sequence[Sequence[int]],
+    work: Workplace,
+    seed: int,
+    threads: int | None,
+    probing: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """What an error in each matrix costs, by this run or one that was killed."""
+    from .sensitivity import measure_sensitivity
+
+    kept = work.folder / "sensitivity.json"
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads(kept.read_text(encoding="utf-8")))
+    found = measure_sensitivity(path, windows, work.folder, seed=seed, threads=threads, progress=probing)
+    replace_text(kept, json.dumps(found))
+    return found
 
 
 def _name(text: str) -> str:
@@ -200,6 +231,7 @@ def _write(
         samples=len(plan.samples),
         source=plan.model,
         timestamp=work.timestamp,
+        options={"settings": plan.settings} if plan.settings is not None else {},
     )
     info = engine.info
     specs = [layer_specs(info, widths, layer, plan.diagonal) for layer in range(info.layers + 1)]

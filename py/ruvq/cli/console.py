@@ -42,6 +42,9 @@ class Progress:
         if resumed:
             self._bar.initial = done
         self._bar.update(done - self._bar.n)
+        if done == total:  # what follows, another bar perhaps, begins on a clean line
+            self._bar.close()
+            self._bar = None
 
     def __enter__(self) -> Progress:
         return self

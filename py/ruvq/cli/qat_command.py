@@ -50,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     files = parser.add_argument_group("files")
     files.add_argument(
-        "--model", required=True, metavar="PATH", help="Hugging Face folder, .safetensors, .gguf or llama2.c .bin"
+        "--model",
+        required=True,
+        metavar="PATH",
+        help="Hugging Face folder, .safetensors, .gguf or llama2.c .bin",
     )
     files.add_argument("--tokenizer", metavar="PATH", help="as for `ruvq quantize`")
     files.add_argument(
@@ -68,7 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     files.add_argument("--events", metavar="FILE", help="losses and evaluations, one JSON object a line")
     files.add_argument("--tensorboard", metavar="FOLDER", help="the same for TensorBoard")
-    files.add_argument("--adapters", metavar="FOLDER", help="with --use-lora: keep the adapters, in PEFT's format")
+    files.add_argument(
+        "--adapters", metavar="FOLDER", help="with --use-lora: keep the adapters, in PEFT's format"
+    )
     teacher = parser.add_argument_group("teacher")
     teacher.add_argument(
         "--teacher", default="self", metavar="PATH",
@@ -79,7 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work = parser.add_argument_group("work")
     work.add_argument("--steps", type=whole(1), help="steps at most (default: what --epochs give)")
     work.add_argument("--max-minutes", type=number(0.01, 1e5), help="minutes of training at most")
-    work.add_argument("--window", type=whole(2, 1 << 20), default=256, help="tokens of a window (default 256)")
+    work.add_argument(
+        "--window", type=whole(2, 1 << 20), default=256, help="tokens of a window (default 256)"
+    )
     work.add_argument("--eval-every", type=whole(1), default=100, help="steps (default 100)")
     work.add_argument(
         "--patience", type=whole(0), default=0, help="stop after so many evaluations without progress"
@@ -165,12 +172,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         report = qat(
             args.model, args.text, args.output, config, options, work,
             tokenizer=args.tokenizer, overwrite=args.force, command=_recorded(args), timestamp=args.timestamp,
-            progress=lambda done, text: bar.to(round(100 * done, 1), 100, text),
+            progress=lambda done, text: bar.to(round(100 * done), 100, text),
         )  # fmt: skip
     note(
         args,
-        f"{report.output}: {report.file_bytes:,} bytes, {report.format}, {report.bits_per_weight_actual:.2f} bits "
-        f"per weight; {report.steps} steps, {report.tokens:,} tokens, {report.seconds:.0f} s\n"
+        f"{report.output}: {report.file_bytes:,} bytes, {report.format}, "
+        f"{report.bits_per_weight_actual:.2f} bits per weight; "
+        f"{report.steps} steps, {report.tokens:,} tokens, {report.seconds:.0f} s\n"
         f"held-out perplexity: float {report.perplexity_float:.2f}, quantized {report.perplexity_start:.2f}, "
         f"trained {report.perplexity:.2f}",
     )

@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -40,6 +40,7 @@ from .vocabulary import checked_vocabulary
 if TYPE_CHECKING:
     from .calibration import Calibration
     from .feedback import Guide
+    from .target import Target
 
 HEADER_RESERVE = 1 << 20  # bytes beside tensor data and vocabulary that the space check allows for
 THOROUGH_EFFORT = 8  # of the trellis encoders, from which on they try headers thoroughly
@@ -54,7 +55,7 @@ Encoded = tuple["TensorReport", Iterator[memoryview]]  # the report is complete 
 
 @dataclass(frozen=True)
 class Step:
-    """How far the work is: bytes of output, of all tensors."""
+    """How far the work is: bytes of output, of all tensors; before that, with a target, weights measured."""
 
     tensor: str
     bytes_done: int
@@ -197,6 +198,10 @@ def quantize_model(
     damping: float = 0.01,
     sequential: bool = False,
     thorough: bool = False,
+    target_size: str | int | None = None,
+    target_bpw: float | None = None,
+    candidates: Sequence[str] = (),
+    strict: bool = False,
     rotate: str = "none",
     threads: int | None = None,
     progress: bool | Progress = True,
@@ -208,6 +213,7 @@ def quantize_model(
     on_plan: Callable[[Plan, Source], None] | None = None,
     observe: Observe | None = None,
     chat_template: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Report:
     """Converts a float model to a GGUF file.
 
@@ -220,10 +226,13 @@ def quantize_model(
     second moments; other formats weigh the columns' errors. `sequential`: the layers' matrices are rounded
     one after the other for the inputs they will really get, towards the float model's outputs
     (ruvq.quantize.sequential): better, and slower. `thorough`: trellis formats search each block's scales
-    longer, with error feedback six times as long. `rotate`: "residual" rotates the residual stream
-    (ruvq.quantize.rotation) with `seed`. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under type ids 40 and
-    41. `timestamp`: for the recipe, by default now. `progress`: a bar, or a function that is called with a
-    Step. `chat_template`: a file with the Jinja template to store instead of the model's own, or "none".
+    longer, with error feedback six times as long. `target_size` ("130MB", of the file) or
+    `target_bpw` (bits per weight of all tensors) choose each matrix's format at least loss among
+    `candidates`, instead of `format`. `strict`: nothing is substituted (see `plan_model`). `rotate`:
+    "residual", "values" or "all" (ruvq.quantize.rotation), with `seed`. `type_ids`: "ruvllm" writes
+    pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`: a bar,
+    or a function that is called with a Step. `chat_template`: a file with the Jinja template to store instead
+    of the model's own, or "none". `settings`: recorded in the recipe as they are.
     `on_plan` sees the plan before anything is written. `observe` is called with every chunk: the tensor's
     name, rows, width, and where the core's memory holds the weights that were encoded and what they decode
     to, as float32, during the call.
@@ -243,68 +252,83 @@ def quantize_model(
     for name in (embeddings, output_tensor, fallback):
         if name not in (None, "same", AUTO):
             formats.get_writable(name)
+    budget = None
+    if target_size is not None or target_bpw is not None or candidates:
+        from .target import make_target
+
+        budget = make_target(target_size, target_bpw, candidates)
     threads = thread_count(threads)
     check_target(target, Path(input), overwrite)
     _check_desktop(rotate, calibration)
-    with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as opened:  # type: ignore[arg-type]
-        source = _turned(opened, rotate, seed)
-        plan = make_plan(
-            source.tensors.values(),
-            format,
-            incoherence=incoherence,
-            embeddings=embeddings,
-            output_tensor=output_tensor,
-            fallback=fallback,
-            type_ids=type_ids,
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(
+            open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize)  # type: ignore[arg-type]
         )
+        source = _turned(opened, rotate, seed)
+        report_step = stack.enter_context(_reporter(progress))
+        calibrated = guides = None
+        if calibration is not None:
+            import numpy  # noqa: F401 - calibration needs it: the recipe names its version
+
+            from .calibration import Calibration
+            from .feedback import Guides
+
+            calibrated = stack.enter_context(Calibration.open(calibration))
+            guides = Guides(calibrated, damping)
+        how: dict[str, Any] = {
+            "incoherence": incoherence,
+            "embeddings": embeddings,
+            "output_tensor": output_tensor,
+            "fallback": fallback,
+            "type_ids": type_ids,
+        }
+        if budget is None and not strict:
+            plan = make_plan(source.tensors.values(), format, **how)
+        else:
+            from .target import plan_model
+
+            def measured(done: int, total: int) -> None:
+                report_step(Step("measuring formats", done, total))
+
+            more: dict[str, Any] = {"seed": seed, "strict": strict, "progress": measured}
+            plan = plan_model(source, format, target=budget, calibration=calibrated, **how, **more)
         _check_options(plan, options)
         metadata = file_metadata(source, plan, seed, options, chat_template)
         _check_space(target, plan)
         if on_plan is not None:
             on_plan(plan, source)
-        with contextlib.ExitStack() as stack:
-            calibrated = guides = None
-            if calibration is not None:
-                import numpy  # noqa: F401 - calibration needs it: the recipe names its version
+        if sequential:
+            from .draft import Draft, check_calibration
+            from .float_model import float_model
 
-                from .calibration import Calibration
-                from .feedback import Guides
+            check_calibration(calibrated, source_digest(source))
+        began = timestamp or ""
+        recipe = _recipe(
+            source, plan, seed, options, command, began, calibrated, damping, sequential, rotate, settings
+        )
+        journal = work = None
+        if _has_threads():
+            key = _key(plan, metadata, recipe, calibrated)
+            work = stack.enter_context(Workplace(target, key, timestamp))
+            journal = None if observe else work.journal()  # who observes wants to see every chunk
+            recipe = replace(recipe, timestamp=work.timestamp)
+        elif timestamp is None:
+            recipe = replace(recipe, timestamp=timestamp_now())
+        pool = stack.enter_context(_encoders(threads))
+        encode = partial(_encode, source, options, seed, pool, 2 * threads, observe)
 
-                calibrated = stack.enter_context(Calibration.open(calibration))
-                guides = Guides(calibrated, damping)
-            if sequential:
-                from .draft import Draft, check_calibration
-                from .float_model import float_model
+        def make(planned: PlannedTensor) -> Encoded:
+            turned = seed if planned.hadamard else None
+            return encode(planned, guides.of(planned, turned) if guides else None)
 
-                check_calibration(calibrated, source_digest(source))
-            began = timestamp or ""
-            recipe = _recipe(
-                source, plan, seed, options, command, began, calibrated, damping, sequential, rotate
-            )
-            journal = work = None
-            if _has_threads():
-                key = _key(plan, metadata, recipe, calibrated)
-                work = stack.enter_context(Workplace(target, key, timestamp))
-                journal = None if observe else work.journal()  # who observes wants to see every chunk
-                recipe = replace(recipe, timestamp=work.timestamp)
-            elif timestamp is None:
-                recipe = replace(recipe, timestamp=timestamp_now())
-            report_step = stack.enter_context(_reporter(progress))
-            pool = stack.enter_context(_encoders(threads))
-            encode = partial(_encode, source, options, seed, pool, 2 * threads, observe)
-
-            def make(planned: PlannedTensor) -> Encoded:
-                turned = seed if planned.hadamard else None
-                return encode(planned, guides.of(planned, turned) if guides else None)
-
-            if sequential:
-                assert calibrated is not None
-                assert work is not None
-                floats = float_model(input, work.folder, tokenizer, config, threads)
-                draft = Draft(work.folder, source, plan, metadata, floats)
-                draft.make(make, encode, calibrated, seed, damping, threads, report_step)
-                make = stack.enter_context(draft).stored
-            results = _write(source, plan, target, metadata, recipe, make, report_step, journal)
+        if sequential:
+            assert calibrated is not None
+            assert work is not None
+            floats = float_model(input, work.folder, tokenizer, config, threads)
+            draft = Draft(work.folder, source, plan, metadata, floats)
+            draft.make(make, encode, calibrated, seed, damping, threads, report_step)
+            make = stack.enter_context(draft).stored
+        results = _write(source, plan, target, metadata, recipe, make, report_step, journal, budget)
         return _report(source, plan, results, target, seed, time.perf_counter() - started)
 
 
@@ -479,6 +503,7 @@ def _recipe(
     damping: float,
     sequential: bool,
     rotate: str,
+    settings: Mapping[str, Any] | None,
 ) -> Recipe:
     numpy = sys.modules.get("numpy")
     versions = {"python": sys.version.split()[0], **({"numpy": numpy.__version__} if numpy else {})}
@@ -497,6 +522,8 @@ def _recipe(
         chosen["effort"] = options.effort
     if rotate != "none":
         chosen["rotate"] = rotate
+    if settings is not None:
+        chosen["settings"] = settings
     return Recipe(
         command=command or "ruvq.quantize_model",
         seed=seed,
@@ -563,12 +590,15 @@ def _write(
     make: Callable[[PlannedTensor], Encoded],
     step: Progress,
     journal: Journal | None,
+    budget: Target | None,
 ) -> list[TensorReport]:
     _remove_stale(target)
     specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
     results: list[TensorReport] = []
     done = 0
     with GGUFWriter(target, source.architecture, metadata, specs, recipe=recipe, journal=journal) as writer:
+        if budget is not None:
+            budget.check(writer.total_bytes)
         for planned in plan.tensors:
             if planned.name in writer.kept:
                 results.append(planned_report(planned, **writer.kept[planned.name].note))

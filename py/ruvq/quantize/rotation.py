@@ -1,16 +1,23 @@
-"""A rotation of the residual stream, folded into a model's weights: no reader needs to know of it.
+"""Rotations folded into a model's weights: no reader needs to know of them.
 
-With R orthogonal, every layer sees R x instead of x. An RMS norm divides by the same number then, but its
-gain g stands between x and R, so it is absorbed first: a matrix that reads the stream becomes W diag(g) R^T
-and the gain 1; one that writes to it becomes R W; the embedding's rows become R e. The model computes what it
-did, and outliers of single channels are spread over many, which low-bit formats without a transform of their
-own gain from. R is the randomised blocked Hadamard transform of docs/formats.md, of the seed. A tied
-embedding can't stay tied: as the output matrix it has absorbed a gain, as the embedding it has not.
+`residual`: with R orthogonal, every layer sees R x of the residual stream instead of x. An RMS norm divides
+by the same number then, but its gain g stands between x and R, so it is absorbed first: a matrix that reads
+the stream becomes W diag(g) R^T and the gain 1; one that writes to it becomes R W; the embedding's rows
+become R e. A tied embedding can't stay tied: as the output matrix it has absorbed a gain, as the embedding it
+has not.
+
+`values`: what attention sums up is turned in every head, by the rows of attn_v, and turned back by the
+columns of attn_output. `all`: both.
+
+The model computes what it did, and outliers of single channels are spread over many, which low-bit formats
+without a transform of their own gain from. R is the randomised blocked Hadamard transform of docs/formats.md.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, UsageError
@@ -21,7 +28,7 @@ from .tensors import hadamard
 if TYPE_CHECKING:
     import numpy as np
 
-ROTATIONS = ("none", "residual")
+ROTATIONS = ("none", "residual", "values", "all")
 _NORM = "output_norm.weight"
 # the norm whose gain a matrix of a layer absorbs
 _READS = {
@@ -29,30 +36,27 @@ _READS = {
     **dict.fromkeys(("ffn_gate", "ffn_up"), "ffn_norm"),
 }
 _WRITES = ("attn_output", "ffn_down")
-_STAYS = ("attn_q_norm.weight", "attn_k_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias")
+_STAYS = ("attn_q_norm.weight", "attn_k_norm.weight", "attn_q.bias", "attn_k.bias", "rope_freqs.weight")
 
 
 def apply(source: Source, rotate: str, seed: int) -> Source:
-    """The source as it is ("none") or rotated ("residual"). UsageError for another word, ModelError for a
-    model with tensors whose place in the residual stream isn't known."""
+    """The source, rotated by one of ROTATIONS. UsageError for another word, ModelError for a model with
+    tensors whose place isn't known."""
     if rotate not in ROTATIONS:
         raise UsageError(
             "unknown rotation", subject="rotate", expected=", ".join(ROTATIONS), actual=str(rotate)
         )
-    return source if rotate == "none" else _rotated(source, seed)
-
-
-def _rotated(source: Source, seed: int) -> Source:
-    old = source.tensors
-    parameters = dataclasses.replace(source.parameters, tied=False)
-    tensors = {}
-    for name, shape in parameters.shapes().items():
-        before = old[EMBEDDING if name == OUTPUT and name not in old else name]
-        tensors[name] = dataclasses.replace(
-            before, name=name, shape=shape, reader=_reader(name, before, old, seed)
-        )
-    notes = ["the residual stream is rotated: gains of norms are 1, their matrices have absorbed them"]
-    if source.parameters.tied:
+    if rotate == "none":
+        return source
+    residual = rotate in ("residual", "all")
+    tied = source.parameters.tied and not residual
+    parameters = dataclasses.replace(source.parameters, tied=tied)
+    turn = _Rotation(source.tensors, parameters.head_width, residual, rotate in ("values", "all"), seed)
+    tensors = {name: turn.tensor(name, shape) for name, shape in parameters.shapes().items()}
+    notes = []
+    if residual:
+        notes.append("the residual stream is rotated: gains of norms are 1, their matrices absorbed them")
+    if source.parameters.tied and residual:
         notes.append("the embedding was tied: rotated, the output matrix is another one and stored as well")
     return Source(
         path=source.path,
@@ -68,39 +72,80 @@ def _rotated(source: Source, seed: int) -> Source:
     )
 
 
-def _reader(name: str, tensor: TensorInfo, all_tensors: Any, seed: int) -> Any:
-    """The reader of a rotated tensor."""
-    if name == EMBEDDING:
-        return lambda first, last: _turn(tensor.read(first, last), seed)
-    if name == OUTPUT:
-        return _reading(tensor, all_tensors[_NORM], seed)
-    parts = name.split(".", 2)
-    kind = parts[-1] if parts[0] == "blk" else name
-    matrix, _, part = kind.partition(".")
-    if name == _NORM or kind in ("attn_norm.weight", "ffn_norm.weight"):
-        return lambda first, last: _ones(tensor.width)
-    if part == "weight" and matrix in _READS:
-        return _reading(tensor, all_tensors[f"blk.{parts[1]}.{_READS[matrix]}.weight"], seed)
-    if part == "weight" and matrix in _WRITES:
-        return _Writing(tensor, seed)
-    if part == "bias" and matrix in _WRITES:
-        return lambda first, last: _turn(tensor.read(first, last), seed)
-    if kind in _STAYS or name == "rope_freqs.weight":
-        return tensor.reader
-    raise ModelError(
-        "a tensor's place in the residual stream isn't known, so the model can't be rotated",
-        subject=name,
-        expected="a dense llama, qwen2 or qwen3",
-        actual="another tensor",
-        hint="leave out --rotate",
-    )
+@dataclass(frozen=True)
+class _Rotation:
+    """Makes the rotated tensors; `old` are the source's."""
 
+    old: Mapping[str, TensorInfo]
+    head_width: int
+    residual: bool
+    values: bool
+    seed: int
 
-def _turn(rows: np.ndarray, seed: int) -> np.ndarray:
-    """R w of every row w."""
-    import numpy as np
+    def tensor(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
+        before = self.old[EMBEDDING if name == OUTPUT and name not in self.old else name]
+        return dataclasses.replace(before, name=name, shape=shape, reader=self._reader(name, before))
 
-    return np.asarray(hadamard(np.ascontiguousarray(rows), seed, as_numpy=True))
+    def _reader(self, name: str, tensor: TensorInfo) -> Callable[[int, int], Any]:
+        if name == EMBEDDING:
+            return self._rows(tensor, None) if self.residual else tensor.reader
+        if name == OUTPUT:
+            return self._rows(tensor, self.old[_NORM]) if self.residual else tensor.reader
+        parts = name.split(".", 2)
+        kind = parts[-1] if parts[0] == "blk" else name
+        matrix, _, part = kind.partition(".")
+        if kind in (_NORM, "attn_norm.weight", "ffn_norm.weight"):
+            return (lambda first, last: _ones(tensor.width)) if self.residual else tensor.reader
+        if kind in _STAYS:
+            return tensor.reader
+        if matrix in _READS or matrix in _WRITES:
+            gain = self.old[f"blk.{parts[1]}.{_READS[matrix]}.weight"] if matrix in _READS else None
+            make = self._matrix if part == "weight" else self._bias
+            return _Whole(tensor.rows, lambda: make(matrix, tensor, gain))
+        raise ModelError(
+            "a tensor's place in the model isn't known, so it can't be rotated",
+            subject=name,
+            expected="a dense llama, qwen2 or qwen3",
+            actual="another tensor",
+            hint="leave out --rotate",
+        )
+
+    def _rows(self, tensor: TensorInfo, gain: TensorInfo | None) -> Callable[[int, int], Any]:
+        """Rows that are turned one by one, for matrices that are better not read as a whole."""
+
+        def read(first: int, last: int) -> Any:
+            rows = tensor.read(first, last)
+            return self._turn(rows if gain is None else rows * gain.load())
+
+        return read
+
+    def _matrix(self, kind: str, tensor: TensorInfo, gain: TensorInfo | None) -> np.ndarray:
+        w = tensor.load()
+        if self.residual and gain is not None:
+            w = self._turn(w * gain.load())
+        if self.values and kind == "attn_v":
+            w = self._heads(w.T).T
+        if self.values and kind == "attn_output":
+            w = self._heads(w)
+        return self._turn(w.T).T if self.residual and kind in _WRITES else w
+
+    def _bias(self, kind: str, tensor: TensorInfo, gain: TensorInfo | None) -> np.ndarray:
+        bias = tensor.read(0, 1)
+        if self.values and kind == "attn_v":
+            bias = self._heads(bias)
+        return self._turn(bias) if self.residual and kind in _WRITES else bias
+
+    def _turn(self, rows: np.ndarray) -> np.ndarray:
+        """R w of every row w."""
+        import numpy as np
+
+        return np.asarray(hadamard(np.ascontiguousarray(rows), self.seed, as_numpy=True))
+
+    def _heads(self, rows: np.ndarray) -> np.ndarray:
+        """The same of every head's part of every row."""
+        import numpy as np
+
+        return self._turn(np.ascontiguousarray(rows).reshape(-1, self.head_width)).reshape(rows.shape)
 
 
 def _ones(count: int) -> np.ndarray:
@@ -109,23 +154,19 @@ def _ones(count: int) -> np.ndarray:
     return np.ones(count, np.float32)
 
 
-def _reading(tensor: TensorInfo, gain: TensorInfo, seed: int) -> Any:
-    return lambda first, last: _turn(tensor.read(first, last) * gain.load(), seed)
+class _Whole:
+    """A reader of a matrix whose rows depend on one another: made at the first, given back after the last."""
 
-
-class _Writing:
-    """Rows of R W. R mixes the rows of W, so the whole matrix is read, and given back after its last row."""
-
-    def __init__(self, tensor: TensorInfo, seed: int) -> None:
-        self._tensor, self._seed = tensor, seed
+    def __init__(self, rows: int, make: Callable[[], np.ndarray]) -> None:
+        self._count, self._make = rows, make
         self._rows: np.ndarray | None = None
 
     def __call__(self, first: int, last: int) -> np.ndarray:
         import numpy as np
 
         if self._rows is None:
-            self._rows = np.ascontiguousarray(_turn(self._tensor.load().T, self._seed).T)
+            self._rows = np.ascontiguousarray(self._make())
         out = self._rows[first:last].copy()
-        if last == self._tensor.rows:
+        if last == self._count:
             self._rows = None
         return out

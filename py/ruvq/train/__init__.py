@@ -1,10 +1,10 @@
 """Quantization-aware training. The only package that imports torch; `pip install 'ruvq[train]'`.
 
-    from ruvq.train import QatConfig, export_gguf, prepare_qat
+from ruvq.train import QatConfig, export_gguf, prepare_qat
 
-    prepare_qat(model, QatConfig.pit2())     # a transformers model, in place
-    ...                                      # any trainer
-    export_gguf(model, "model.gguf", source)  # exactly the codes that were trained
+prepare_qat(model, QatConfig.pit2())     # a transformers model, in place
+...                                      # any trainer
+export_gguf(model, "model.gguf", source)  # exactly the codes that were trained
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _MODULES = {
     "qat": "run",
 }
 __all__ = [
-    "QatConfig", "QatReport", "RunOptions", "Trainer", "Work", "export_gguf", "load_model", "prepare_qat", "qat",
-    "quantized_weights", "refresh_model",
+    "QatConfig", "QatReport", "RunOptions", "Trainer", "Work", "export_gguf", "load_model", "prepare_qat",
+    "qat", "quantized_weights", "refresh_model",
 ]  # fmt: skip
 
 

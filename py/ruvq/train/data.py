@@ -47,7 +47,9 @@ def _lines(text: str, first: int, last: int) -> tuple[tuple[int, int], ...]:
 
 
 def _marked(text: str) -> tuple[tuple[int, int], ...]:
-    return tuple(span for found in _THINK.finditer(text) for span in _lines(text, found.start(1), found.end(1)))
+    return tuple(
+        span for found in _THINK.finditer(text) for span in _lines(text, found.start(1), found.end(1))
+    )
 
 
 def _record(fields: Any, where: str) -> Record:
@@ -65,7 +67,9 @@ def _record(fields: Any, where: str) -> Record:
                     steps = _lines(text, begin, end)
                 return Record(text, steps)
     expected = "text, or " + ", ".join("+".join(pair) for pair in PAIRS)
-    actual = f"an object with {', '.join(list(fields)[:6])}" if isinstance(fields, dict) else type(fields).__name__
+    actual = (
+        f"an object with {', '.join(list(fields)[:6])}" if isinstance(fields, dict) else type(fields).__name__
+    )
     raise UsageError(
         "a record lacks the fields that are trained on", subject=where, expected=expected, actual=actual,
         hint="rename the fields, or give plain text",
@@ -92,11 +96,15 @@ def read_records(paths: Sequence[str | Path]) -> list[Record]:
                 hint="check the path",
             ) from error  # fmt: skip
         if path.suffix not in (".jsonl", ".ndjson"):
-            out += [Record(piece.strip(), _marked(piece.strip())) for piece in text.split(MARK) if piece.strip()]
+            out += [
+                Record(piece.strip(), _marked(piece.strip())) for piece in text.split(MARK) if piece.strip()
+            ]
             continue
         for number, line in enumerate(text.splitlines(), 1):
             if line.strip():
-                out.append(_record(_parsed(line, f"{path.name}, line {number}"), f"{path.name}, line {number}"))
+                out.append(
+                    _record(_parsed(line, f"{path.name}, line {number}"), f"{path.name}, line {number}")
+                )
     if not out:
         raise UsageError("there is no text to train on", subject="text", expected="at least one piece")
     return out
@@ -119,8 +127,8 @@ def tokenizer_of(source: Source) -> Tokenizer:
 
 @dataclass(frozen=True)
 class Stream:
-    """Pieces one after the other: `tokens` (n,) int64 and `steps` (n,) int64, the number of the reasoning step
-    that a token belongs to, or NO_STEP; `bytes` of text."""
+    """Pieces one after the other: `tokens` and `steps`, (n,) int64: the reasoning step that a token belongs
+    to, or NO_STEP; `nbytes` of text."""
 
     tokens: np.ndarray
     steps: np.ndarray

@@ -106,8 +106,8 @@ def prepare_qat(
 
     The model can then be trained by any trainer: weights stay parameters under their old names, and
     gradients reach them as `config.ste` says. `skip`: names of layers that stay in floats.
-    `allow_float_layers`: layers with matrices that can't be quantized stay in floats too; otherwise ModelError
-    lists them.
+    `allow_float_layers`: layers with matrices that can't be quantized stay in floats too; otherwise
+    ModelError lists them.
     """
     others = [] if allow_float_layers else _unsupported(model)
     if others:

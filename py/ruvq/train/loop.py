@@ -147,9 +147,11 @@ class Trainer:
         return {**sums, "grad_norm": norm, "learning_rate": self.optimizer.param_groups[0]["lr"]}
 
     def _diverged(self, loss: float, norm: float) -> DataError:
-        bad = [n for n, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())]
-        bad += [n for n, p in self.model.named_parameters() if p.grad is not None and not bool(torch.isfinite(p.grad).all())]  # fmt: skip
-        kept = f"; the last good state is {self.options.folder / checkpoint.LAST}" if self.options.folder else ""
+        named = list(self.model.named_parameters())
+        bad = [n for n, p in named if not bool(torch.isfinite(p).all())]
+        bad += [n for n, p in named if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
+        folder = self.options.folder
+        kept = f"; the last good state is {folder / checkpoint.LAST}" if folder else ""
         return DataError(
             "training diverged", subject=bad[0] if bad else "loss", expected="a finite loss",
             actual=f"loss {loss}, gradients of norm {norm} at step {self.state.step}",
@@ -256,7 +258,9 @@ class Trainer:
             done = self.budget.done(self.state.step)
             if self.state.step % self.options.log_every == 0:
                 self.events.write("step", self.state.step, done=done, tokens=self.state.tokens, **found)
-            self.report(done, f"loss {found['total']:.3f}, best {math.exp(min(self.state.best_loss, 700)):.2f}")
+            self.report(
+                done, f"loss {found['total']:.3f}, best {math.exp(min(self.state.best_loss, 700)):.2f}"
+            )
             if self.state.step % self.options.eval_every == 0:
                 self._evaluate()
             if time.monotonic() - saved > self.options.save_seconds:

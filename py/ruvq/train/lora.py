@@ -1,8 +1,8 @@
 """LoRA-QAT: adapters on a model that stays as it is.
 
-Two ways. `merged`: the frozen float weights plus the adapter go through the quantizer, so what is trained is what
-the exported file holds. `beside`: the base is quantized once and held packed, about 2 or 3 bits a weight, and
-the adapter is added to its products; it can be merged and quantized again, or kept in PEFT's format.
+Two ways. Merged (`add_adapters`): the frozen float weights plus the adapter go through the quantizer, so what
+is trained is what the exported file holds. Beside (`pack_base` after it): the base is quantized once and held
+packed, about 2 or 3 bits a weight, and the adapter is added to its products.
 """
 
 from __future__ import annotations
@@ -65,27 +65,30 @@ class Adapter(nn.Module):
 class Packed(nn.Module):
     """A frozen matrix in its format: the file's bytes on a CPU, a code a byte elsewhere."""
 
+    data: Tensor | None
+    codes: Tensor
+    headers: Tensor
+
     def __init__(self, quantizer: WeightQuantizer) -> None:
         super().__init__()
         self.codec: Codec = quantizer.codec
         self.shape, self.seed = tuple(quantizer.codes.shape), quantizer.seed
         self.unturned = quantizer.unturned
-        if on_host(quantizer.codes):
-            data = bytearray(quantizer.data())
-            self.register_buffer("data", torch.frombuffer(data, dtype=torch.uint8))
-        else:
-            self.register_buffer("codes", quantizer.codes.clone())
-            self.register_buffer("headers", quantizer.headers.clone())
+        host = on_host(quantizer.codes)
+        data = torch.frombuffer(bytearray(quantizer.data()), dtype=torch.uint8) if host else None
+        self.register_buffer("data", data)
+        self.register_buffer("codes", None if host else quantizer.codes.clone())
+        self.register_buffer("headers", None if host else quantizer.headers.clone())
 
     @torch.no_grad()
     def weights(self) -> Tensor:
         """(rows, width) float32, the transform undone."""
         codec = self.codec
-        if hasattr(self, "codes"):
-            codes, headers = self.codes, self.headers
-            stored = codec.levels(codes) * codec.spread(codec.steps(headers, codec.alpha(headers)))
+        if self.data is not None:
+            stored = codec.decode(self.data, self.shape)
         else:
-            stored = codec.decode(self.data, self.shape)  # type: ignore[arg-type]
+            headers = self.headers
+            stored = codec.levels(self.codes) * codec.spread(codec.steps(headers, codec.alpha(headers)))
         return self.unturned(stored)
 
 
@@ -157,12 +160,14 @@ def add_adapters(model: nn.Module, config: QatConfig) -> nn.Module:
 
 
 def pack_base(model: nn.Module) -> nn.Module:
-    """Replaces the quantized layers of a model with adapters by packed ones: the adapters stand beside the base
-    from then on, and the float weights are given up. In place."""
+    """Replaces the quantized layers of a model with adapters by packed ones, in place: from then on the
+    adapters stand beside the base, and the float weights are given up."""
     packed: dict[int, Packed] = {}
     for name, layer in list(quantized_layers(model)):
         if not isinstance(layer.quantizer, WeightQuantizer):
-            raise UsageError("a reference grid can't be packed", subject=name, expected="one of ruvq's formats")
+            raise UsageError(
+                "a reference grid can't be packed", subject=name, expected="one of ruvq's formats"
+            )
         key = id(layer.quantizer)
         if key not in packed:
             layer.quantizer(layer.weight)
@@ -190,7 +195,9 @@ def merge(model: nn.Module) -> nn.Module:
 # ---- PEFT's format ----
 
 
-def save_adapters(model: nn.Module, folder: str | os.PathLike[str], config: QatConfig, base: str = "") -> None:
+def save_adapters(
+    model: nn.Module, folder: str | os.PathLike[str], config: QatConfig, base: str = ""
+) -> None:
     """adapter_config.json and adapter_model.safetensors, as `peft.PeftModel.from_pretrained` reads them."""
     from safetensors.torch import save_file
 

@@ -44,7 +44,7 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def reasoning_loss(student: Tensor, teacher: Tensor, steps: Tensor) -> Tensor:
-    """Mean over reasoning steps of the mean KL within a step; 0 without any. steps (n,): number or NO_STEP."""
+    """Mean over reasoning steps of the mean KL in a step; 0 without any. steps (n,): number or NO_STEP."""
     marked = steps != NO_STEP
     if not bool(marked.any()):
         return student.new_zeros(())

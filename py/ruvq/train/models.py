@@ -92,9 +92,8 @@ def load_model(source: Source) -> nn.Module:
     model = model.float().eval()
     with torch.no_grad():
         for name, tensor in _tensors(model):
-            target = gguf_name(name)
+            target, order = gguf_rows(name, parameters)
             values = np.array(source.tensors[target].load(), np.float32)
-            order = _permutation(name, parameters)
             if order is not None:
                 back = np.empty_like(values)
                 back[order] = values

@@ -1,7 +1,7 @@
 """Codes and headers of ruvq's own formats to rows of bytes and back (docs/formats.md), with NumPy.
 
-The encoders of the core choose codes; here they are only laid out, so that the codes that were trained are the
-codes in the file.
+The encoders of the core choose codes; here they are only laid out, so that the codes that were trained are
+the codes in the file.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def _padded(lanes: np.ndarray, multiple: int) -> np.ndarray:
 def _pack_block(codes: np.ndarray, block: Block, bits: int) -> list[np.ndarray]:
     """The planes of (rows, weights) codes, each (rows, bytes)."""
     rows, steps = codes.shape[0], block.steps
-    lanes = np.zeros((rows, LANES * steps), np.uint8)
-    lanes[:, : block.weights] = codes
-    lanes = lanes.reshape(rows, LANES, steps)
+    room = np.zeros((rows, LANES * steps), np.uint8)
+    room[:, : block.weights] = codes
+    lanes = room.reshape(rows, LANES, steps)
     high = _padded(lanes >> (bits - 2), 4)
     planes = [_bits(high.reshape(rows, LANES, -1, 4), 2).transpose(0, 2, 1).reshape(rows, -1)]
     if bits == 2:

@@ -31,6 +31,14 @@ class Processes:
             return model
         return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
 
+    def share(self, value: Any) -> Any:
+        """The first process's value, in all of them."""
+        if self.count == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
     def accumulate(self, wrapped: nn.Module, last: bool) -> Any:
         """Gradients are exchanged only in the last of several backward passes."""
         if self.count == 1 or last:

@@ -18,7 +18,6 @@ from .config import QatConfig
 from .hadamard import transform
 from .ste import Clipped, Ewgs, KeptCodes, LearnedStep, RoundTo, Standard, lsq_scale
 
-
 Version = tuple[int, ...] | None
 
 
@@ -36,7 +35,7 @@ class Turn(Function):
 
 
 class WeightQuantizer(nn.Module):
-    """`quantizer(weights)`: (rows, width) float32 in, what the file decodes to out, gradients by `config.ste`.
+    """`quantizer(weights)`: (rows, width) float32 in, what the file decodes to out; gradients as `ste` says.
 
     State: `codes`, `headers` (as in the file), `age` (assignments so far); with "lsq" the parameter
     `log_alpha` (rows, blocks), so that alpha = exp(log_alpha) > 0 whatever it learns (INV-2).

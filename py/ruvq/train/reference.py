@@ -81,8 +81,8 @@ class ReferenceQuantizer(nn.Module):
 
 
 def quantize_activations(x: Tensor, bits: int = 8) -> Tensor:
-    """Activations (..., width) rounded per token and block of 256 as the engine does, by the largest magnitude;
-    the gradient passes."""
+    """Activations (..., width) rounded per token and block of 256 as the engine does, by the largest
+    magnitude; the gradient passes."""
     most = 2 ** (bits - 1) - 1
     with torch.no_grad():
         parts = []

@@ -22,8 +22,8 @@ from .data import Record, Stream, read_records, tokenize, tokenizer_of
 from .events import Events
 from .export import export_gguf
 from .layers import prepare_qat
-from .lora import add_adapters, save_adapters
 from .loop import Evaluation, RunOptions, Trainer
+from .lora import add_adapters, save_adapters
 from .models import load_model
 from .teacher import CachedTeacher, ModelTeacher, Teacher, open_teacher
 
@@ -90,7 +90,7 @@ def split(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
 
 
 def device_of(name: str) -> torch.device:
-    """"cpu", "cuda" or "auto". UsageError when it isn't there."""
+    """ "cpu", "cuda" or "auto". UsageError when it isn't there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
@@ -119,9 +119,9 @@ def qat(
 ) -> QatReport:
     """Trains `model` with its quantization in the loop and writes the GGUF file.
 
-    `model`, `tokenizer`: what `ruvq.quantize_model` reads, a quantized GGUF file too. `texts`: what `read_records`
-    reads. Raises UsageError, StorageError, ModelError, TokenizerError, DataError (the loss isn't finite),
-    MemoryLimitError.
+    `model`, `tokenizer`: what `ruvq.quantize_model` reads, a quantized GGUF file too. `texts`: what
+    `read_records` reads. Raises UsageError, StorageError, ModelError, TokenizerError, DataError (the loss
+    isn't finite), MemoryLimitError.
     """
     started = time.perf_counter()
     check_target(Path(output), Path(model), overwrite)
@@ -146,6 +146,8 @@ def qat(
         start = _start(trainer)
         state = trainer.run()
         best = trainer.evaluate()
+        if trainer.processes.rank:  # the first process writes
+            return trainer.processes.share(None)
         if work.adapters:
             save_adapters(student, work.adapters, config, Path(model).name)
         report = export_gguf(
@@ -155,7 +157,7 @@ def qat(
                 "settings": config.to_toml(),
             },
         )  # fmt: skip
-    return QatReport(
+    result = QatReport(
         output=str(output),
         format=config.format,
         bits_per_weight=report.bits_per_weight,
@@ -173,6 +175,7 @@ def qat(
         resumed=bool(resumed),
         settings=asdict(config),
     )
+    return trainer.processes.share(result)
 
 
 def _streams(source: Source, texts: Sequence[str], work: Work) -> tuple[Stream, Stream]:

@@ -194,8 +194,8 @@ def _totals(x: Tensor, alpha: Tensor, bits: int) -> Tensor:
 def _best_alpha(x: Tensor, start: Tensor, least: Tensor, bits: int, effort: int) -> Tensor:
     """The core's search: outwards from `start` until `effort` bytes on either side of the best were tried.
 
-    `least`: (B,) the cost of alpha byte 0. Totals are computed for windows of bytes; what is looked at, and in
-    which order, is decided as the core does.
+    `least`: (B,) the cost of alpha byte 0. Totals are computed for windows of bytes; what is looked at,
+    and in which order, is decided as the core does.
     """
     count = x.shape[0]
     best, best_at = least.clone(), start.clone()
@@ -275,5 +275,3 @@ def search(x: Tensor, bits: int, effort: int = EFFORT) -> tuple[Tensor, Tensor]:
         alphas.append(alpha.to(torch.uint8))
         ks.append(k * (alpha > 0)[:, None])
     return torch.cat(alphas), torch.cat(ks)
-
-
