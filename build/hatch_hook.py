@@ -69,7 +69,8 @@ class CustomBuildHook(BuildHookInterface):
             left_out = self.build_config.target_config.setdefault("exclude", [])
             left_out += [f"py/ruvq/{name}" for name in ("cli", "calibrate", "evaluate", "train", "export")]
             left_out += ["py/ruvq/sources/onnx_*.py", "py/ruvq/sources/protobuf.py"]
-            desktop = ("calibration", "feedback", "rotation", "assignment", "sensitivity", "target")
+            desktop = ("calibration", "feedback", "sequential", "draft", "float_model")
+            desktop += ("rotation", "assignment", "sensitivity", "target")
             left_out += [f"py/ruvq/quantize/{name}.py" for name in desktop]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..calibrate import calibrate
 
     with (
-        Progress(args.quiet, "tok", "calibrate") as bar,
+        Progress(args.quiet, "tok", "calibrate", scale=True) as bar,
         Progress(args.quiet, "matrix", "sensitivity") as probing,
     ):
         report = calibrate(
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             overwrite=args.force,
             command=_recorded(args),
             settings=_recorded_settings(args),
-            progress=bar.to,
+            progress=lambda done, total, resumed: bar.to(done, total, resumed=resumed),
             probing=probing.to,
         )
     for outlier in report.outliers:

@@ -106,6 +106,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument(
         "--damping", type=number(0, 10), default=0.01, help="of the error feedback (default 0.01)"
     )
+    formats.add_argument(
+        "--sequential",
+        action="store_true",
+        help="with --calibration: round each matrix for the inputs that the quantized model will give it, "
+        "towards the float model's outputs; better and slower",
+    )
+    formats.add_argument(
+        "--thorough",
+        action="store_true",
+        help="pi-t3, pi-t2: search each block's scales longer; with --calibration six times as long",
+    )
     size = parser.add_argument_group("a size instead of --format")
     size.add_argument(
         "--target-size", metavar="SIZE",
@@ -157,7 +168,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with Progress(args.quiet, "B", "quantize", scale=True) as bar:
 
         def step(now: Step) -> None:
-            bar.to(now.bytes_done, now.bytes_total, now.tensor)
+            bar.to(now.bytes_done, now.bytes_total, now.tensor, now.resumed)
 
         report = quantize_model(
             args.input,
@@ -174,6 +185,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             scale=args.scale,
             calibration=args.calibration,
             damping=args.damping,
+            sequential=args.sequential,
+            thorough=args.thorough,
             target_size=args.target_size,
             target_bpw=args.target_bpw,
             candidates=args.candidates,
@@ -238,7 +251,8 @@ def recorded_command(args: argparse.Namespace) -> str:
             shown = Path(value).name if flag in files else str(value)
             shown = ",".join(value) if isinstance(value, list) else shown
             words += ["--" + flag.replace("_", "-"), shown]
-    words += ["--" + flag.replace("_", "-") for flag in ("allow_requantize", "strict") if getattr(args, flag)]
+    given = ("sequential", "thorough", "allow_requantize", "strict")
+    words += ["--" + flag.replace("_", "-") for flag in given if getattr(args, flag)]
     return shlex.join(words)
 
 

@@ -70,6 +70,10 @@ class Calibration:
         self.samples = int(file.metadata.get("ruvq.calibration.samples", 0))
         self.digest = str(file.metadata.get("ruvq.calibration.digest", ""))
 
+    def fingerprint(self) -> str:
+        """SHA-256 of the whole artifact."""
+        return self._file.sha256()
+
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Calibration:
         """Raises StorageError, FileFormatError, UsageError."""
@@ -141,6 +145,14 @@ class Calibration:
                 hint="calibrate again with --sensitivity",
             )
         return {n: v / e if e else 0.0 for n, v, e in zip(names, nats, errors, strict=True)}
+
+    def windows(self) -> list[list[int]]:
+        """The tokens that were calibrated on, a list for each context; none in llama.cpp's artifacts."""
+        ids, out = [int(token) for token in self.metadata.get("ruvq.calibration.ids", [])], []
+        for length in self.metadata.get("ruvq.calibration.windows", []):
+            out.append(ids[: int(length)])
+            del ids[: int(length)]
+        return out
 
     def close(self) -> None:
         """Gives the file back."""
