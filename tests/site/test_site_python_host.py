@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from site_page import PYTHON_MS, await_state, await_text
-from test_site_write import STOP_AT_TEXT, written
+from test_site_both import STOP_AT_TEXT
+from test_site_write import written
 
 
 def write(page: Any, seed: int, tokens: int = 40) -> str:
