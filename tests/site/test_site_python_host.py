@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from site_page import PYTHON_MS, await_state, await_text
+from site_page import PYTHON_MS, await_state, await_text, written
 from test_site_both import STOP_AT_TEXT
-from test_site_write import written
 
 
 def write(page: Any, seed: int, tokens: int = 40) -> str:
