@@ -80,7 +80,7 @@ model meets that error before it is quantized.
 ## Training
     python build/model/make.py --data ../shared/data --out web/model {options}
 
-{steps:,} steps, {trained_tokens:.1f} million tokens, {minutes:.0f} minutes on {hardware}; the same number
+{steps:,} steps, {trained_tokens:.1f} million tokens, {minutes:.2g} minutes on {hardware}; the same number
 of steps again with `--steps {steps}`. Muon for the matrices, AdamW for the embedding and the norms,
 bfloat16 arithmetic with float32 weights; the exported weights are an exponential average. (Steps, tokens,
 minutes, parameters and bytes are printed by `build/model/make.py`.) {note}
@@ -114,6 +114,8 @@ def write_card(
     train_text = (args.data / "text" / "tiny_stories_train.txt").read_bytes()[:TRAIN_SAMPLE_BYTES]
     config = exported.config
     options = f"--steps {args.steps}" if args.steps else f"--minutes {args.minutes:g}"
+    if args.device != "cpu":
+        options = f"--device {args.device} {options} --megabytes {args.megabytes:g}"
     values = {
         **facts,
         **result,

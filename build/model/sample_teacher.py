@@ -102,7 +102,8 @@ def sample_batch(
             if not len(keep):
                 break
             token, forced, written, ended = token[keep], forced[keep], written[keep], ended[keep]
-            cache = [(k[keep], v[keep]) for k, v in cache]
+            for layer, (k, v) in enumerate(cache):  # one at a time: both copies of all would not fit
+                cache[layer] = k[keep], v[keep]
     return stories, computed
 
 

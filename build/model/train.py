@@ -55,7 +55,7 @@ class TrainConfig:
             tokens_per_step=65536,
             long_every=1,
             real_share=((0.0, 0.005),),
-            ema=0.998,
+            ema=0.996,
             look_every=20,
         )
 
