@@ -21,7 +21,7 @@ out/.setup-%: build/setup.sh pyproject.toml package.json package-lock.json
 	bash build/setup.sh $*
 	@mkdir -p out && touch $@
 
-native: out/.setup-demo $(NATIVE_LIBRARY) ## the C core as a native library
+native: out/.setup-demo $(NATIVE_LIBRARIES) ## the C core as a native library
 
 wasm: out/.setup-demo $(WASM_MODULES) web/jinja.js ## the C core as WebAssembly modules (CC=emcc: with Emscripten)
 
@@ -29,8 +29,9 @@ web/jinja.js: out/.setup-demo # the package that renders chat templates, its lic
 	{ echo '/*'; cat node_modules/@huggingface/jinja/LICENSE; echo '*/'; \
 	  cat node_modules/@huggingface/jinja/dist/index.js; } > $@.part && mv $@.part $@
 
-out/wheel-js/.made: $(wildcard web/*.js) web/jinja.js # the wheels' scripts: without comments and white space
+out/wheel-js/.made: $(wildcard web/*.js) web/jinja.js Makefile # the wheels' scripts: without comments and white space
 	npx --no-install esbuild --minify-whitespace web/*.js --outdir=$(@D) --log-level=error --legal-comments=inline
+	npx --no-install esbuild --minify web/jinja.js --outdir=$(@D) --log-level=error --allow-overwrite
 	{ echo '/*'; cat node_modules/@huggingface/jinja/LICENSE; echo '*/'; cat $(@D)/jinja.js; } > $@
 	mv $@ $(@D)/jinja.js && touch $@
 
@@ -65,7 +66,7 @@ test-site: setup site ## the site with the network off: every view, both themes,
 shots: setup site ## screenshots of every view, at phone and desktop width, into docs/img
 	$(PYTHON) build/site_shots.py
 
-fuzz: setup native $(FUZZ_PROGRAMS) ## run the fuzzers, FUZZ_SECONDS (60) each, with address and undefined-behaviour sanitizers
+fuzz: setup native web/jinja.js $(FUZZ_PROGRAMS) ## run the fuzzers, FUZZ_SECONDS (60) each, with address and undefined-behaviour sanitizers
 	$(PYTHON) build/fuzz.py $(FUZZ_OPTIONS)
 
 soak: setup native wasm ## load, write, abort, dispose in Chromium for SOAK_MINUTES (120): memory must not grow

@@ -146,6 +146,42 @@ QWEN3_TENSORS: dict[str, tuple[int, ...]] = {
 }
 
 
+def llama_keys(
+    change: dict[str, tuple[int, object] | None] | None = None,
+    architecture: str = "llama",
+    vocabulary: list[bytes] | None = None,
+) -> list[bytes]:
+    """The small model's metadata; see `llama`."""
+    parameters = {**LLAMA, **(change or {})}
+    kvs = [kv("general.architecture", STRING, architecture)]
+    for key, typed in parameters.items():
+        if typed is not None:
+            kvs.append(kv(key.replace("llama.", f"{architecture}.", 1), *typed))
+    return [*kvs, *(llama_vocabulary() if vocabulary is None else vocabulary)]
+
+
+Tensor = tuple[str, tuple[int, ...], bytes]  # name, dimensions, F32 data
+
+
+def llama_weights(own: dict[str, tuple[int, ...]] | None = None) -> list[Tensor]:
+    """The small model's tensors: nothing special, and never NaN."""
+    tensors = []
+    for i, (name, dims) in enumerate((llama_tensors() | (own or {})).items()):
+        count = dims[0] * (dims[1] if len(dims) > 1 else 1)
+        floats = [((i * 7 + j * 13) % 29 - 14) / 64 for j in range(count)]
+        tensors.append((name, dims, struct.pack(f"<{count}f", *floats)))
+    return tensors
+
+
+def with_weights(kvs: Iterable[bytes], tensors: Iterable[Tensor]) -> bytes:
+    """A file of metadata and tensors, one behind the other."""
+    infos, body = [], b""
+    for name, dims, data in tensors:
+        infos.append(info(name, dims, GGML_F32, len(body)))
+        body += pad(data)
+    return gguf(kvs, infos, body)
+
+
 def llama(
     change: dict[str, tuple[int, object] | None] | None = None,
     extra: Iterable[bytes] = (),
@@ -157,18 +193,8 @@ def llama(
     """The small model; `change` replaces hyper-parameters, or leaves them out where the value is None. Under
     another architecture's name the keys have its prefix, and `own` tensors are added. `vocabulary` replaces
     its keys; `nan` puts one NaN into the last tensor."""
-    parameters = {**LLAMA, **(change or {})}
-    kvs = [kv("general.architecture", STRING, architecture)]
-    for key, typed in parameters.items():
-        if typed is not None:
-            kvs.append(kv(key.replace("llama.", f"{architecture}.", 1), *typed))
-    infos, data = [], b""
-    for i, (name, dims) in enumerate((llama_tensors() | (own or {})).items()):
-        count = dims[0] * (dims[1] if len(dims) > 1 else 1)
-        floats = [((i * 7 + j * 13) % 29 - 14) / 64 for j in range(count)]  # nothing special, and never NaN
-        infos.append(info(name, dims, GGML_F32, len(data)))
-        data = pad(data + struct.pack(f"<{count}f", *floats))
+    tensors = llama_weights(own)
     if nan:
-        data = data[:-4] + struct.pack("<f", float("nan"))
-    vocabulary = llama_vocabulary() if vocabulary is None else vocabulary
-    return gguf([*kvs, *vocabulary, *extra], infos, data)
+        name, dims, data = tensors[-1]
+        tensors[-1] = (name, dims, data[:-4] + struct.pack("<f", float("nan")))
+    return with_weights([*llama_keys(change, architecture, vocabulary), *extra], tensors)

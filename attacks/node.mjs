@@ -7,5 +7,6 @@ import { examineAll } from "./examine.js";
 
 const folder = process.argv[2];
 const engine = await Engine.load(readFileSync(new URL("../web/ruvq.wasm", import.meta.url)));
-const index = JSON.parse(readFileSync(join(folder, "index.json"), "utf8"));
+const all = JSON.parse(readFileSync(join(folder, "index.json"), "utf8"));
+const index = all.filter(({ hosts }) => hosts.includes("Node"));
 console.log(JSON.stringify(await examineAll(engine, index, (file) => readFileSync(join(folder, file)))));

@@ -42,10 +42,17 @@ $(2): $(CORE_SOURCES:wasm_kernels/%.c=out/$(1)/%.o)
 	$(Q)mv $$@.part $$@
 endef
 $(eval $(call native_variant,native,$(NATIVE_LIBRARY),))
+# Arm's dot products come as a second library, and core/native.py asks the processor which one it can run
+NATIVE_LIBRARIES := $(NATIVE_LIBRARY)
+ifeq ($(MACHINE),aarch64)
+NATIVE_LIBRARIES += py/ruvq/core/_native/libruvq-dotprod.so
+$(eval $(call native_variant,native-dotprod,py/ruvq/core/_native/libruvq-dotprod.so,-march=armv8.2-a+dotprod))
+endif
 
 # ---- WebAssembly ----
-# calibration and rounding with error feedback are the desktop's: pages would download them for nothing
-DESKTOP_SOURCES := $(wildcard wasm_kernels/calibrate/*.c) \
+# calibration, rounding with error feedback and ggml's encoders are the desktop's: pages would download them
+# for nothing
+DESKTOP_SOURCES := $(wildcard wasm_kernels/calibrate/*.c wasm_kernels/formats/encode_ggml*.c) \
   $(addprefix wasm_kernels/,formats/encode_feedback.c formats/trellis_feedback.c model/collect.c)
 WASM_SOURCES := $(filter-out $(DESKTOP_SOURCES),$(CORE_SOURCES))
 WASM_LD ?= wasm-ld-19
@@ -65,7 +72,8 @@ WASM_COMPILE := $(CC) --target=wasm32 $(WASM_FLAGS)
 endif
 
 # code that reads files or is the plain reference runs seldom, and every page downloads it: small before fast
-SMALL_SOURCES := $(wildcard wasm_kernels/container/*.c wasm_kernels/tokenizer/*.c wasm_kernels/formats/ggml*.c) \
+SMALL_SOURCES := $(filter-out %/sha256.c,$(wildcard wasm_kernels/container/*.c)) \
+  $(wildcard wasm_kernels/tokenizer/*.c wasm_kernels/formats/ggml*.c) \
   $(addprefix wasm_kernels/,base/base.c formats/compare.c formats/encode.c formats/foreign.c formats/own.c \
     formats/registry.c formats/self_test.c model/architecture.c model/hyper.c model/model.c model/weights.c)
 size_flag = $(if $(filter $(1),$(SMALL_SOURCES)),-Oz)
@@ -99,7 +107,7 @@ WASM_MODULES := $(WASM_NAMES:%=$(WASM_TARGET)/%.wasm)
 FUZZ_CC := clang-19
 FUZZ_FLAGS := -std=c11 -O2 -g -ffp-contract=off -fno-sanitize-recover=all -Iout/generated \
   -fsanitize=address,undefined
-FUZZ_TARGETS := file tokenizer model
+FUZZ_TARGETS := file tokenizer model shards
 FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=out/fuzz/fuzz_%)
 
 .SECONDARY: $(CORE_SOURCES:wasm_kernels/%.c=out/fuzz/core/%.o)

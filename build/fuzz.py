@@ -1,15 +1,21 @@
-"""Runs the fuzzers of tests/fuzz under AddressSanitizer and UndefinedBehaviorSanitizer: `make fuzz` builds
-them.
+"""Runs the fuzzers of tests/fuzz: `make fuzz` builds them.
 
     python build/fuzz.py                      each target for FUZZ_SECONDS (60)
     python build/fuzz.py --runs 1000000       or that many executions, whichever comes first
     python build/fuzz.py --keep               then minimises the corpus into tests/fuzz/corpus.tar.xz
 
-Targets: `file` (any bytes through parser, checks, tokenizer and model), `tokenizer` (vocabularies that
-parse, opened, and a text through them), `model` (hyper-parameters, tensors and options of a small model).
-Each starts from the kept corpus; `file` also from the hostile files of attacks/. What crashes, hangs for 5
-s or takes more than 512 MB is a finding: it is written to out/fuzz/found and the exit code is 1. The last
-line of standard output is the result: executions, seconds and files of the corpus of each target."""
+Targets in C, by libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer: `file` (any bytes through
+parser, checks, tokenizer and model), `tokenizer` (vocabularies that parse, opened, and a text through them),
+`model` (hyper-parameters, tensors and options of a small model), `shards` (files that are joined). Each
+starts from the kept corpus; `file` also from the hostile files of attacks/. What crashes, hangs for 5 s or
+takes more than 512 MB is a finding.
+
+Targets in Python, by atheris (without it by seeded mutation): `readers` (safetensors, tokenizers and other
+sources), `template` (chat templates); by seeded mutation in Node: `template-js`. Their limits are in the
+files.
+
+A finding is written to out/fuzz/found and the exit code is 1. The last line of standard output is the
+result: executions, seconds and, of targets in C, files of the corpus of each."""
 
 from __future__ import annotations
 
@@ -29,7 +35,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out" / "fuzz"
 KEPT = ROOT / "tests" / "fuzz" / "corpus.tar.xz"
-LONGEST = {"file": 4096, "tokenizer": 512, "model": 256}  # bytes of an input, by target
+LONGEST = {"file": 4096, "tokenizer": 512, "model": 256, "shards": 512}  # bytes of an input, by target in C
+SCRIPTS = {"readers": "fuzz_readers.py", "template": "fuzz_template.py", "template-js": "fuzz_template.mjs"}
+TARGETS = [*LONGEST, *SCRIPTS]
 HANG_SECONDS = 5
 MOST_MEMORY_MB = 512
 
@@ -51,39 +59,43 @@ def unpack_corpus() -> None:
 
 
 def program(target: str, folder: Path, *options: str) -> list[str]:
+    """The command of a target in C."""
     limits = [f"-max_len={LONGEST[target]}", f"-timeout={HANG_SECONDS}", f"-rss_limit_mb={MOST_MEMORY_MB}"]
-    found = OUT / "found"
-    found.mkdir(exist_ok=True)
-    return [
-        str(OUT / f"fuzz_{target}"),
-        *limits,
-        f"-artifact_prefix={found}/{target}-",
-        *options,
-        str(folder),
-    ]
+    return [str(OUT / f"fuzz_{target}"), *limits, *options, str(folder)]
+
+
+def script(target: str) -> list[str]:
+    """The command of a target in Python or JavaScript."""
+    path = str(ROOT / "tests" / "fuzz" / SCRIPTS[target])
+    return ["node", "--max-old-space-size=512", path] if path.endswith(".mjs") else [sys.executable, path]
 
 
 def run(target: str, seconds: int, runs: int) -> dict[str, Any]:
-    """One fuzzer's run: {"executions", "seconds", "corpus", "coverage", "finding"}; "finding" is "" if
-    none."""
-    folder = OUT / "corpus" / target
-    options = [f"-max_total_time={seconds}", f"-runs={runs}", "-print_final_stats=1", "-use_value_profile=1"]
+    """One fuzzer's run: {"executions", "seconds", "finding"}, in C {"corpus", "coverage"} too; "finding" is
+    "" if none."""
+    found = OUT / "found"
+    found.mkdir(exist_ok=True)
+    options = [f"-max_total_time={seconds}", f"-runs={runs}", f"-artifact_prefix={found}/{target}-"]
+    if target in LONGEST:
+        command = program(target, OUT / "corpus" / target, *options, "-use_value_profile=1")
+    else:
+        command = [*script(target), *options]
     started = time.monotonic()
     log = OUT / f"{target}.log"
     with log.open("w") as file:
-        code = subprocess.run(
-            program(target, folder, *options), stdout=file, stderr=file, check=False
-        ).returncode
+        code = subprocess.run(command, stdout=file, stderr=file, check=False).returncode
     text = log.read_text(errors="replace")
-    executed = re.search(r"stat::number_of_executed_units:\s*(\d+)", text)
-    covered = re.findall(r"\bcov: (\d+)", text)
-    return {
+    executed = re.search(r"Done (\d+) runs", text)
+    result = {
         "executions": int(executed[1]) if executed else 0,
         "seconds": round(time.monotonic() - started, 1),
-        "corpus": len(list(folder.iterdir())),
-        "coverage": int(covered[-1]) if covered else 0,
-        "finding": "" if code == 0 else f"exit code {code}: {log}, inputs in {OUT / 'found'}",
+        "finding": "" if code == 0 else f"exit code {code}: {log}, inputs in {found}",
     }
+    if target in LONGEST:
+        covered = re.findall(r"\bcov: (\d+)", text)
+        result["corpus"] = len(list((OUT / "corpus" / target).iterdir()))
+        result["coverage"] = int(covered[-1]) if covered else 0
+    return result
 
 
 def keep_corpus() -> None:
@@ -116,15 +128,13 @@ def main() -> int:
         "--seconds", type=int, default=seconds, help="of each target; default FUZZ_SECONDS, or 60"
     )
     parser.add_argument("--runs", type=int, default=-1, help="most executions of each target")
-    parser.add_argument(
-        "--target", choices=list(LONGEST), action="append", help="only this one; may be repeated"
-    )
+    parser.add_argument("--target", choices=TARGETS, action="append", help="only this one; may be repeated")
     parser.add_argument(
         "--keep", action="store_true", help="minimise the corpus into tests/fuzz/corpus.tar.xz"
     )
     args = parser.parse_args()
     unpack_corpus()
-    results = {target: run(target, args.seconds, args.runs) for target in args.target or LONGEST}
+    results = {target: run(target, args.seconds, args.runs) for target in args.target or TARGETS}
     if args.keep:
         keep_corpus()
     print(json.dumps(results))

@@ -64,9 +64,12 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind in MODULES:
-            # a page has no command line and doesn't calibrate: what it need not download
+            # what a page need not download: it has no command line, trains, calibrates, rotates and exports
+            # nothing, and reads no ONNX
             left_out = self.build_config.target_config.setdefault("exclude", [])
-            left_out += ["py/ruvq/cli", "py/ruvq/calibrate"]
+            left_out += [f"py/ruvq/{name}" for name in ("cli", "calibrate", "train", "export")]
+            left_out += ["py/ruvq/sources/onnx_*.py", "py/ruvq/sources/protobuf.py"]
+            left_out += [f"py/ruvq/quantize/{name}.py" for name in ("calibration", "feedback", "rotation")]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
         elif kind == "pyodide":

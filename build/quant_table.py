@@ -3,8 +3,9 @@
     python build/quant_table.py                          prints it
     python build/quant_table.py --write docs/formats.md  puts it between the page's markers
 
-Every line is one run of `ruvq quantize` and `ruvq eval` by the protocol of docs/formats.md. Needs the data
-folder (RUVQ_DATA, docs/data.md); takes a minute.
+Every line is one run of `ruvq quantize` and `ruvq eval` by the protocol of docs/formats.md; at the end stand
+reference grids (build/reference_grids.py), whose weights are rounded and stored as F32. Needs the data folder
+(RUVQ_DATA, docs/data.md); takes some minutes.
 """
 
 from __future__ import annotations
@@ -14,17 +15,26 @@ import os
 import sys
 import tempfile
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import ruvq
+from reference_grids import e8, flattened, normal_float
 from ruvq.evaluate import perplexity
+from ruvq.gguf import GGUFFile
+from ruvq.gguf.types import TensorSpec
+from ruvq.gguf.writer import write_gguf
 from ruvq.quantize.pipeline import Report, quantize_model
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- quantization table: begin -->", "<!-- quantization table: end -->"
 MAX_TOKENS = 8000
+WRITERS_KEYS = ("general.architecture", "general.alignment", "ruvq.")
 SEEDS = (0, 1, 2, 3, 4)  # of the Hadamard transform: one draw says little about a model this small
 
 ABOUT = f"""\
@@ -33,7 +43,10 @@ are well above nominal ones). Text: `tiny_stories_test.txt`, capped at {MAX_TOKE
 with the story it is reached in (43 windows, 8,283 tokens predicted). The layers' matrices are in the format
 named, the embedding (tied: it is the output too) as the second column says. Norms are F32, activations int8
 as in the engine, the KV cache is f16 (f32 for float formats). ± is the standard error over windows. With
-Hadamard: the mean over {len(SEEDS)} seeds, and the range; a file has seed 0 unless told otherwise."""
+Hadamard: the mean over {len(SEEDS)} seeds, and the range; a file has seed 0 unless told otherwise. The lines
+marked * have no file here: their matrices are rounded and stored in F32, activations stay floats, and bits
+are those of full blocks; "flat": the format's blocks of 256 cut from the whole matrix, because these rows are
+too short for them."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,78 @@ CASES = (
     Case("pi-ternary", "pi-ternary", "f16"),
     Case("pi-ternary", "pi-ternary"),
 )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A line of weights that are only rounded."""
+
+    label: str
+    bits: float
+    round: Callable[[np.ndarray], np.ndarray]
+    rotated: bool = False  # of a source whose residual stream is rotated, once for each of SEEDS
+
+
+REFERENCES = (
+    Reference("NF4, blocks of 64*", 4.25, partial(normal_float, bits=4)),
+    Reference("NF3, blocks of 64*", 3.25, partial(normal_float, bits=3)),
+    Reference("E8 lattice, 2 bits*", 2.0625, e8),
+    *(
+        Reference(f"{name}, flat*", ruvq.formats.get(name).nominal_bits, partial(flattened, name=name))
+        for name in ("q4_k", "q3_k", "iq3_xxs", "q2_k", "iq2_xxs")
+    ),
+    *(
+        Reference(
+            f"{name}, flat, rotated residual*",
+            ruvq.formats.get(name).nominal_bits,
+            partial(flattened, name=name),
+            True,
+        )
+        for name in ("q3_k", "q2_k")
+    ),
+)
+
+
+def rounded_model(reference: Reference, floats: Path, target: Path) -> float:
+    """Writes the model with all matrices rounded, the embedding too; the signal-to-noise ratio in dB."""
+    squares = errors = 0.0
+    with GGUFFile.open(floats) as file:
+        keys = {k: file.metadata.typed(k) for k in file.metadata if not k.startswith(WRITERS_KEYS)}
+        entries = []
+        for tensor in file.tensors:
+            w = np.frombuffer(file.tensor_bytes(tensor.name), "<f4").reshape(tensor.shape)
+            rounded = np.ascontiguousarray(reference.round(w)) if w.ndim > 1 else w
+            squares += float((w.astype(np.float64) ** 2).sum())
+            errors += float(((w.astype(np.float64) - rounded) ** 2).sum())
+            entries.append((TensorSpec(tensor.name, "f32", w.shape), partial(np.asarray, rounded)))
+        write_gguf(target, "llama", keys, entries)
+    return float(10 * np.log10(squares / errors))
+
+
+def reference_line(reference: Reference, data: Path, folder: Path, text: str) -> str:
+    """A row of the table."""
+    floats, model = folder / "floats.gguf", data / "stories260K"
+    snrs, found = [], []
+    for seed in SEEDS if reference.rotated else SEEDS[:1]:
+        quantize_model(
+            model / "stories260K.bin",
+            floats,
+            "f32",
+            tokenizer=model / "tok512.bin",
+            rotate="residual" if reference.rotated else "none",
+            seed=seed,
+            progress=False,
+            overwrite=True,
+        )
+        snrs.append(rounded_model(reference, floats, folder / "rounded.gguf"))
+        with ruvq.Model.open(folder / "rounded.gguf", kv="f16") as opened:
+            found.append(perplexity(opened, text, max_tokens=MAX_TOKENS))
+    values = [float(p) for p in found]
+    error = sum(p.stderr for p in found) / len(found)
+    cells = [reference.label, "same", f"{reference.bits:.2f}", "", f"{np.mean(snrs):.2f}"]
+    cells.append(f"{np.mean(values):.2f} ± {error:.2f}")
+    cells.append(f"{min(values):.2f} to {max(values):.2f}" if len(values) > 1 else "")
+    return "| " + " | ".join(cells) + " |"
 
 
 def measure(case: Case, data: Path, folder: Path, text: str, seed: int) -> tuple[Report, Any]:
@@ -129,6 +214,9 @@ def table(data: Path) -> str:
         rows = []
         for case in CASES:
             rows.append(line(case, data, Path(folder), text))
+            print(rows[-1], file=sys.stderr, flush=True)
+        for reference in REFERENCES:
+            rows.append(reference_line(reference, data, Path(folder), text))
             print(rows[-1], file=sys.stderr, flush=True)
     return "\n".join([*head, *rows])
 

@@ -37,7 +37,7 @@ fi
 
 [[ -x .venv/bin/python ]] || python3 -m venv .venv
 extras=bench,wheel
-[[ $level == dev ]] && extras+=,dev
+[[ $level == dev ]] && extras+=,dev,train
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
 
 npm ci --silent --no-audit --no-fund

@@ -30,7 +30,7 @@ export function checkKeepOptions({ cache = "default", sha256, bytes = null }) {
 
 /**
  * Files on their way into one loader.
- * @param {import("./engine.js").Engine} engine @param {import("./local_model.js").ModelLoader} loader
+ * @param {import("./engine.js").Engine} engine @param {import("./model_loader.js").ModelLoader} loader
  * @param {{store: import("./model_store.js").ModelStore | null, signal: AbortSignal,
  *   onProgress: (progress: any) => void, onNotice: (notice: any) => void}
  *   & ReturnType<typeof checkKeepOptions>} context

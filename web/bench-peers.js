@@ -1,5 +1,6 @@
 // bench-peers.js: other engines on the benchmark's page, each through its own documented interface and with
-// settings that suit it: wllama on whole models, onnxruntime-web on single products. Driven by build/bench/.
+// settings that suit it: wllama on whole models, onnxruntime-web on whole models and on single products. Driven by
+// build/bench/.
 
 /**
  * One model in wllama: opened from memory, warmed up, one prompt, greedy decoding after it. Its own timings.
@@ -47,16 +48,61 @@ export async function wllamaVersion({ base }) {
   return { llama_cpp: Wllama.getLibllamaVersion(), isolated: globalThis.crossOriginIsolated };
 }
 
+/** onnxruntime-web, on the CPU. */
+async function onnxruntime(base, threads) {
+  const ort = await import(new URL(`${base}/ort.wasm.min.mjs`, import.meta.url));
+  ort.env.wasm.wasmPaths = String(new URL(`${base}/`, import.meta.url));
+  ort.env.wasm.numThreads = threads;
+  return ort;
+}
+
+/**
+ * One model of `ruvq export-onnx --cache` in onnxruntime-web: opened from memory, warmed up, one prompt, greedy
+ * decoding after it. Its interface gives every run's keys and values out and takes them in again.
+ */
+export async function onnxModel({ base, url, threads, promptTokens, decodeTokens, kvHeads, headWidth }) {
+  const ort = await onnxruntime(base, threads);
+  const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
+  const start = performance.now();
+  const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+  const opened = performance.now();
+  const empty = () => new ort.Tensor("float32", new Float32Array(0), [1, kvHeads, 0, headWidth]);
+  const names = session.inputNames.filter((name) => name.startsWith("past_key_values."));
+  const begin = () => Object.fromEntries(names.map((name) => [name, empty()]));
+  const run = async (cache, tokens) => {
+    const ids = new ort.Tensor("int64", BigInt64Array.from(tokens, BigInt), [1, tokens.length]);
+    const out = await session.run({ input_ids: ids, ...cache });
+    for (const name of names) cache[name] = out[name.replace("past_key_values", "present")];
+    const last = out.logits.data.subarray(-out.logits.dims[2]);
+    return last.indexOf(last.reduce((a, b) => Math.max(a, b)));
+  };
+  const generate = async (prompt, count) => {
+    const cache = begin();
+    const begun = performance.now();
+    let token = await run(cache, Array(prompt).fill(1));
+    const between = performance.now();
+    for (let i = 0; i < count; i += 1) token = await run(cache, [token]);
+    return [(between - begun) / 1000, (performance.now() - between) / 1000];
+  };
+  await generate(8, 4);
+  const [promptSeconds, decodeSeconds] = await generate(promptTokens, decodeTokens);
+  await session.release();
+  return {
+    open_s: (opened - start) / 1000,
+    prompt_tokens_per_s: promptTokens / promptSeconds,
+    decode_tokens_per_s: decodeTokens / decodeSeconds,
+    threads: ort.env.wasm.numThreads,
+  };
+}
+
 /**
  * Single products: graphs of onnxruntime-web and rq_matvec of the same shape, interleaved, one thread.
  * @returns {Promise<Record<string, number[]>>} name → seconds of one product, by round
  */
 export async function products({ base, graphs, ours, width, rows, rounds }) {
-  const ort = await import(new URL(`${base}/ort.wasm.min.mjs`, import.meta.url));
+  const ort = await onnxruntime(base, 1);
   const { benchEngine } = await import("./bench-engine.js");
   const { CONSTANTS } = await import("./abi.js");
-  ort.env.wasm.wasmPaths = String(new URL(`${base}/`, import.meta.url));
-  ort.env.wasm.numThreads = 1;
   const vector = Float32Array.from({ length: width }, (_, i) => Math.sin(i + 1));
   const tasks = {};
   for (const { name, url } of graphs) {

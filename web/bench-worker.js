@@ -115,6 +115,7 @@ const TASKS = {
   build,
   hadamard,
   products: fromFile("./bench-peers.js", "products"),
+  onnxModel: fromFile("./bench-peers.js", "onnxModel"),
   profile: fromFile("./bench-profile.js", "profile"),
   contexts: fromFile("./bench-profile.js", "contexts"),
   readSpeed: fromFile("./bench-profile.js", "readSpeed"),

@@ -6,9 +6,11 @@
 //   for (const step of model.generate("Once upon a time", { maxTokens: 50 })) out += step.text;
 import { CONSTANTS as C, STRUCTS } from "./abi.js";
 import { bytesOf } from "./engine.js";
-import { UsageError, megabytes } from "./errors.js";
+import { UsageError } from "./errors.js";
 import { generate, promptTokens } from "./generate.js";
-import { GgufFile, ShardedFile } from "./gguf.js";
+import { ModelLoader } from "./model_loader.js";
+import { describe, withOptions } from "./model_options.js";
+import { Sampler } from "./sampler.js";
 import { Tokenizer } from "./tokenizer.js";
 import { checkTokenizer } from "./tokenizer-check.js";
 
@@ -21,143 +23,6 @@ import { checkTokenizer } from "./tokenizer-check.js";
  * @property {boolean} [scalar] the reference kernels only: slow, for comparison
  * @property {boolean} [verify] check all weights and the recorded SHA-256 sums when loading; default false
  */
-
-const SIZE_ERRORS = ["RQ_E_TRUNCATED", "RQ_E_OFFSET"];
-const KV_FLAGS = { f16: 0, f32: C.RQ_MODEL_KV_F32 };
-
-/** Fills memory for a model while its file arrives, or its shards one after the other, so that what can't work
- * fails before all of it is here. */
-export class ModelLoader {
-  /** @param {import("./engine.js").Engine} engine @param {ModelOptions} [options] */
-  constructor(engine, options = {}) {
-    this.engine = engine;
-    this.options = { ...encodeOptions(options), threads: engine.pool?.threads ?? 1 };
-    this.verify = options.verify ?? false;
-    this._files = []; // complete, with their headers read
-    this._file = null;
-    this._memory = 0;
-    this._clear();
-  }
-
-  _clear() {
-    this._nextAttempt = 0;
-    this._pieces = [];
-  }
-
-  /** All shards together are this large: refuses what can't fit. @throws {MemoryLimitError} */
-  expect(bytes) {
-    this.engine.checkRoom(bytes, `the model files of ${megabytes(bytes)}`);
-  }
-
-  /** @param {number | null} bytes size of the file, null when the sender doesn't say */
-  begin(bytes) {
-    if (bytes !== null) this._file = new GgufFile(this.engine, bytes);
-  }
-
-  /** @param {Uint8Array} piece the next bytes of the file; its memory may be used again afterwards */
-  write(piece) {
-    const file = this._file;
-    if (!file) {
-      this._pieces.push(piece.slice());
-      return;
-    }
-    file.append(piece);
-    if (file.index || file.present < this._nextAttempt) return;
-    this._nextAttempt = file.present * 2; // so that all attempts together cost two passes at most
-    try {
-      this._readHeader();
-    } catch (error) {
-      // a wrong announcement of the size looks like a wrong file: only the end can tell them apart
-      if (!SIZE_ERRORS.includes(error.code)) throw error;
-      this._nextAttempt = Infinity;
-    }
-  }
-
-  /** Forgets what came of the current file: it will come again. */
-  restart() {
-    this._file?.dispose();
-    this._file = null;
-    this._freeMemory();
-    this._clear();
-  }
-
-  /** Checks the header, and reserves the memory that the model will need beside its file. */
-  _readHeader() {
-    const { _file: file } = this;
-    if (file.parse() && file.header.split_count === 1) this._measure(file);
-  }
-
-  _measure(file) {
-    const { engine } = this;
-    this._bytes = withOptions(engine, this.options, (options) =>
-      measure(engine, "rq_model_measure", file.index, file.address, options));
-    this._memory = engine.alloc(this._bytes, "the KV cache and activations of this model");
-  }
-
-  _freeMemory() {
-    this.engine.free(this._memory);
-    this._memory = 0;
-  }
-
-  /** The current file is complete; another may follow. @returns {number} in how many files the model lies */
-  endFile() {
-    if (!this._file) this._joinPieces();
-    const file = this._file;
-    file.bytes = file.present; // when less came than announced, the parser says what is missing
-    if (!file.index || file.header.file_bytes !== file.bytes) {
-      this.engine.free(file.index);
-      file.index = 0;
-      this._freeMemory();
-      this._readHeader();
-    }
-    this._files.push(file);
-    this._file = null;
-    this._clear();
-    return file.header.split_count;
-  }
-
-  /**
-   * All files are complete: checks their data, yielding [bytes checked, bytes in all] after each piece of work.
-   * @returns {Generator<[number, number], LocalModel>} the model owns all memory from here on
-   */
-  *end() {
-    try {
-      if (this._files.length === 0) this.endFile();
-      const file = this._joined();
-      if (this.verify) yield* file.check();
-      const model = new LocalModel(this.engine, file, this._memory, this._bytes, this.options);
-      this._files = [];
-      this._memory = 0;
-      return model;
-    } catch (error) {
-      this.abandon();
-      throw error;
-    }
-  }
-
-  /** One file, or the index of several. A shard alone is left to the core to refuse. */
-  _joined() {
-    const shards = this._files;
-    if (shards.length === 1 && this._memory) return shards[0];
-    if (shards.length > 1) this._files = [new ShardedFile(shards)];
-    this._measure(this._files[0]);
-    return this._files[0];
-  }
-
-  /** Without a known size the pieces waited outside; each is dropped once it is copied. */
-  _joinPieces() {
-    const bytes = this._pieces.reduce((sum, piece) => sum + piece.length, 0);
-    this._file = new GgufFile(this.engine, bytes);
-    while (this._pieces.length) this._file.append(this._pieces.shift());
-  }
-
-  /** Gives all memory back; the loader can't be used afterwards. */
-  abandon() {
-    this.restart();
-    for (const file of this._files) file.dispose();
-    this._files = [];
-  }
-}
 
 /** A model ready to run. */
 export class LocalModel {
@@ -178,7 +43,7 @@ export class LocalModel {
       loader.abandon();
       throw error;
     }
-    return finish(loader.end());
+    return finish(loader.end(LocalModel));
   }
 
   /** Takes over `file` and `memory` only when it succeeds. */
@@ -186,10 +51,7 @@ export class LocalModel {
     this.engine = engine;
     this.file = file;
     this.tokenizer = new Tokenizer(engine, file);
-    this._scratch = 0;
     this._history = []; // tokens computed or waiting
-    this._recent = 0; // tokens that penalties look at
-    this._biases = [];
     try {
       checkTokenizer(file, this.tokenizer);
       withOptions(engine, options, (address) =>
@@ -200,8 +62,7 @@ export class LocalModel {
         engine.call("rq_model_describe", memory, info);
         return engine.readStruct("rq_model_info", info);
       });
-      this._scratchBytes = engine.call("rq_sample_scratch", this.shape.vocab_size);
-      this._scratch = engine.alloc(this._scratchBytes + STRUCTS.rq_sampler.size + this.shape.vocab_size * 4);
+      this._sampler = new Sampler(engine, this.shape.vocab_size);
     } catch (error) {
       this.tokenizer.dispose();
       throw error;
@@ -287,75 +148,24 @@ export class LocalModel {
 
   // ---- sampling ----
 
-  get _sampler() {
-    return this._scratch + this._scratchBytes;
-  }
-
   /** @param {ReturnType<typeof import("./sampling.js").checkOptions>["sampling"]} options */
-  startSampler({ seed, penaltyTokens, logitBias, ...options }) {
-    const { engine } = this;
-    const low = Number(seed & 0xffffffffn);
-    const high = Number((seed >> 32n) & 0xffffffffn);
-    const inC = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-    const fields = Object.entries(options).map(([name, value]) => [inC(name), value]);
-    engine.withMemory(STRUCTS.rq_sampling.size, (how) => {
-      engine.writeStruct("rq_sampling", how, Object.fromEntries(fields));
-      engine.call("rq_sampler_init", this._sampler, low, high, how);
-    });
-    const { repeatPenalty, presencePenalty, frequencyPenalty } = options;
-    this._recent = repeatPenalty === 1 && !presencePenalty && !frequencyPenalty ? 0 : penaltyTokens;
-    this._biases = logitBias;
+  startSampler(options) {
+    this._sampler.start(options);
   }
 
   /** Draws a token from the last logits. @returns {number} its id */
   sample() {
-    const { _scratch: scratch, _sampler: sampler } = this;
-    const adjusts = this._recent > 0 || this._biases.length > 0;
-    const logits = adjusts ? this._adjustedLogits() : this._lastLogits();
-    return this.engine.call("rq_sample", sampler, logits, this.shape.vocab_size, scratch, sampler);
-  }
-
-  /** Where the last logits lie with biases and penalties. */
-  _adjustedLogits() {
-    const { engine, _biases: biases } = this;
-    const recent = this._recent > 0 ? this._history.slice(-this._recent) : [];
-    const out = this._sampler + STRUCTS.rq_sampler.size;
-    const [tokenOffset] = STRUCTS.rq_logit_bias.fields.token;
-    const [biasOffset] = STRUCTS.rq_logit_bias.fields.bias;
-    const stride = STRUCTS.rq_logit_bias.size;
-    engine.withMemory(biases.length * stride + recent.length * 4 + 4, (address) => {
-      const ids = address + biases.length * stride;
-      const { view } = engine;
-      biases.forEach(([token, bias], n) => {
-        view.setInt32(address + n * stride + tokenOffset, token, true);
-        view.setFloat32(address + n * stride + biasOffset, bias, true);
-      });
-      recent.forEach((token, n) => view.setInt32(ids + n * 4, token, true));
-      const from = [this._sampler, this._lastLogits(), this.shape.vocab_size];
-      engine.call("rq_adjust_logits", ...from, address, biases.length, ids, recent.length, out);
-    });
-    return out;
+    return this._sampler.sample(this._lastLogits(), this._history);
   }
 
   /** Natural logarithm of the probability of `token`, before biases and penalties. @returns {number} */
   logprob(token) {
-    const { engine } = this;
-    return engine.withMemory(4, (out) => {
-      engine.call("rq_log_probability", this._lastLogits(), this.shape.vocab_size, token, out);
-      return engine.view.getFloat32(out, true);
-    });
+    return this._sampler.logprob(this._lastLogits(), token);
   }
 
   /** The `count` likeliest tokens with their log-probabilities, the best first. @returns {[number, number][]} */
   topLogprobs(count) {
-    const { engine } = this;
-    return engine.withMemory(count * 8, (ids) => {
-      const out = ids + count * 4;
-      engine.call("rq_top_log_probabilities", this._lastLogits(), this.shape.vocab_size, count, ids, out);
-      const { view } = engine;
-      const entry = (n) => [view.getInt32(ids + n * 4, true), view.getFloat32(out + n * 4, true)];
-      return Array.from({ length: count }, (_, n) => entry(n));
-    });
+    return this._sampler.topLogprobs(this._lastLogits(), count);
   }
 
   // ---- embeddings ----
@@ -410,10 +220,10 @@ export class LocalModel {
   dispose() {
     if (!this._memory) return;
     this.tokenizer.dispose();
-    this.engine.free(this._scratch);
+    this._sampler.dispose();
     this.engine.free(this._memory);
     this.file.dispose();
-    this._memory = this._scratch = 0;
+    this._memory = 0;
   }
 }
 
@@ -423,62 +233,4 @@ export function finish(steps) {
     const { done, value } = steps.next();
     if (done) return value;
   }
-}
-
-/** Runs a measuring function of the core, which writes its result as a uint64. */
-export function measure(engine, name, ...args) {
-  return engine.withMemory(8, (size) => {
-    engine.call(name, ...args, size);
-    return Number(engine.view.getBigUint64(size, true));
-  });
-}
-
-function withOptions(engine, options, body) {
-  return engine.withMemory(STRUCTS.rq_model_options.size, (address) => {
-    engine.writeStruct("rq_model_options", address, options);
-    return body(address);
-  });
-}
-
-/** @param {ModelOptions} options @returns the fields of rq_model_options */
-function encodeOptions({ context = 0, kv = "f16", batch = 0, hashes = false, scalar = false }) {
-  if (!(kv in KV_FLAGS)) {
-    throw new UsageError("unknown kind of KV cache", { subject: "kv", expected: '"f16" or "f32"', actual: String(kv) });
-  }
-  for (const [subject, value] of Object.entries({ context, batch })) {
-    if (!Number.isInteger(value) || value < 0 || value > 0x7fffffff) {
-      throw new UsageError("not a number of tokens", { subject, expected: "a whole number", actual: String(value) });
-    }
-  }
-  const flags = KV_FLAGS[kv] | (hashes ? C.RQ_MODEL_HASHES : 0) | (scalar ? C.RQ_MODEL_SCALAR : 0);
-  return { context_tokens: context, batch_tokens: batch, flags };
-}
-
-/** What a user wants to know of a model. */
-function describe(file, shape, tokenizer) {
-  const tensors = file.tensors();
-  const bytes = tensors.reduce((sum, t) => sum + t.bytes, 0);
-  const weights = tensors.reduce((sum, t) => sum + t.rows * t.width, 0);
-  const formats = {}; // format → weights in it
-  for (const t of tensors) formats[t.format] = (formats[t.format] ?? 0) + t.rows * t.width;
-  return {
-    name: file.metadata("general.name") ?? "",
-    architecture: file.metadata("general.architecture"),
-    parameters: shape.parameters,
-    formats,
-    bitsPerWeight: (bytes * 8) / weights,
-    fileBytes: file.bytes,
-    weightBytes: bytes,
-    kvBytes: shape.kv_bytes,
-    memoryBytes: shape.memory_bytes,
-    vocabularySize: shape.vocab_size,
-    contextTrained: shape.context_trained,
-    context: shape.context_tokens,
-    layers: shape.layers,
-    width: shape.width,
-    heads: shape.heads,
-    kvHeads: shape.kv_heads,
-    feedForwardWidth: shape.ff_width,
-    tokenizer: tokenizer.kind,
-  };
 }

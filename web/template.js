@@ -24,6 +24,7 @@ const DICT = typeOf({});
 const NOTHING = new (typeOf(undefined))();
 const FUNCTION = typeOf(() => {});
 const NAMESPACE = "NamespaceValue";
+const RIGHT = "a template that fits this conversation";
 /** Statements that write nothing. */
 const SILENT = ["Set", "Macro", "Comment"];
 /** A node whose value is known. */
@@ -68,9 +69,9 @@ function withoutMarks(source) {
 function asTemplateError(error) {
   if (error instanceof TemplateError) return error;
   if (error instanceof RangeError || error?.name === "InternalError") { // the stack, or a text beyond what can be
-    return new TemplateError("the template nests too deeply", { expected: "a template of ordinary depth" });
+    return limit("the template nests too deeply", "a template of ordinary depth");
   }
-  return new TemplateError("the template fails", { actual: String(error?.message ?? error).slice(0, 300) });
+  return limit("the template fails", RIGHT, String(error?.message ?? error).slice(0, 300));
 }
 
 function limit(message, expected, actual = "more") {
@@ -83,7 +84,9 @@ const GLOBALS = {
   true: true, false: false, none: null, True: true, False: false, None: null,
   range: boundedRange,
   raise_exception: (message = "") => {
-    throw new TemplateError("the template refuses this conversation", { actual: String(message).slice(0, 1000) });
+    throw new TemplateError("the template refuses this conversation", {
+      expected: "messages that it takes", actual: String(message).slice(0, 1000),
+    });
   },
   strftime_now: (format) => strftime(new Date(), String(format)),
 };
@@ -230,13 +233,13 @@ class Metered extends Interpreter {
     if (values instanceof DICT) return Array.from(values.value.keys(), (key) => new TEXT(key));
     if (values instanceof TEXT) return Array.from(values.value, (character) => new TEXT(character));
     if (values?.type === NOTHING.type) return [];
-    throw new TemplateError("the template loops over something else than a list", { actual: values?.type });
+    throw limit("the template loops over something else than a list", "a list", values?.type);
   }
 
   evaluateMemberExpression(node, environment) {
     const owner = this.evaluate(node.object, environment);
     if (owner.type === NOTHING.type || owner instanceof FUNCTION) {
-      throw new TemplateError("the template reaches into something that has no parts", { actual: owner.type });
+      throw limit("the template reaches into something that has no parts", "a value with parts", owner.type);
     }
     return super.evaluateMemberExpression({ ...node, object: known(owner) }, environment);
   }
@@ -250,7 +253,7 @@ class Metered extends Interpreter {
     if (operator === "==" || operator === "!=") return new BOOLEAN(equal(left, right) === (operator === "=="));
     if (operator === "~") return new TEXT(printed(left) + printed(right));
     if (operator === "+" && left instanceof TEXT !== right instanceof TEXT) {
-      throw new TemplateError("the template adds a text to something else", { actual: `${left.type} + ${right.type}` });
+      throw limit("the template adds a text to something else", "two texts", `${left.type} + ${right.type}`);
     }
     return super.evaluateBinaryExpression({ ...node, left: known(left), right: known(right) }, environment);
   }
@@ -295,7 +298,7 @@ class Metered extends Interpreter {
     const [args, named] = filter.args ? this.evaluateArguments(filter.args, environment) : [[], new Map()];
     this._spend(this._weigh(operand));
     if (name === "tojson" && operand.type === NOTHING.type) {
-      throw new TemplateError("the template writes something undefined as JSON");
+      throw limit("the template writes something undefined as JSON", "a value", "none");
     }
     if (name === "string") return new TEXT(printed(operand));
     if (name === "join" && operand instanceof ARRAY) return this._join(operand, args, named);
@@ -332,7 +335,7 @@ function assign(target, value, scope) {
     return;
   }
   if (!(value instanceof ARRAY) || value.value.length !== target.value.length) {
-    throw new TemplateError("the template can't take a value apart", { expected: `${target.value?.length} parts` });
+    throw limit("the template can't take a value apart", `${target.value?.length} parts`, "others");
   }
   target.value.forEach((name, i) => scope.setVariable(name.value, value.value[i]));
 }

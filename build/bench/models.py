@@ -1,7 +1,8 @@
 """Whole models; hosts, formats and peers interleaved round by round: tokens per second, prompt and decode.
 
-Hosts: `native` and `chromium` are ruvq; `llama_cpp` and `wllama` are the peers; "_2_threads" is appended
-where two threads ran. A host that can't do two threads has no such entry: nothing is made up for it.
+Hosts: `native` and `chromium` are ruvq; `llama_cpp`, `wllama` and `onnxruntime_web` are the peers;
+"_2_threads" is appended where two threads ran. A host that can't do two threads has no such entry: nothing is
+made up for it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import native
+from onnx_models import onnx_facts, onnx_files, onnx_spec
 from page import in_browser
 from peers import Peers, call_llama, file_facts, own_file, peer_files, wllama_letter
 from timing import summary
@@ -54,6 +56,8 @@ def hosts_of(page: Any, peers: Peers, tokens: tuple[int, int], threads: int) -> 
         hosts["wllama"] = lambda path: on_page(
             "wllama", path, base="./peers/wllama", letter=wllama_letter(path)
         )
+    if peers.onnx:
+        hosts["onnxruntime_web"] = lambda path: on_page("onnxModel", path, **onnx_spec(path))
     if peers.llama:
         arguments = ("--threads", threads, "--prompt", prompt, "--decode", decode)
         hosts["llama_cpp"] = lambda path: call_llama("run", path, *arguments)
@@ -65,15 +69,18 @@ def plan(
     peers: Peers,
     own: dict[str, Path],
     theirs: dict[str, Path],
+    onnx: dict[str, Path],
     tokens: tuple[int, int],
     threads: Any,
 ) -> dict[tuple[str, str], Run]:
     """(host, format) → a run, in the order of a round: one file on all hosts before the next file."""
     runs: dict[tuple[str, str], Run] = {}
     facts = {name: file_facts(path) for name, path in theirs.items()}
-    for name, path in {**own, **theirs}.items():
+    for name, path in {**own, **theirs, **onnx}.items():
         for count in threads:
             for host, run in hosts_of(page, peers, tokens, count).items():
+                if (host == "onnxruntime_web") != (name in onnx):
+                    continue
                 ours = host in ("native", "chromium")
                 # formats of ruvq's own are read by nobody else; some of ggml's not by ruvq
                 if (ours and name in facts and not facts[name]["runnable"]) or (not ours and name in own):
@@ -97,7 +104,8 @@ def measure_shape(
     """Host → format → figures, and "files": format → facts, "failed": what could not run and why."""
     own = {name: own_file(folder, shape, name) for name in names}
     theirs = peer_files(folder, shape, peer_names, peers)
-    runs = plan(page, peers, own, theirs, tokens, threads)
+    onnx = onnx_files(folder, shape, peers)
+    runs = plan(page, peers, own, theirs, onnx, tokens, threads)
     samples: dict[tuple[str, str], list[dict[str, float]]] = {}
     failed: dict[str, str] = {}
     for number in range(rounds):
@@ -119,6 +127,7 @@ def measure_shape(
                 failed[f"{host} {name}"] = message[0] if message else type(error).__name__
                 del runs[host, name]
     report: dict[str, Any] = {"files": {n: file_facts(path) for n, path in {**own, **theirs}.items()}}
+    report["files"] |= {name: onnx_facts(path) for name, path in onnx.items()}
     report["failed"] = failed
     for (host, name), values in samples.items():
         if (host, name) not in runs:

@@ -3,10 +3,13 @@
     python build/bench/peer_llama.py version
     python build/bench/peer_llama.py quantize SOURCE.gguf TARGET.gguf Q4_K_M
     python build/bench/peer_llama.py run MODEL.gguf --threads 1 --prompt 128 --decode 64
+    python build/bench/peer_llama.py encode WEIGHTS.f32 OUT.bin --type-id 12 --width 768 [--importance W.f32]
+    python build/bench/peer_llama.py logits MODEL.gguf TOKENS.json OUT.f32
 
 Each prints one JSON object. `quantize` is llama.cpp's own quantizer with its standard mixture of types, its
 fall-backs for widths that are no multiple of 256 included. `run` computes one prompt in one batch and decodes
-greedily after it with llama_decode, after a warm-up; flash attention is chosen by llama.cpp itself.
+greedily after it with llama_decode, after a warm-up; flash attention is chosen by llama.cpp itself. `encode`
+is ggml's quantizer of rows, one thread, with importance where it is given; `logits` writes every token's.
 """
 
 from __future__ import annotations
@@ -42,11 +45,12 @@ def version(lib: Any) -> dict[str, Any]:
     return {"version": lib.__version__, "features": lib.llama_print_system_info().decode().strip()}
 
 
-def quantize(lib: Any, source: Path, target: Path, name: str) -> dict[str, Any]:
-    """Writes `target` through a temporary name."""
+def quantize(lib: Any, source: Path, target: Path, name: str, pure: bool = False) -> dict[str, Any]:
+    """Writes `target` through a temporary name; `pure`: one type for all matrices, no mixture."""
     parameters = lib.llama_model_quantize_default_params()
     parameters.ftype = FILE_TYPES[name]
     parameters.nthread = 0  # all cores
+    parameters.pure = pure
     part = target.with_name(target.name + ".part")
     code = lib.llama_model_quantize(bytes(source), bytes(part), ctypes.byref(parameters))
     if code:
@@ -96,6 +100,57 @@ def run(lib: Any, path: Path, threads: int, prompt: int, decode: int) -> dict[st
     }
 
 
+def encode(lib: Any, options: argparse.Namespace) -> dict[str, float]:
+    """Rows of float32 to the bytes of a ggml type."""
+    import numpy as np
+
+    folder = Path(lib.__file__).parent / "lib"
+    base = ctypes.CDLL(str(next(folder.glob("libggml-base.*"))))
+    rows = np.fromfile(options.weights, "<f4").reshape(-1, options.width)
+    importance = np.fromfile(options.importance, "<f4") if options.importance else None
+    base.ggml_row_size.restype = base.ggml_quantize_chunk.restype = ctypes.c_size_t
+    base.ggml_row_size.argtypes = [ctypes.c_int, ctypes.c_int64]
+    base.ggml_quantize_chunk.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3]
+    base.ggml_quantize_chunk.argtypes += [ctypes.c_void_p]
+    out = np.zeros(len(rows) * base.ggml_row_size(options.type_id, options.width), np.uint8)
+    weigh = importance.ctypes.data if importance is not None else None
+    base.ggml_quantize_init.argtypes = [ctypes.c_int]
+    base.ggml_quantize_init(options.type_id)  # tables of the lattice formats, which are not the work
+    begun = time.perf_counter()
+    base.ggml_quantize_chunk(
+        options.type_id, rows.ctypes.data, out.ctypes.data, 0, len(rows), options.width, weigh
+    )
+    spent = time.perf_counter() - begun
+    out.tofile(options.out)
+    return {"seconds": spent, "weights_per_s": rows.size / spent}
+
+
+def logits(lib: Any, path: Path, tokens: list[int], out: Path) -> dict[str, int]:
+    """float32 (tokens, vocabulary), of one context computed in one batch."""
+    import numpy as np
+
+    model = lib.llama_model_load_from_file(bytes(path), lib.llama_model_default_params())
+    parameters = lib.llama_context_default_params()
+    parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = len(tokens) + 8
+    context = lib.llama_init_from_model(model, parameters) if model else None
+    if not context:
+        raise SystemExit(f"llama.cpp could not open {path.name}")
+    batch = lib.llama_batch_init(len(tokens), 0, 1)
+    batch.n_tokens = len(tokens)
+    for i, token in enumerate(tokens):
+        batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, i, 1
+        batch.seq_id[i][0], batch.logits[i] = 0, 1
+    code = lib.llama_decode(context, batch)
+    if code:
+        raise SystemExit(f"llama_decode failed with code {code}")
+    vocab_size = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+    rows = [
+        np.ctypeslib.as_array(lib.llama_get_logits_ith(context, i), (vocab_size,)) for i in range(len(tokens))
+    ]
+    np.stack(rows).astype("<f4").tofile(out)
+    return {"tokens": len(tokens), "vocab_size": vocab_size}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -104,17 +159,32 @@ def main() -> int:
     quantizer.add_argument("source", type=Path)
     quantizer.add_argument("target", type=Path)
     quantizer.add_argument("type", choices=FILE_TYPES)
+    quantizer.add_argument("--pure", action="store_true")
     runner = commands.add_parser("run")
     runner.add_argument("model", type=Path)
     runner.add_argument("--threads", type=int, default=1)
     runner.add_argument("--prompt", type=int, default=128)
     runner.add_argument("--decode", type=int, default=64)
+    encoder = commands.add_parser("encode")
+    encoder.add_argument("weights", type=Path)
+    encoder.add_argument("out", type=Path)
+    encoder.add_argument("--type-id", type=int, required=True)
+    encoder.add_argument("--width", type=int, required=True)
+    encoder.add_argument("--importance", type=Path)
+    reader = commands.add_parser("logits")
+    reader.add_argument("model", type=Path)
+    reader.add_argument("tokens", type=Path)
+    reader.add_argument("out", type=Path)
     options = parser.parse_args()
     lib = library()
     if options.command == "version":
         result: dict[str, Any] = version(lib)
     elif options.command == "quantize":
-        result = quantize(lib, options.source, options.target, options.type)
+        result = quantize(lib, options.source, options.target, options.type, options.pure)
+    elif options.command == "encode":
+        result = encode(lib, options)
+    elif options.command == "logits":
+        result = logits(lib, options.model, json.loads(options.tokens.read_text()), options.out)
     else:
         result = run(lib, options.model, options.threads, options.prompt, options.decode)
     print(json.dumps(result))

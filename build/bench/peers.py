@@ -2,7 +2,7 @@
 
     wllama            what a page would use instead            npm: @wllama/wllama (in package.json)
     llama.cpp native  the second yardstick beside it           PyPI: llama-cpp-python (extra "peers")
-    onnxruntime-web   single products                          npm: onnxruntime-web, PyPI: onnx ("peers")
+    onnxruntime-web   whole models in int4, single products    npm: onnxruntime-web, PyPI: onnx ("peers")
 
 A peer that is not there is reported with the way to get it; the benchmark goes on with what it has.
 RUVQ_LLAMA_PYTHON names another Python that has llama-cpp-python.

@@ -8,9 +8,9 @@
 Kernels: GB/s of floats that decoding writes and of weights that a matrix-vector product reads, SIMD beside
 the scalar reference and a memory copy in the same run. Models: tokens per second of a 128-token prompt and
 of 64 greedy tokens after it, on random weights in real shapes (random_models.py): ruvq natively and in
-Chromium, wllama in the same Chromium, llama.cpp natively (peers.py), with one thread and with two where a
-host has them. Tasks are interleaved round by round; the figures are medians. Tables go to standard error,
-the JSON to the file and its path to standard output.
+Chromium, wllama and onnxruntime-web in the same Chromium, llama.cpp natively (peers.py), with one thread and
+with two where a host has them. Tasks are interleaved round by round; the figures are medians. Tables go to
+standard error, the JSON to the file and its path to standard output.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ def summarise(shape: dict[str, Any]) -> dict[str, Any]:
     native, native2 = shape.get("native", {}), shape.get("native_2_threads", {})
     wllama, wllama2 = shape.get("wllama", {}), shape.get("wllama_2_threads", {})
     llama, llama2 = shape.get("llama_cpp", {}), shape.get("llama_cpp_2_threads", {})
+    onnx, onnx2 = shape.get("onnxruntime_web", {}), shape.get("onnxruntime_web_2_threads", {})
     return {
         "best_peer_1_thread": {"decode": best(wllama, DECODE), "prompt": best(wllama, PROMPT)},
         "best_peer_2_threads": {"decode": best(wllama2, DECODE), "prompt": best(wllama2, PROMPT)},
@@ -61,6 +62,8 @@ def summarise(shape: dict[str, Any]) -> dict[str, Any]:
         "decode_ratio_vs_native_q4_k_m_2_threads": against_one(chromium2, llama2, "Q4_K_M", DECODE),
         "native_decode_ratio_vs_native_q4_k_m_1_thread": against_one(native, llama, "Q4_K_M", DECODE),
         "native_decode_ratio_vs_native_q4_k_m_2_threads": against_one(native2, llama2, "Q4_K_M", DECODE),
+        "decode_ratio_vs_onnxruntime_web_1_thread": against_best(chromium, onnx, DECODE),
+        "decode_ratio_vs_onnxruntime_web_2_threads": against_best(chromium2, onnx2, DECODE),
         "decode_ratio_same_file_1_thread": against_same(chromium, wllama, DECODE),
         "prompt_ratio_same_file_1_thread": against_same(chromium, wllama, PROMPT),
         "native_decode_ratio_same_file_1_thread": against_same(native, llama, DECODE),

@@ -99,6 +99,9 @@ class Layer(nn.Module):
 
 
 class Llama(nn.Module):
+    cos: torch.Tensor
+    sin: torch.Tensor
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.config = config

@@ -81,7 +81,7 @@ def test_the_benchmark_goes_on_without_peers(repository: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_wllama_runs_in_the_same_browser(repository: Path, tmp_path: Path) -> None:
+def test_the_peers_of_pages_run_in_the_same_browser(repository: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     arguments = ("--formats", "pi-t2", "--threads", "1", "--peer-formats", "Q8_0", "--output", output)
     run = bench(repository, *arguments, RUVQ_LLAMA_PYTHON="/nowhere")
@@ -95,3 +95,8 @@ def test_wllama_runs_in_the_same_browser(repository: Path, tmp_path: Path) -> No
     assert tiny["wllama"]["Q8_0"]["bits_per_weight"] == tiny["chromium"]["Q8_0"]["bits_per_weight"]
     ratios = report["summary"]["tiny"]["decode_ratio_vs_best_peer_1_thread"]
     assert set(ratios) == {"pi-t2", "Q8_0"}
+    assert set(tiny["onnxruntime_web"]) == {"int4 level 0", "int4 level 4"}
+    figures = tiny["onnxruntime_web"]["int4 level 4"]
+    assert figures["decode_tokens_per_s"]["median"] > 0
+    assert 5 < figures["bits_per_weight"] < 16  # a small model: the embedding in f16 and the graph count
+    assert set(report["summary"]["tiny"]["decode_ratio_vs_onnxruntime_web_1_thread"]) == {"pi-t2", "Q8_0"}

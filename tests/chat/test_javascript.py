@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import ruvq
+from attacks.templates import ATTACKS
 
-from .attacks import ATTACKS
 from .chat_models import quantized, write_chat_model
 from .record import SPECIAL, arguments, conversations, templates
 from .test_chat import HELLO, INJECTIONS

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import ruvq
-from browser import serving
+from attacks.templates import ATTACKS
+from browser import copy_scripts, serving
 
-from .attacks import ATTACKS
 from .chat_models import quantized, write_chat_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,11 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     """The page's files, Pyodide, and a model that chats: (address, model)."""
     import pyodide_dist
 
-    folder = tmp_path_factory.mktemp("site")
-    for item in (ROOT / "web").iterdir():
-        if item.is_file():
-            shutil.copyfile(item, folder / item.name)
-    shutil.copyfile(ROOT / "tests" / "web" / "blank.html", folder / "blank.html")
+    folder = copy_scripts(tmp_path_factory.mktemp("site"))
     for name in ("program.html", "program.mjs"):
         shutil.copyfile(ROOT / "tests" / "pyodide" / name, folder / name)
     pyodide_dist.assemble(ROOT / "out" / "pyodide")

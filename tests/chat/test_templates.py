@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from attacks.templates import ATTACKS
 from ruvq.chat import ChatTemplate
 from ruvq.chat.template import template_names
 from ruvq.errors import TemplateError, UsageError
 
-from .attacks import ATTACKS
 from .record import SPECIAL, arguments, conversations, ruvq_text, templates
 
 HERE = Path(__file__).parent

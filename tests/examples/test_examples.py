@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import ruvq
-from browser import serving
+from browser import page_at, serving
+from stories import quantize_stories
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -22,12 +23,7 @@ WAIT_MS = 180_000
 
 @pytest.fixture(scope="module")
 def model(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "model.gguf"
-    folder = data_dir / "stories260K"
-    ruvq.quantize_model(
-        folder / "stories260K.bin", path, "pi-t3", tokenizer=folder / "tok512.bin", progress=False
-    )
-    return path
+    return quantize_stories(data_dir, tmp_path_factory.mktemp("model") / "model.gguf", "pi-t3")
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +51,13 @@ def page(browser: Any, site: tuple[str, Path]) -> Iterator[Any]:
     links = (f'<a href="{address}/pyodide/wheels/{name}">{name}</a>' for name in names)
     index = "<!doctype html>" + "\n".join(links)
     headers = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
-    context = browser.new_context()
-    context.route(
-        "**/simple/ruvq/**",
-        lambda route: route.fulfill(body=index, content_type="text/html", headers=headers),
-    )
-    opened = context.new_page()
-    opened.set_default_timeout(WAIT_MS)
-    yield opened
-    context.close()
+    with page_at(browser, "about:blank") as opened:
+        opened.route(
+            "**/simple/ruvq/**",
+            lambda route: route.fulfill(body=index, content_type="text/html", headers=headers),
+        )
+        opened.set_default_timeout(WAIT_MS)
+        yield opened
 
 
 def test_the_python_script(data_dir: Path, story: str) -> None:

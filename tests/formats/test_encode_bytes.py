@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import ruvq
 from formats.encoding import OWN, TRELLIS, integer_weights, round_trip, squared_error, whole_width
-from formats.oracle import WRITABLE, decode, row_bytes
+from formats.oracle import GGML_WRITTEN, WRITABLE, WRITTEN, decode, row_bytes
 
 WIDTHS = [1, 2, 3, 15, 16, 17, 31, 33, 43, 64, 172, 255, 256, 257, 300, 576, 896, 1023]
 SEED, ROWS, SHAPES = 20261120, 4, (768, 300)
@@ -27,11 +27,19 @@ def digest_input(name: str, width: int) -> np.ndarray:
     return integer_weights(ROWS, whole_width(name, width), SEED)
 
 
-@pytest.mark.parametrize("name", WRITABLE)
+@pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.parametrize("width", SHAPES)
 def test_encoded_bytes_are_the_recorded_ones(name: str, width: int) -> None:
     data = ruvq.quantize(digest_input(name, width), name).data
     assert hashlib.sha256(data).hexdigest() == HASHES[f"{name} {width}"]
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_encoded_bytes_with_importance_are_the_recorded_ones(name: str) -> None:
+    w = digest_input(name, 768)
+    importance = np.square(integer_weights(1, w.shape[1], SEED + 1)[0])
+    data = ruvq.quantize(w, name, importance=importance).data
+    assert hashlib.sha256(data).hexdigest() == HASHES[f"{name} importance"]
 
 
 @pytest.mark.parametrize("width", SHAPES)
@@ -64,7 +72,7 @@ def wasm_hashes(repository: Path) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", ["pi-q3", "pi-t3", "q8_0"])
+@pytest.mark.parametrize("name", ["pi-q3", "pi-t3", "q8_0", "q2_k", "q6_k", "iq4_xs", "iq2_xxs"])
 def test_bytes_do_not_depend_on_the_number_of_threads(name: str) -> None:
     w = np.random.default_rng(1).normal(size=(1200, 512)).astype(np.float32)  # three chunks
     one = ruvq.quantize(w, name, threads=1)
@@ -76,7 +84,7 @@ def test_bytes_do_not_depend_on_the_number_of_threads(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", WRITABLE)
+@pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_width_comes_back_through_an_independent_decoder(name: str, width: int) -> None:
     width = whole_width(name, width)
@@ -90,7 +98,7 @@ def test_every_width_comes_back_through_an_independent_decoder(name: str, width:
     assert squared_error(w, decoded) < (0.5 if width > 16 else 1.0) * energy
 
 
-@pytest.mark.parametrize("name", WRITABLE)
+@pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.parametrize("width", [1, 64, 300])
 def test_all_zero_rows_are_zero_and_have_no_scale(name: str, width: int) -> None:
     width = whole_width(name, width)
@@ -103,21 +111,21 @@ def test_all_zero_rows_are_zero_and_have_no_scale(name: str, width: int) -> None
     assert (ruvq.dequantize(negative) == 0).all()
 
 
-@pytest.mark.parametrize("name", [n for n in WRITABLE if n not in TRELLIS])
+@pytest.mark.parametrize("name", [n for n in WRITTEN if n not in TRELLIS])
 def test_constant_rows_come_back_nearly_exact(name: str) -> None:
     for value in (1.0, -0.37, 0.02, 300.0):
         w = np.full((1, 256), value, np.float32)
         assert round_trip(w, name) == pytest.approx(w, rel=5e-3)
 
 
-@pytest.mark.parametrize("name", WRITABLE)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_denormal_weights_are_no_trouble(name: str) -> None:
     w = np.full((1, 256), 1e-41, np.float32)
     w[0, ::2] *= -1
     assert np.abs(round_trip(w, name)).max() <= 1e-40
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", OWN + GGML_WRITTEN)
 def test_importance_lowers_the_error_that_counts(name: str) -> None:
     rng = np.random.default_rng(21)
     w = rng.standard_t(4, size=(8, 512)).astype(np.float32)

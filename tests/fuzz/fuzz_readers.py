@@ -1,10 +1,11 @@
-"""Coverage-guided fuzzing of the readers that are Python. Needs `pip install atheris` (CPython 3.11 to 3.13).
+"""Fuzzing of the readers that are Python; guided.py says how.
 
-    python tests/fuzz/fuzz_readers.py [-max_total_time=60] [-runs=100000]      options of libFuzzer
+    python tests/fuzz/fuzz_readers.py [-max_total_time=60] [-runs=100000]
 
-Any bytes as a safetensors file, a tokenizer of each kind, config.json, a llama2.c checkpoint and a GGUF
-source: each must give a reader, or a RuvqError that says what was expected. The first byte chooses the
-reader; the start corpus is one right file for each. A finding is any other exception, or 10 s.
+Any bytes as a safetensors file, an ONNX file, a tokenizer of each kind, config.json, a llama2.c checkpoint
+and a GGUF source: each must give a reader, or a RuvqError that says what was expected. The first byte
+chooses the reader; the start corpus is one right file for each. A finding is any other exception, 10 s or
+2 GB.
 """
 
 from __future__ import annotations
@@ -15,21 +16,23 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import atheris
+from guided import fuzz, instrumented
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-with atheris.instrument_imports(include=["ruvq.sources", "ruvq.json_text", "ruvq.gguf"]):
+with instrumented("ruvq.sources", "ruvq.json_text", "ruvq.gguf"):
     from ruvq.errors import RuvqError
     from ruvq.gguf import inspect
     from ruvq.sources import open_source
     from ruvq.sources.files import parse_json_object
     from ruvq.sources.huggingface import parameters_from_config
+    from ruvq.sources.onnx_source import open_onnx
     from ruvq.sources.safetensors_file import SafetensorsFile
     from ruvq.sources.tokenizers import load_tokenizer
 
 from attacks.build_gguf import llama  # noqa: E402
+from attacks.onnx_files import decoder as onnx_decoder  # noqa: E402
 from sources.tiny_models import (  # noqa: E402
     hf_config,
     hf_tensors,
@@ -77,13 +80,14 @@ READERS: list[tuple[Callable[[bytes], object], Callable[[], bytes]]] = [
         lambda: json.dumps(hf_config()).encode(),
     ),
     (lambda data: _source(_file("model.bin", data)), lambda: llama2c_bytes(random_weights())[:2000]),
+    (lambda data: open_onnx(_file("model.onnx", data), None)[0].close(), onnx_decoder),
     (lambda data: _source(_file("model.gguf", data)), lambda: llama()[:4000]),
     (inspect, lambda: llama()[:4000]),
 ]
 
 
 def one_input(data: bytes) -> None:
-    """What atheris calls."""
+    """A finding is what it raises."""
     if not data:
         return
     read, _ = READERS[data[0] % len(READERS)]
@@ -94,24 +98,5 @@ def one_input(data: bytes) -> None:
             raise RuntimeError("a refusal without what was expected") from error
 
 
-def main() -> None:
-    start = FOLDER / "corpus"
-    start.mkdir()
-    for number, (_, right) in enumerate(READERS):
-        (start / str(number)).write_bytes(bytes([number]) + right())
-    atheris.Setup(
-        [
-            *sys.argv,
-            "-timeout=10",
-            "-max_len=8192",
-            "-rss_limit_mb=2048",
-            f"-artifact_prefix={FOLDER}/",
-            str(start),
-        ],
-        one_input,
-    )
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    fuzz(one_input, [bytes([number]) + right() for number, (_, right) in enumerate(READERS)], FOLDER)

@@ -16,12 +16,12 @@ function held() {
 const before = held();
 const results = JSON.parse(readFileSync(process.argv[2], "utf8")).map(({ name, files }) => {
   try {
-    const model = LocalModel.fromBytes(engine, files.map((file) => readFileSync(file)));
+    const model = LocalModel.fromBytes(engine, files.map((file) => readFileSync(file)), { verify: true });
     const text = [...model.generate("", { maxTokens: 20, temperature: 0 })].map((step) => step.text ?? "").join("");
     model.dispose();
     return { name, text, leaked: held() - before };
   } catch (error) {
-    return { name, code: error.code, actual: error.actual, leaked: held() - before };
+    return { name, code: error.code, leaked: held() - before };
   }
 });
 console.log(JSON.stringify(results));

@@ -13,7 +13,7 @@ import pytest
 from split_gguf import split, write
 
 import ruvq
-from attacks.build_gguf import STRING, U16, U32, gguf, kv
+from attacks import shards
 from ruvq import errors
 from ruvq.gguf import GGUFFile, inspect
 
@@ -107,70 +107,12 @@ def test_the_other_shards_are_looked_for_by_name(whole: bytes, tmp_path: Path) -
     assert caught.value.code == "RQ_E_SHARD"
 
 
-def foreign(whole: bytes) -> bytes:
-    """A shard that fits by its numbers, of another architecture."""
-    total = tensor_count(whole)
-    keys = [kv("split.no", U16, 1), kv("split.count", U16, 2), kv("split.tensors.count", U32, total)]
-    return gguf([*keys, kv("general.architecture", STRING, "qwen2")], [], b"")
-
-
-def wrong_sets(whole: bytes) -> dict[str, tuple[list[bytes], str]]:
-    """Sets of shards that must be refused, with a part of what is said."""
-    a, b, c = parts(whole, 3)
-    one, two = parts(whole, 2)
-    total = tensor_count(whole)
-    short = split(whole, [total - 3, 3], total=total + 1)
-    few = split(whole, [total - 3, 3], total=total - 1)
-    return {
-        "missing the last": ([a, b], "2 with"),
-        "missing in the middle": ([a, c], "shard 3"),
-        "missing the first": ([b, c], "another shard"),
-        "reordered": ([a, c, b], "shard 3"),
-        "reversed": ([c, b, a], "another shard"),
-        "duplicated": ([a, b, b], "shard 2"),
-        "one too many": ([a, b, c, c], "shard 3"),
-        "of another split": ([a, b, two], "one of 2"),
-        "of another architecture": ([one, foreign(whole)], "another one"),
-        "whole models": ([whole, whole], "a model in one file"),
-        "a shard and a whole model": ([one, whole], "one of 1"),
-        "more tensors promised": (short, f"{total}"),
-        "fewer tensors promised": (few, "or more instead of"),
-        "the same tensors twice": ([one, split(whole, [1, total - 1])[1]], ""),
-    }
-
-
-def wrong_keys() -> dict[str, tuple[bytes, str]]:
-    """Files whose split keys can't be, with the error code."""
-
-    def keys(no: bytes, count: bytes, total: bytes) -> bytes:
-        return gguf([k for k in (no, count, total) if k], [], b"")
-
-    no, count = kv("split.no", U16, 0), kv("split.count", U16, 2)
-    total = kv("split.tensors.count", U32, 1)
-    return {
-        "no number": (keys(b"", count, total), "RQ_E_HYPERPARAMETER"),
-        "no total": (keys(no, count, b""), "RQ_E_HYPERPARAMETER"),
-        "number above the count": (keys(kv("split.no", U16, 2), count, total), "RQ_E_LIMIT"),
-        "a count of 65535": (keys(no, kv("split.count", U16, 65535), total), "RQ_E_LIMIT"),
-        "a text for a count": (keys(no, kv("split.count", STRING, "2"), total), "RQ_E_VALUE"),
-        "2^31 tensors": (keys(no, count, kv("split.tensors.count", U32, 2**31)), "RQ_E_LIMIT"),
-    }
-
-
-def test_wrong_sets_of_shards_are_refused(whole: bytes) -> None:
-    for name, (shards, says) in wrong_sets(whole).items():
-        with pytest.raises(errors.FileFormatError) as caught:
-            GGUFFile.open(shards)
-        assert caught.value.code in ("RQ_E_SHARD", "RQ_E_NAME"), name
-        assert says in str(caught.value), (name, str(caught.value))
-        assert caught.value.expected, name
-
-
-def test_split_keys_that_cannot_be_are_refused() -> None:
-    for name, (data, code) in wrong_keys().items():
+def test_wrong_sets_of_shards_are_refused_with_their_place() -> None:
+    for case in (case for case in shards.sets() if case.code):
         with pytest.raises(errors.RuvqError) as caught:
-            GGUFFile.open(data)
-        assert caught.value.code == code, name
+            ruvq.Model.open([case.data, *case.more] if case.more else case.data, verify=True)
+        assert (caught.value.code, bool(caught.value.expected)) == (case.code, True), case.name
+        assert case.says in str(caught.value), (case.name, str(caught.value))
 
 
 def test_every_cut_of_a_shard_is_refused(whole: bytes) -> None:
@@ -180,28 +122,27 @@ def test_every_cut_of_a_shard_is_refused(whole: bytes) -> None:
             GGUFFile.open([first, second[:at]])
 
 
-def test_the_wasm_module_gives_the_same_answers(whole: bytes, tmp_path: Path) -> None:
-    sets: dict[str, list[bytes]] = {name: shards for name, (shards, _) in wrong_sets(whole).items()}
-    sets |= {f"right {n}": parts(whole, n) for n in (2, 5)}
+def test_the_wasm_module_gives_the_same_answers_and_leaks_nothing(whole: bytes, tmp_path: Path) -> None:
+    right = {f"right {n}": parts(whole, n) for n in (2, 5)}
+    wrong = {case.name: case for case in shards.sets() if case.code and case.more}
+    sets = {**right, **{name: [case.data, *case.more] for name, case in wrong.items()}}
     index = []
-    for number, (name, shards) in enumerate(sets.items()):
+    for number, (name, files) in enumerate(sets.items()):
         folder = tmp_path / str(number)
         folder.mkdir()
-        index.append({"name": name, "files": [str(p) for p in write(folder, "s", shards)]})
+        index.append({"name": name, "files": [str(p) for p in write(folder, "s", files)]})
     (tmp_path / "index.json").write_text(json.dumps(index))
     run: Callable[..., Any] = subprocess.run
     done = run(["node", str(NODE), str(tmp_path / "index.json")], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    for entry in json.loads(done.stdout):
-        shards = sets[entry["name"]]
-        if entry["name"].startswith("right"):
-            with ruvq.Model.open(whole) as model:
-                assert entry["text"] == "".join(model.generate("", 20, temperature=0))
-            continue
-        with pytest.raises(errors.RuvqError) as caught:
-            GGUFFile.open(shards)
-        assert (entry["code"], entry["actual"]) == (caught.value.code, caught.value.actual), entry["name"]
-        assert entry["leaked"] == 0, entry["name"]
+    with ruvq.Model.open(whole) as model:
+        story = "".join(model.generate("", 20, temperature=0))
+    answers = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    assert set(answers) == set(sets)
+    for name, entry in answers.items():
+        found = entry.get("text", entry.get("code"))
+        assert found == (story if name in right else wrong[name].code), name
+        assert name in right or entry["leaked"] == 0, name
 
 
 def test_a_model_above_its_memory_budget_is_refused_with_the_numbers(whole: bytes) -> None:

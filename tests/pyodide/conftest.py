@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from browser import serving
+from stories import quantize_stories
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -30,19 +31,8 @@ RunPython = Callable[..., Any]
 @pytest.fixture(scope="session")
 def stories_models(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """stories260K in every format: format → file."""
-    import ruvq
-
     folder = tmp_path_factory.mktemp("stories")
-    source = data_dir / "stories260K"
-    for name in STORIES_FORMATS:
-        ruvq.quantize_model(
-            source / "stories260K.bin",
-            folder / f"{name}.gguf",
-            format=name,
-            tokenizer=source / "tok512.bin",
-            progress=False,
-        )
-    return {name: folder / f"{name}.gguf" for name in STORIES_FORMATS}
+    return {name: quantize_stories(data_dir, folder / f"{name}.gguf", name) for name in STORIES_FORMATS}
 
 
 @pytest.fixture(scope="session")

@@ -342,7 +342,7 @@ def test_bits_per_weight_are_counted_exactly(model: Path, tmp_path: Path) -> Non
     [
         ({"format": "pi-t9"}, "did you mean pi-t"),
         ({"format": "q3h"}, "unknown format"),
-        ({"format": "q3k"}, "not written"),
+        ({"format": "q41"}, "not written"),
         ({"format": "pi-t3", "k": 7}, "2, 3, 4 or 5"),
         ({"format": "f16", "k": 4}, "k has no meaning"),
         ({"format": "ternary", "k": 4}, "k has no meaning"),

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from firefox import FirefoxPage, firefox_page
+
 FOREIGN = re.compile(r"^(?!http://127\.0\.0\.1:)(https?|wss?)://")
 READY_MS = 60_000
 PYTHON_MS = 240_000  # Pyodide's start on a busy machine
@@ -49,3 +51,20 @@ def await_text(page: Any, selector: str, start: str, timeout: int = READY_MS) ->
         arg=[selector, start],
         timeout=timeout,
     )
+
+
+def written(page: Any) -> str:
+    """What the model wrote last, without the prompt."""
+    return page.evaluate("document.getElementById('output').lastChild?.textContent ?? ''")
+
+
+@contextmanager
+def watched_in_firefox(address: str) -> Iterator[FirefoxPage]:
+    """The same in Firefox."""
+    with firefox_page() as page:
+        page.goto(address)
+        await_state(page, "ready")
+        yield page
+        report = page.call("report")
+        foreign = [url for url in report["requests"] if FOREIGN.match(url)]
+        assert (report["problems"], foreign) == ([], [])

@@ -9,6 +9,8 @@ from site_page import await_text
 
 from ruvq import formats
 
+FIRST_OF_DESKTOP = formats.get("q4_0").id  # encoders of ggml's formats are not in the modules of pages
+
 
 def test_every_format_is_measured_and_can_be_shared(browser: Any, page: Any) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -21,7 +23,7 @@ def test_every_format_is_measured_and_can_be_shared(browser: Any, page: Any) -> 
     await_text(page, "#bench-json", "Copied")
     result = json.loads(page.evaluate("navigator.clipboard.readText()"))
     names = [row["format"] for row in result["rows"]]
-    assert names == formats.writable_names()
+    assert names == [f.name for f in formats.all_formats() if f.writable and f.id < FIRST_OF_DESKTOP]
     for row in result["rows"]:
         entry = formats.get(row["format"])
         assert row["bits_per_weight"] == entry.bits_per_weight(1024)

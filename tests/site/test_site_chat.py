@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from site_page import PYTHON_MS, await_state, await_text
 
-import ruvq
-from browser import ROOT
-
-TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
-
 
 @pytest.fixture(scope="module")
-def talking(lasting: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The page at its view, with the story model, given a template that it was not trained for."""
-    folder = tmp_path_factory.mktemp("chat")
-    (folder / "template.jinja").write_text(TEMPLATE)
-    model = folder / "talking.gguf"
-    ruvq.quantize_model(
-        ROOT / "web" / "model",
-        model,
-        "pi-q3",
-        chat_template=str(folder / "template.jinja"),
-        progress=False,
-    )
-    lasting.set_input_files("#file", str(model))
+def talking(lasting: Any, chat_model: Path) -> Any:
+    """The page at its view, with a model that has a template."""
+    lasting.set_input_files("#file", str(chat_model))
     lasting.wait_for_function("document.getElementById('now-facts').textContent.startsWith('pi-q3')")
     lasting.fill("#max-tokens", "15")
     lasting.evaluate("location.hash = '#chat'")

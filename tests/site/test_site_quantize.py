@@ -10,6 +10,7 @@ from site_page import PYTHON_MS, await_state, await_text
 
 import ruvq
 from browser import ROOT
+from chat.chat_models import write_chat_model
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,69 @@ def test_a_float_gguf_file_of_ones_own(quantizing: Any, data_dir: Path, tmp_path
     made = downloaded(quantizing, 1, tmp_path)
     assert made.name == "floats-pi-q2.gguf"
     assert contents(made) == contents(here)
+
+
+def drop(page: Any, *paths: Path) -> None:
+    """Drops files or folders of the disk, as a hand does."""
+    page.locator("#drop").scroll_into_view_if_needed()
+    box = page.locator("#drop").bounding_box()
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 8}
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **place, "data": data})
+    session.detach()
+
+
+def listed(page: Any) -> list[str]:
+    return sorted(text.split(",")[0] for text in page.locator("#source-list li").all_inner_texts())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A Hugging Face folder, with what lies about in such folders."""
+    path = write_chat_model(tmp_path / "tiny")
+    (path / ".gitattributes").write_text("x")
+    (path / "onnx").mkdir()
+    (path / "onnx" / "config.json").write_text("{}")
+    return path
+
+
+@pytest.mark.parametrize("way", ["dropped", "chosen"])
+def test_a_whole_folder(quantizing: Any, folder: Path, tmp_path: Path, way: str) -> None:
+    quantizing.check("input[name=source][value=own]")
+    if way == "dropped":
+        drop(quantizing, folder)
+    else:
+        quantizing.set_input_files("#source-folder", folder)
+    quantizing.wait_for_function("document.getElementById('source-list').children.length === 4")
+    assert listed(quantizing) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    choose(quantizing, "pi-q3")
+    quantizing.click("#quantize-run")
+    await_text(quantizing, "#quantize-status", "Done", PYTHON_MS)
+    here = tmp_path / "here.gguf"
+    ruvq.quantize_model(folder, here, "pi-q3", progress=False)
+    made = downloaded(quantizing, 1, tmp_path)
+    assert made.name == "tiny-pi-q3.gguf"
+    assert contents(made) == contents(here)
+
+
+def test_several_folders_and_a_folder_of_everything_are_refused(quantizing: Any, tmp_path: Path) -> None:
+    quantizing.check("input[name=source][value=own]")
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(1001):
+        (many / f"{number}.json").touch()
+    for paths, found in (([many, tmp_path], "2 things"), ([many], "more")):
+        drop(quantizing, *paths)
+        quantizing.wait_for_selector("#error:not([hidden])")
+        assert quantizing.inner_text("#error-actual").endswith(found)
+        quantizing.click("#error-close")
 
 
 def test_what_is_no_model_is_refused(quantizing: Any, tmp_path: Path) -> None:

@@ -8,57 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from site_page import await_state, await_text, watched
+from site_page import await_state, await_text, watched, written
 
 from browser import serving
-
-STOP_AT_TEXT = """(way) => new MutationObserver((_, observer) => {
-  if (!document.getElementById("output").lastChild?.textContent) return;
-  observer.disconnect();
-  if (way === "button") document.getElementById("stop").click();
-  else document.dispatchEvent(new KeyboardEvent("keydown", { key: way, bubbles: true }));
-}).observe(document.getElementById("output"), { childList: true, subtree: true })"""
-
-
-def written(page: Any) -> str:
-    return page.evaluate("document.getElementById('output').lastChild?.textContent ?? ''")
 
 
 def load_address(page: Any, address: str) -> None:
     page.click("nav a[href='#models']")
     page.fill("#url", address)
     page.press("#url", "Enter")
-
-
-def test_it_writes_by_keyboard_alone(page: Any) -> None:
-    page.focus("#prompt")
-    page.keyboard.press("Control+A")
-    page.keyboard.type("One day, a dog")
-    page.focus("#max-tokens")
-    page.keyboard.press("Control+A")
-    page.keyboard.type("30")
-    page.keyboard.press("Control+Enter")
-    await_text(page, "#status", "Done")
-    assert written(page)
-    assert page.inner_text("#output").startswith("One day, a dog")
-    assert page.inner_text("#stat-tokens").startswith("30 ")
-    assert float(page.inner_text("#stat-speed")) > 0
-    assert page.inner_text("#stat-first").endswith("s")
-    assert page.inner_text("#stat-memory").endswith("B")
-    assert "first token after" in page.get_attribute("#meter svg", "aria-label")
-
-
-@pytest.mark.parametrize("way", ["Escape", "button"])
-def test_stopping_keeps_the_text(page: Any, way: str) -> None:
-    page.fill("#max-tokens", "500")
-    page.fill("#temperature", "0")
-    # stops as soon as there is text, from inside the page: the model is too fast for messages from outside
-    page.evaluate(STOP_AT_TEXT, way)
-    page.click("#run")
-    await_text(page, "#status", "Stopped")
-    assert written(page)
-    assert int(page.inner_text("#stat-tokens").split()[0]) < 500
-    assert page.evaluate("document.body.dataset.state") == "ready"
 
 
 def test_the_same_seed_writes_the_same_text_and_anew_another(page: Any) -> None:
@@ -115,17 +73,6 @@ def test_a_file_from_disk(page: Any, small_model: Path) -> None:
     page.click("#run")
     await_text(page, "#status", "Done")
     assert written(page)
-
-
-def test_another_model_of_the_site_is_loaded_kept_verified_and_deleted(page: Any) -> None:
-    page.click("nav a[href='#models']")
-    card = page.locator("#library li").filter(has_text="stories pi-t2")
-    card.get_by_role("button", name="Load").click()
-    page.wait_for_function("document.getElementById('now-facts').textContent.startsWith('pi-t2')")
-    card.get_by_role("button", name="Verify").click()
-    page.wait_for_function("document.getElementById('library').textContent.includes('whole, SHA-256')")
-    card.get_by_role("button", name="Delete").click()
-    page.wait_for_function("document.getElementById('library').textContent.includes('deleted from this')")
 
 
 @pytest.fixture

@@ -49,6 +49,11 @@ def logits(
             _linear(h, w, f"{at}self_attn.{name}_proj").reshape(len(tokens), -1, p.head_width)
             for name in "qkv"
         )
+        if p.kind.head_norms:
+            q, k = (
+                _rms_norm(x, w[f"{at}self_attn.{name}_norm.weight"], p.rms_epsilon)
+                for x, name in ((q, "q"), (k, "k"))
+            )
         q, k = _rotate(q, p.rope_base, turns), _rotate(k, p.rope_base, turns)
         k, v = (np.repeat(a, p.heads // p.kv_heads, axis=1) for a in (k, v))
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(p.head_width) + mask

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attacks.build_gguf import BOOL, U32, kv, llama
 from attacks.sources import ACCEPTED, HOSTILE, entry, packed
 from ruvq.errors import (
     DataError,
@@ -323,3 +324,18 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     alone.write_bytes(safetensors_bytes(hf_tensors(random_weights())))
     with pytest.raises(UsageError, match="--config"):
         open_source(alone)
+
+
+@pytest.mark.parametrize(
+    ("change", "extra"),
+    [({"llama.rope.dimension_count": (U32, 4)}, []), ({}, [kv("ruvq.rope.neox", BOOL, True)])],
+)
+def test_a_gguf_whose_heads_turn_otherwise_is_refused(
+    tmp_path: Path, change: dict[str, Any], extra: list[bytes]
+) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(llama())
+    open_source(path).close()
+    path.write_bytes(llama(change, extra))
+    with pytest.raises(ModelError, match="rope"):
+        open_source(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,32 +12,19 @@ import pytest
 from web_formats import FORMATS, GREEDY_TOKENS
 
 import ruvq
-from browser import serving
+from browser import copy_scripts, page_at, serving
+from stories import quantize_stories
 
 HERE = Path(__file__).resolve().parent
-WEB = HERE.parent.parent / "web"
 
 
 @pytest.fixture(scope="session")
 def site_folder(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page's files with models/FORMAT.gguf: stories260K in every format."""
-    folder = tmp_path_factory.mktemp("site")
-    for item in WEB.iterdir():
-        if item.is_file():
-            shutil.copyfile(item, folder / item.name)
-    shutil.copyfile(HERE / "blank.html", folder / "blank.html")
-    models = folder / "models"
-    models.mkdir()
-    source = data_dir / "stories260K"
+    folder = copy_scripts(tmp_path_factory.mktemp("site"))
+    (folder / "models").mkdir()
     for name in FORMATS:
-        ruvq.quantize_model(
-            source / "stories260K.bin",
-            models / f"{name}.gguf",
-            name,
-            tokenizer=source / "tok512.bin",
-            fallback="f16" if name == "q8_0" else None,  # its blocks don't divide the width 172
-            progress=False,
-        )
+        quantize_stories(data_dir, folder / "models" / f"{name}.gguf", name)
     return folder
 
 
@@ -70,11 +56,8 @@ def site(site_folder: Path) -> Iterator[str]:
 @pytest.fixture
 def page(browser: Any, site: str) -> Iterator[Any]:
     """An empty page of the site. `page.evaluate` may import "/ruvq.js"."""
-    context = browser.new_context()
-    opened = context.new_page()
-    opened.goto(f"{site}/blank.html")
-    yield opened
-    context.close()
+    with page_at(browser, f"{site}/blank.html") as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@ format with either SIMD, threads, abort and typed errors, as in Chromium."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,8 @@ from typing import Any
 import pytest
 from web_formats import FORMATS, GREEDY_TOKENS
 
-HERE = Path(__file__).resolve().parent
+from firefox import firefox_page
+
 WRITE = """async (url, open, generate) => {
   const { Model } = await import("/ruvq.js");
   const model = await Model.fetch(url, open);
@@ -47,14 +46,11 @@ def firefox(site: str) -> Firefox:
     call."""
 
     def run(*steps: tuple[Any, ...]) -> list[Any]:
-        asked = json.dumps([{"function": function, "args": args} for function, *args in steps])
-        command = ["node", str(HERE / "firefox.mjs"), f"{site}/blank.html"]
-        done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=500, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        answer = json.loads(done.stdout.splitlines()[-1])
-        assert answer["browser"].startswith("firefox/")
-        assert answer["errors"] == []
-        return answer["results"]
+        with firefox_page() as page:
+            page.goto(f"{site}/blank.html")
+            values = [page.evaluate(f"(args) => ({function})(...args)", args) for function, *args in steps]
+            assert page.call("report")["problems"] == []
+        return values
 
     return run
 

@@ -12,7 +12,7 @@ import pytest
 from split_gguf import split, write
 
 import ruvq
-from browser import serving
+from browser import page_at, serving
 
 # Loads a model and says how it went. Options that are functions can't be passed, so faults have names.
 LOAD = """async ([url, options]) => {
@@ -56,11 +56,8 @@ def own_site(site_folder: Path) -> Iterator[str]:
 @pytest.fixture
 def tab(browser: Any, own_site: str) -> Iterator[Any]:
     """A page with a store of its own."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(f"{own_site}/blank.html")
-    yield page
-    context.close()
+    with page_at(browser, f"{own_site}/blank.html") as page:
+        yield page
 
 
 @pytest.fixture
@@ -412,9 +409,6 @@ def test_the_memory_budget_is_kept_and_refuses_early(tab: Any, shards: list[Path
 
 
 def test_phones_have_a_budget_of_their_own(browser: Any, own_site: str) -> None:
-    context = browser.new_context(has_touch=True, is_mobile=True)
-    page = context.new_page()
-    page.goto(f"{own_site}/blank.html")
-    refused = load(page, "/fault/huge?file=models/pi-t3.gguf")
+    with page_at(browser, f"{own_site}/blank.html", has_touch=True, is_mobile=True) as page:
+        refused = load(page, "/fault/huge?file=models/pi-t3.gguf")
     assert "1024.0 MB" in refused["actual"]
-    context.close()

@@ -28,22 +28,54 @@ static inline void store_big(uint8_t *at, uint32_t x) {
   at[3] = (uint8_t)x;
 }
 
+/* Round i + n. Instead of handing eight values on, every call names them in turned order. */
+#define ROUND(a, b, c, d, e, f, g, h, n)                                                         \
+  h += (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + (g ^ (e & (f ^ g))) + K[i + (n)] + w[n]; \
+  d += h;                                                                                        \
+  h += (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) | (c & (a | b)))
+
+#define EIGHT_ROUNDS(n)                   \
+  ROUND(a, b, c, d, e, f, g, h, (n));     \
+  ROUND(h, a, b, c, d, e, f, g, (n) + 1); \
+  ROUND(g, h, a, b, c, d, e, f, (n) + 2); \
+  ROUND(f, g, h, a, b, c, d, e, (n) + 3); \
+  ROUND(e, f, g, h, a, b, c, d, (n) + 4); \
+  ROUND(d, e, f, g, h, a, b, c, (n) + 5); \
+  ROUND(c, d, e, f, g, h, a, b, (n) + 6); \
+  ROUND(b, c, d, e, f, g, h, a, (n) + 7)
+
+/* What words 1 and 14 on add to the schedule's word 16 rounds on. */
+static inline uint32_t mixed(uint32_t early, uint32_t late) {
+  return (rotate(early, 7) ^ rotate(early, 18) ^ (early >> 3)) +
+         (rotate(late, 17) ^ rotate(late, 19) ^ (late >> 10));
+}
+
+/* Word n of the schedule 16 rounds on, which takes its place. */
+#define EXTEND(n) w[n] += w[((n) + 9) % 16] + mixed(w[((n) + 1) % 16], w[((n) + 14) % 16])
+
+#define EXTEND_FOUR(n) \
+  EXTEND(n);           \
+  EXTEND((n) + 1);     \
+  EXTEND((n) + 2);     \
+  EXTEND((n) + 3)
+
+/* Every index of w is constant, so that its words can stay in registers. */
 static void compress(uint32_t state[8], const uint8_t *block /* (64) */) {
-  uint32_t w[64];
-  for (int32_t i = 0; i < 16; i++) w[i] = load_big(block + 4 * i);
-  for (int32_t i = 16; i < 64; i++) {
-    uint32_t s0 = rotate(w[i - 15], 7) ^ rotate(w[i - 15], 18) ^ (w[i - 15] >> 3);
-    uint32_t s1 = rotate(w[i - 2], 17) ^ rotate(w[i - 2], 19) ^ (w[i - 2] >> 10);
-    w[i] = w[i - 16] + s0 + w[i - 7] + s1;
-  }
+  uint32_t w[16];
   uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
   uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
-  for (int32_t i = 0; i < 64; i++) {
-    uint32_t s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
-    uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + K[i] + w[i];
-    uint32_t s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
-    uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
-    h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
+  uint32_t i = 0;
+#pragma clang loop unroll(full)
+  for (uint32_t n = 0; n < 16; n++) w[n] = load_big(block + 4 * n);
+  for (;;) {
+    EIGHT_ROUNDS(0);
+    EIGHT_ROUNDS(8);
+    i += 16;
+    if (i == 64) break;
+    EXTEND_FOUR(0);
+    EXTEND_FOUR(4);
+    EXTEND_FOUR(8);
+    EXTEND_FOUR(12);
   }
   state[0] += a, state[1] += b, state[2] += c, state[3] += d;
   state[4] += e, state[5] += f, state[6] += g, state[7] += h;

@@ -3,6 +3,7 @@
 #include "encode.h"
 
 #include "../base/fpenv.h"
+#include "ggml.h" /* RQ_GGML_FIRST */
 
 enum { Q8_0_LEVELS = 127, DEFAULT_EFFORT = 4, MAX_EFFORT = 247, F32_EXPONENT = 0x7F800000 };
 
@@ -56,7 +57,10 @@ static uint32_t bits_of(float x) {
 }
 static bool finite(float x) { return (bits_of(x) & F32_EXPONENT) != F32_EXPONENT; }
 
+static bool is_ggml(int32_t format) { return RQ_WRITES_GGML && format >= RQ_GGML_FIRST; }
+
 static float largest_of(int32_t format) {
+  if (is_ggml(format)) return rq_ggml_encode_largest(format);
   const rq_own *own = rq_own_of(format);
   if (!own || !own->trellis) return encoders[format].largest;
   uint8_t header[2] = {RQ_ALPHA_BYTE_MAX, 0};
@@ -278,36 +282,43 @@ static int32_t encode_grid_block(const rq_encode_settings *settings, const rq_en
   return rq_pack_grid(settings->format, q, block->r, d, out);
 }
 
-static int32_t encode_block(const rq_encode_settings *settings, const rq_encode_block *block, uint8_t *out,
-                            float *scratch) {
+typedef struct work {
+  rq_encode_block block;
+  float *importance; /* (width) */
+  float *trellis;    /* RQ_TRELLIS_SCRATCH */
+  void *points;      /* rq_ggml_encode_scratch */
+} work;
+
+static int32_t encode_block(const rq_encode_settings *settings, uint8_t *out, work *w) {
+  const rq_encode_block *block = &w->block;
   const rq_own *own = rq_own_of(settings->format);
   if (own && own->trellis) {
     uint8_t codes[RQ_BLOCK], header[2];
-    rq_trellis_encode(settings, own, block, codes, header, scratch);
+    rq_trellis_encode(settings, own, block, codes, header, w->trellis);
     return rq_pack_own(own, codes, block->r, header, out);
   }
   if (settings->format == RQ_FORMAT_Q8_0 && settings->rule == RQ_SCALE_ABSMAX) {
     encode_q8_0_absmax(block, out);
     return (int32_t)sizeof(rq_block_q8_0);
   }
+  if (is_ggml(settings->format)) {
+    rq_ggml_encode_block(settings, block, out, w->points);
+    return rq_format_get(settings->format)->info.block_bytes;
+  }
   return encode_grid_block(settings, block, out);
 }
 
 /* ---- the call ---- */
 
-typedef struct work {
-  rq_encode_block block;
-  float *importance; /* (width) */
-  float *trellis;    /* RQ_TRELLIS_SCRATCH */
-} work;
-
-static work *lay_out(rq_arena *arena, int32_t width) {
+static work *lay_out(rq_arena *arena, int32_t format, int32_t width) {
   work *w = rq_arena_take(arena, sizeof *w);
   float *importance = rq_arena_take(arena, 4 * (uint64_t)width);
   float *trellis = rq_arena_take(arena, RQ_TRELLIS_SCRATCH);
-  if (!trellis) return NULL;
+  void *points = rq_arena_take(arena, RQ_WRITES_GGML ? (uint64_t)rq_ggml_encode_scratch(format) : 0);
+  if (!points) return NULL;
   w->importance = importance;
   w->trellis = trellis;
+  w->points = points;
   return w;
 }
 
@@ -315,7 +326,7 @@ int32_t RQ_EXPORT rq_encode_scratch(int32_t format, int32_t width) {
   int32_t row_bytes = rq_format_row_bytes(format, width);
   if (row_bytes < 0) return row_bytes;
   rq_arena arena = rq_arena_of(NULL, NULL);
-  lay_out(&arena, width);
+  lay_out(&arena, format, width);
   return (int32_t)arena.used + 64; /* it may start anywhere */
 }
 
@@ -326,7 +337,8 @@ static RQ_NOINLINE int32_t encode_rows(rq_error *error, const rq_format *entry,
   const float *scaled;
   int32_t code = rq_encode_set_importance(error, importance, width, w->importance, &scaled);
   if (code < 0) return code;
-  int32_t step = entry->info.format == RQ_FORMAT_Q8_0 ? RQ_Q8_0_WEIGHTS : RQ_BLOCK;
+  int32_t step = rq_min_i32(entry->info.block_weights, RQ_BLOCK);
+  if (is_ggml(entry->info.format)) rq_ggml_encode_begin(entry->info.format, w->points);
   bool floats = !entry->quantized;
   for (int32_t r = 0; r < rows; r++, weights += width) {
     code = rq_encode_check_weights(error, entry, weights, width, r);
@@ -339,7 +351,7 @@ static RQ_NOINLINE int32_t encode_rows(rq_error *error, const rq_format *entry,
     for (int32_t start = 0; start < width; start += step) {
       rq_encode_set_block(&w->block, weights + start, scaled ? scaled + start : NULL,
                           rq_min_i32(step, width - start));
-      out += encode_block(settings, &w->block, out, w->trellis);
+      out += encode_block(settings, out, w);
     }
   }
   return RQ_OK;
@@ -372,7 +384,7 @@ int32_t RQ_EXPORT rq_encode(rq_error *error, int32_t format, const rq_encode_opt
     return RQ_E_MEMORY;
   }
   rq_arena arena = rq_arena_of(begin, scratch_end);
-  work *w = lay_out(&arena, width);
+  work *w = lay_out(&arena, format, width);
   uint32_t saved = rq_fp_enter();
   code = encode_rows(error, entry, &settings, weights, importance, rows, width, out, w);
   rq_fp_leave(saved);

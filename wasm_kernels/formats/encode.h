@@ -36,6 +36,16 @@ void rq_encode_set_block(rq_encode_block *block, const float *weights, const flo
 const struct rq_grid *rq_encode_grid(int32_t format);
 int32_t rq_pack_grid(int32_t format, const int8_t *q /* (r) */, int32_t r, uint16_t d, uint8_t *out);
 
+/* Nearest level of x in units of the step: adding and subtracting 1.5 * 2^23 rounds to the nearest integer,
+ * ties to even. */
+static inline float rq_nearest_level(float x, float inverse, float low, float high) {
+  float t = x * inverse;
+  t = t < low ? low : t;
+  t = t > high ? high : t;
+  return (t + 0x1.8p23f) - 0x1.8p23f;
+}
+/* f16 bits of a step: never infinity, never -0. */
+uint16_t rq_step_bits(float d);
 /* The largest magnitude of a block. */
 float rq_encode_absmax(const rq_encode_block *block);
 
@@ -80,6 +90,20 @@ enum { RQ_FEEDBACK_SCRATCH = 128 * 1024 };
  * before. `scratch`: RQ_FEEDBACK_SCRATCH bytes, 64-byte aligned. Gives the cost. */
 float rq_trellis_feedback(const rq_own *own, const rq_feedback_block *block, const float *x,
                           const uint8_t *header, bool wide, uint8_t *codes /* (r) */, void *scratch);
+
+/* ---- ggml's block formats (encode_ggml.c): on the desktop only ---- */
+
+#ifdef __wasm__
+enum { RQ_WRITES_GGML = 0 }; /* pages would download these encoders for nothing */
+#else
+enum { RQ_WRITES_GGML = 1 };
+#endif
+/* Bytes of scratch, 0 for most; what a call does first; and one block. */
+int32_t rq_ggml_encode_scratch(int32_t format);
+void rq_ggml_encode_begin(int32_t format, void *scratch);
+void rq_ggml_encode_block(const rq_encode_settings *settings, const rq_encode_block *block, uint8_t *out,
+                          void *scratch);
+float rq_ggml_encode_largest(int32_t format);
 
 /* ---- bytes ---- */
 

@@ -13,7 +13,6 @@ enum { F16_LARGEST = 0x7BFF, F16_SIGN = 0x8000, REFINED = 3, REFITS = 8 };
 #define PI 0x1.921fb54442d18p+1
 #define LADDER_COARSE 0x1.d5818ep-1f /* 2^(-1/8) */
 #define LADDER_FINE 0x1.fd3c22p-1f   /* 2^(-1/128), for grids of many levels */
-#define ROUND_SHIFT 0x1.8p23f /* adding and subtracting it rounds to the nearest integer, ties to even */
 #define MANY_LEVELS 64.0f
 
 /* Of non-negative floats the larger has the larger bits; as integers, the loop can be vectorised. */
@@ -30,27 +29,19 @@ float rq_encode_absmax(const rq_encode_block *block) {
   return absmax;
 }
 
-/* Nearest level of x in units of the step. */
-static inline float level(float x, float inverse, float low, float high) {
-  float t = x * inverse;
-  t = t < low ? low : t;
-  t = t > high ? high : t;
-  return (t + ROUND_SHIFT) - ROUND_SHIFT;
-}
-
 float rq_grid_error(const rq_grid *grid, const rq_encode_block *block, float d) {
   float sums[RQ_LANES] = {0.0f}, inverse = 1.0f / d, low = grid->low, high = grid->high;
   const float *x = block->x, *w = block->w;
   if (block->weighted) {
     for (int32_t i = 0; i < block->padded; i += RQ_LANES)
       for (int32_t l = 0; l < RQ_LANES; l++) {
-        float e = x[i + l] - level(x[i + l], inverse, low, high) * d;
+        float e = x[i + l] - rq_nearest_level(x[i + l], inverse, low, high) * d;
         sums[l] = sums[l] + w[i + l] * (e * e);
       }
   } else {
     for (int32_t i = 0; i < block->padded; i += RQ_LANES)
       for (int32_t l = 0; l < RQ_LANES; l++) {
-        float e = x[i + l] - level(x[i + l], inverse, low, high) * d;
+        float e = x[i + l] - rq_nearest_level(x[i + l], inverse, low, high) * d;
         sums[l] = sums[l] + e * e;
       }
   }
@@ -62,7 +53,7 @@ static float refit(const rq_grid *grid, const rq_encode_block *block, float d) {
   float xq[RQ_LANES] = {0.0f}, qq[RQ_LANES] = {0.0f}, inverse = 1.0f / d;
   for (int32_t i = 0; i < block->padded; i += RQ_LANES)
     for (int32_t l = 0; l < RQ_LANES; l++) {
-      float q = level(block->x[i + l], inverse, grid->low, grid->high);
+      float q = rq_nearest_level(block->x[i + l], inverse, grid->low, grid->high);
       float wq = block->weighted ? block->w[i + l] * q : q;
       xq[l] = xq[l] + block->x[i + l] * wq;
       qq[l] = qq[l] + q * wq;
@@ -78,11 +69,10 @@ void rq_grid_levels(const rq_grid *grid, const rq_encode_block *block, uint16_t 
   }
   float inverse = 1.0f / rq_f16_to_f32(d);
   for (int32_t i = 0; i < block->padded; i++)
-    q[i] = (int8_t)level(block->x[i], inverse, grid->low, grid->high);
+    q[i] = (int8_t)rq_nearest_level(block->x[i], inverse, grid->low, grid->high);
 }
 
-/* f16 bits of a step: never infinity, never -0. */
-static uint16_t step_bits(float d) {
+uint16_t rq_step_bits(float d) {
   uint16_t bits = rq_f32_to_f16(d), sign = bits & F16_SIGN, magnitude = bits & 0x7FFF;
   if (magnitude > F16_LARGEST) magnitude = F16_LARGEST;
   return magnitude ? (uint16_t)(sign | magnitude) : 0;
@@ -140,7 +130,7 @@ static bool improve(const search *s, candidate *c, uint16_t bits) {
 
 static void refine(const search *s, candidate *c) {
   for (int32_t i = 0; i < REFITS; i++) {
-    uint16_t bits = step_bits(refit(s->grid, s->block, rq_f16_to_f32(c->bits)));
+    uint16_t bits = rq_step_bits(refit(s->grid, s->block, rq_f16_to_f32(c->bits)));
     if (bits == c->bits || !improve(s, c, bits)) break;
   }
   for (int32_t step = -1; step <= 1; step += 2) /* of f16, its smaller neighbours first */
@@ -178,7 +168,7 @@ static uint16_t search_step(const rq_grid *grid, const rq_encode_block *block, b
   float last = 0.5f * block_rms(block) / -grid->low, d = many ? absmax / grid->high : absmax;
   if (many) last = rq_max_f32(last, 0.5f * d);
   for (uint16_t before = 0; d >= last; d = d * ratio) {
-    uint16_t bits = step_bits(d);
+    uint16_t bits = rq_step_bits(d);
     if (bits == 0) break;
     if (bits != before) {
       try_ladder(&s, bits);
@@ -212,10 +202,10 @@ uint16_t rq_grid_step(const rq_encode_settings *settings, const rq_grid *grid, c
   float absmax = rq_encode_absmax(block);
   if (absmax == 0.0f) return 0;
   switch (settings->rule) {
-    case RQ_SCALE_GIVEN: return step_bits(step_of_alpha(settings, grid, settings->scale));
-    case RQ_SCALE_ABSMAX: return step_bits(absmax / -grid->low);
-    case RQ_SCALE_RMS: return step_bits(step_of_alpha(settings, grid, block_rms(block)));
-    case RQ_SCALE_ABSMEAN: return step_bits(step_of_alpha(settings, grid, mean_magnitude(block)));
+    case RQ_SCALE_GIVEN: return rq_step_bits(step_of_alpha(settings, grid, settings->scale));
+    case RQ_SCALE_ABSMAX: return rq_step_bits(absmax / -grid->low);
+    case RQ_SCALE_RMS: return rq_step_bits(step_of_alpha(settings, grid, block_rms(block)));
+    case RQ_SCALE_ABSMEAN: return rq_step_bits(step_of_alpha(settings, grid, mean_magnitude(block)));
     case RQ_SCALE_MSE_UNSIGNED: return search_step(grid, block, false, absmax);
     default: return search_step(grid, block, grid->either_sign, absmax);
   }

@@ -1,4 +1,5 @@
 /* ggml_entries.c: the registry's entries of ggml's block formats. */
+#include "encode.h" /* RQ_WRITES_GGML */
 #include "entries.h"
 #include "ggml.h"
 
@@ -59,41 +60,41 @@ DEFINE_PLAIN(iq2_s)
 DEFINE_PLAIN(iq3_xxs)
 DEFINE_PLAIN(iq3_s)
 
-#define ENTRY(id, ggml_type, name, weights, bytes, pair)                   \
-  [id - RQ_GGML_FIRST] = {{id, ggml_type, 0, weights, bytes, 0, 0, #name}, \
-                          name##_row_bytes,                                \
-                          name##_decode,                                   \
-                          name##_dot,                                      \
-                          name##_check,                                    \
-                          true,                                            \
+#define ENTRY(id, ggml_type, name, weights, bytes, writable, pair)                \
+  [id - RQ_GGML_FIRST] = {{id, ggml_type, 0, weights, bytes, 0, writable, #name}, \
+                          name##_row_bytes,                                       \
+                          name##_decode,                                          \
+                          name##_dot,                                             \
+                          name##_check,                                           \
+                          true,                                                   \
                           pair}
 const rq_format rq_ggml_entries[RQ_GGML_FORMATS] = {
-    ENTRY(RQ_FORMAT_Q4_0, 2, q4_0, 32, 18, PAIR(rq_q4_0_pair_simd)),
-    ENTRY(RQ_FORMAT_Q4_1, 3, q4_1, 32, 20, PAIR(rq_q4_1_pair_simd)),
-    ENTRY(RQ_FORMAT_Q5_0, 6, q5_0, 32, 22, PAIR(rq_q5_0_pair_simd)),
-    ENTRY(RQ_FORMAT_Q5_1, 7, q5_1, 32, 24, PAIR(rq_q5_1_pair_simd)),
-    ENTRY(RQ_FORMAT_Q8_1, 9, q8_1, 32, 36, NULL),
-    ENTRY(RQ_FORMAT_Q2_K, 10, q2_k, 256, 84, PAIR(rq_q2_k_pair_simd)),
-    ENTRY(RQ_FORMAT_Q3_K, 11, q3_k, 256, 110, PAIR(rq_q3_k_pair_simd)),
-    ENTRY(RQ_FORMAT_Q4_K, 12, q4_k, 256, 144, PAIR(rq_q4_k_pair_simd)),
-    ENTRY(RQ_FORMAT_Q5_K, 13, q5_k, 256, 176, PAIR(rq_q5_k_pair_simd)),
-    ENTRY(RQ_FORMAT_Q6_K, 14, q6_k, 256, 210, PAIR(rq_q6_k_pair_simd)),
-    ENTRY(RQ_FORMAT_Q8_K, 15, q8_k, 256, 292, NULL),
-    ENTRY(RQ_FORMAT_IQ4_NL, 20, iq4_nl, 32, 18, PAIR(rq_iq4_nl_pair_simd)),
-    ENTRY(RQ_FORMAT_IQ4_XS, 23, iq4_xs, 256, 136, PAIR(rq_iq4_xs_pair_simd)),
-    ENTRY(RQ_FORMAT_TQ1_0, 34, tq1_0, 256, 54, NULL),
-    ENTRY(RQ_FORMAT_TQ2_0, 35, tq2_0, 256, 66, PAIR(rq_tq2_0_pair_simd)),
-    ENTRY(RQ_FORMAT_MXFP4, 39, mxfp4, 32, 17, PAIR(rq_mxfp4_pair_simd)),
-    ENTRY(RQ_FORMAT_NVFP4, 40, nvfp4, 64, 36, NULL),
-    ENTRY(RQ_FORMAT_Q1_0, 41, q1_0, 128, 18, NULL),
-    ENTRY(RQ_FORMAT_Q2_0, 42, q2_0, 64, 18, NULL),
-    ENTRY(RQ_FORMAT_IQ1_S, 19, iq1_s, 256, 50, NULL),
-    ENTRY(RQ_FORMAT_IQ1_M, 29, iq1_m, 256, 56, NULL),
-    ENTRY(RQ_FORMAT_IQ2_XXS, 16, iq2_xxs, 256, 66, NULL),
-    ENTRY(RQ_FORMAT_IQ2_XS, 17, iq2_xs, 256, 74, NULL),
-    ENTRY(RQ_FORMAT_IQ2_S, 22, iq2_s, 256, 82, NULL),
-    ENTRY(RQ_FORMAT_IQ3_XXS, 18, iq3_xxs, 256, 98, NULL),
-    ENTRY(RQ_FORMAT_IQ3_S, 21, iq3_s, 256, 110, NULL),
+    ENTRY(RQ_FORMAT_Q4_0, 2, q4_0, 32, 18, RQ_WRITES_GGML, PAIR(rq_q4_0_pair_simd)),
+    ENTRY(RQ_FORMAT_Q4_1, 3, q4_1, 32, 20, 0, PAIR(rq_q4_1_pair_simd)),
+    ENTRY(RQ_FORMAT_Q5_0, 6, q5_0, 32, 22, 0, PAIR(rq_q5_0_pair_simd)),
+    ENTRY(RQ_FORMAT_Q5_1, 7, q5_1, 32, 24, 0, PAIR(rq_q5_1_pair_simd)),
+    ENTRY(RQ_FORMAT_Q8_1, 9, q8_1, 32, 36, 0, NULL),
+    ENTRY(RQ_FORMAT_Q2_K, 10, q2_k, 256, 84, RQ_WRITES_GGML, PAIR(rq_q2_k_pair_simd)),
+    ENTRY(RQ_FORMAT_Q3_K, 11, q3_k, 256, 110, RQ_WRITES_GGML, PAIR(rq_q3_k_pair_simd)),
+    ENTRY(RQ_FORMAT_Q4_K, 12, q4_k, 256, 144, RQ_WRITES_GGML, PAIR(rq_q4_k_pair_simd)),
+    ENTRY(RQ_FORMAT_Q5_K, 13, q5_k, 256, 176, RQ_WRITES_GGML, PAIR(rq_q5_k_pair_simd)),
+    ENTRY(RQ_FORMAT_Q6_K, 14, q6_k, 256, 210, RQ_WRITES_GGML, PAIR(rq_q6_k_pair_simd)),
+    ENTRY(RQ_FORMAT_Q8_K, 15, q8_k, 256, 292, 0, NULL),
+    ENTRY(RQ_FORMAT_IQ4_NL, 20, iq4_nl, 32, 18, RQ_WRITES_GGML, PAIR(rq_iq4_nl_pair_simd)),
+    ENTRY(RQ_FORMAT_IQ4_XS, 23, iq4_xs, 256, 136, RQ_WRITES_GGML, PAIR(rq_iq4_xs_pair_simd)),
+    ENTRY(RQ_FORMAT_TQ1_0, 34, tq1_0, 256, 54, RQ_WRITES_GGML, NULL),
+    ENTRY(RQ_FORMAT_TQ2_0, 35, tq2_0, 256, 66, RQ_WRITES_GGML, PAIR(rq_tq2_0_pair_simd)),
+    ENTRY(RQ_FORMAT_MXFP4, 39, mxfp4, 32, 17, 0, PAIR(rq_mxfp4_pair_simd)),
+    ENTRY(RQ_FORMAT_NVFP4, 40, nvfp4, 64, 36, 0, NULL),
+    ENTRY(RQ_FORMAT_Q1_0, 41, q1_0, 128, 18, 0, NULL),
+    ENTRY(RQ_FORMAT_Q2_0, 42, q2_0, 64, 18, 0, NULL),
+    ENTRY(RQ_FORMAT_IQ1_S, 19, iq1_s, 256, 50, 0, NULL),
+    ENTRY(RQ_FORMAT_IQ1_M, 29, iq1_m, 256, 56, 0, NULL),
+    ENTRY(RQ_FORMAT_IQ2_XXS, 16, iq2_xxs, 256, 66, RQ_WRITES_GGML, NULL),
+    ENTRY(RQ_FORMAT_IQ2_XS, 17, iq2_xs, 256, 74, RQ_WRITES_GGML, NULL),
+    ENTRY(RQ_FORMAT_IQ2_S, 22, iq2_s, 256, 82, 0, NULL),
+    ENTRY(RQ_FORMAT_IQ3_XXS, 18, iq3_xxs, 256, 98, RQ_WRITES_GGML, NULL),
+    ENTRY(RQ_FORMAT_IQ3_S, 21, iq3_s, 256, 110, 0, NULL),
 };
 
 const rq_ggml *rq_ggml_of(int32_t format) {

@@ -101,7 +101,7 @@ enum {
   RQ_FORMAT_PI_TERNARY = 9,
   RQ_FORMAT_PI_Q3_RUVLLM = 10, /* ggml type id 40 in the namespace "ruvllm" */
   RQ_FORMAT_PI_Q2_RUVLLM = 11, /* ggml type id 41 in the namespace "ruvllm" */
-  /* ggml's, read and computed with */
+  /* ggml's: read and computed with, some of them written by native builds */
   RQ_FORMAT_Q4_0 = 12,
   RQ_FORMAT_Q4_1 = 13,
   RQ_FORMAT_Q5_0 = 14,
@@ -139,7 +139,7 @@ typedef struct rq_format_info {
   int32_t block_weights; /* weights in a full block */
   int32_t block_bytes;   /* bytes of a full block */
   int32_t own;           /* 1: one of ruvq's own formats, described in the metadata */
-  int32_t writable;      /* 1: rq_encode makes it; 0: read and computed with only */
+  int32_t writable;      /* 1: rq_encode of this build makes it; 0: read and computed with only */
   char name[24];         /* as on the command line: "pi-t3", "q8_0" */
 } rq_format_info;
 

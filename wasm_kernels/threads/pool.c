@@ -25,7 +25,7 @@ static bool take(rq_pool *pool, uint32_t entering, int32_t *first, int32_t *last
   do {
     left = left_of(open);
     if (left == 0) return false;
-    count = left / (2 * (uint32_t)pool->threads);
+    count = 3 * left / (4 * (uint32_t)pool->threads);
     count = count > grain ? count : grain < left ? grain : left;
     taken = open - ((uint64_t)count << 32) + entering;
   } while (!atomic_compare_exchange_weak_explicit(&pool->open, &open, taken, memory_order_acquire,

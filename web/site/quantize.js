@@ -2,6 +2,7 @@
 import { UsageError } from "../errors.js";
 import { button, byId, bytes, duration, element, figure, hideError, saveFile, showError } from "./dom.js";
 import { writableFormats } from "./formats.js";
+import { chosenFiles, droppedFiles } from "./given-files.js";
 import { open } from "./library.js";
 import { histogram, lineChart } from "./plot.js";
 import { PythonLink } from "./python-link.js";
@@ -12,7 +13,7 @@ const PLOT_WIDTH = 420;
 const NO_WEIGHTS = ["f32", "f16", "bf16"]; // floats: nothing to quantize
 
 const link = new PythonLink(new URL("./quantize-worker.js", import.meta.url));
-/** @type {File[]} */ let own = [];
+/** @type {import("./given-files.js").Given} */ let own = { folder: "", files: [] };
 let running = null; // AbortController
 /** @type {object[]} */ let results = [];
 
@@ -27,19 +28,20 @@ async function source() {
     const get = async (file) => ({ name: file, data: await (await fetch(`source/${file}`)).blob() });
     return { name, files: await Promise.all(files.map(get)) };
   }
-  if (own.length === 0) {
+  const { folder, files } = own;
+  if (files.length === 0) {
     throw new UsageError("no model was chosen", {
       expected: "a float GGUF file, or weights with config.json and a tokenizer", hint: "drop or choose the files",
     });
   }
-  const [folder] = (own[0].webkitRelativePath || "model/").split("/");
-  return { name: own.length === 1 ? own[0].name : folder, files: own.map((file) => ({ name: file.name, data: file })) };
+  const name = files.length === 1 ? files[0].name : folder;
+  return { name, files: files.map((file) => ({ name: file.name, data: file })) };
 }
 
-function choose(files) {
-  own = [...files].filter(({ name }) => !name.startsWith("."));
+function take(given) {
+  own = given;
   const item = ({ name, size }) => element("li", { textContent: `${name}, ${bytes(size)}` });
-  byId("source-list").replaceChildren(...own.map(item));
+  byId("source-list").replaceChildren(...own.files.map(item));
 }
 
 function wireSource() {
@@ -48,7 +50,7 @@ function wireSource() {
     radio.addEventListener("change", () => { drop.hidden = !ownChosen(); });
   }
   for (const id of ["source-files", "source-folder"]) {
-    byId(id).addEventListener("change", () => choose(byId(id).files));
+    byId(id).addEventListener("change", () => take(chosenFiles(byId(id).files)));
   }
   drop.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -58,7 +60,7 @@ function wireSource() {
   drop.addEventListener("drop", (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    choose(event.dataTransfer.files);
+    droppedFiles(event.dataTransfer).then(take, showError);
   });
 }
 

@@ -6,6 +6,9 @@ from pyodide.ffi import to_js
 
 import ruvq
 from ruvq import core
+from ruvq.browser import templates
+
+await templates.load()  # a chat template is rendered before it is stored, and here is no Jinja2
 
 SAMPLE_WEIGHTS = 1 << 16  # of each tensor, looked at for the plots
 

@@ -116,7 +116,11 @@ def bounded_range(*args: int) -> range:
 
 
 def raise_exception(message: Any = "") -> None:
-    raise TemplateError("the template refuses this conversation", actual=text_of(message)[:1000])
+    raise TemplateError(
+        "the template refuses this conversation",
+        expected="messages that it takes",
+        actual=text_of(message)[:1000],
+    )
 
 
 def strftime_now(format: str) -> str:

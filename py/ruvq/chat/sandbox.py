@@ -146,9 +146,10 @@ class Environment(ImmutableSandboxedEnvironment):
                     if isinstance(side, (str, list, tuple)) and isinstance(times, int):
                         meter.step(max(0, times) * (1 + meter.weigh(side)))
             elif operator != "+":
-                raise TemplateError(
+                raise limit(
                     f"the template uses {operator} on something else than numbers",
-                    actual=f"{type(left).__name__} and {type(right).__name__}",
+                    "numbers",
+                    f"{type(left).__name__} and {type(right).__name__}",
                 )
         elif operator == "**" and abs(right) > MAX_SMALL:
             raise limit("an exponent in the template is too large", f"at most {MAX_SMALL}", "more")
@@ -167,7 +168,7 @@ def _rewrite(node: Any) -> Any:
         elif isinstance(value, list):
             setattr(node, field, [_rewrite(v) if isinstance(v, nodes.Node) else v for v in value])
     if isinstance(node, (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Block)):
-        raise TemplateError("the template asks for other templates", actual=type(node).__name__.lower())
+        raise limit("the template asks for other templates", "one template", type(node).__name__.lower())
     if isinstance(node, nodes.TemplateData):
         return _wrap(nodes.Const(node.data, lineno=node.lineno), "ruvq_value")
     if isinstance(node, nodes.Concat):
@@ -277,16 +278,16 @@ def _guarded(work: Callable[[], Any]) -> Any:
     except TemplateError:
         raise
     except jinja2.TemplateSyntaxError as error:
-        raise TemplateError(
-            "the template can't be read", actual=f"line {error.lineno}: {error.message}"[:300]
+        raise limit(
+            "the template can't be read", "Jinja", f"line {error.lineno}: {error.message}"[:300]
         ) from None
     except SecurityError as error:
-        raise TemplateError(
-            "the template reaches for something it may not have", actual=str(error)[:300]
+        raise limit(
+            "the template reaches for something it may not have", "messages and tools", str(error)[:300]
         ) from None
     except RecursionError:
-        raise TemplateError(
-            "the template nests too deeply", expected="a template of ordinary depth"
-        ) from None
+        raise limit("the template nests too deeply", "a template of ordinary depth", "more") from None
     except Exception as error:  # whatever a stranger's program raises
-        raise TemplateError("the template fails", actual=f"{type(error).__name__}: {error}"[:300]) from None
+        raise limit(
+            "the template fails", "one that fits this conversation", f"{type(error).__name__}: {error}"[:300]
+        ) from None

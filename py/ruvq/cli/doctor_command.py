@@ -81,7 +81,7 @@ def examine() -> Iterator[Finding]:
         ("safetensors", "dev", "for the tests; ruvq reads safetensors by itself"),
         ("playwright", "bench", "to drive a browser in tests and benchmarks"),
         ("torch", "train", "training"),
-        ("onnx", "onnx", "ONNX files"),
+        ("onnx", "onnx", "`ruvq export-onnx`; ONNX is read without it"),
     ):
         yield _package(name, False, f'pip install "ruvq[{extra}]": {use}')
     yield _browser()

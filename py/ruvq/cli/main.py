@@ -26,6 +26,8 @@ from ..version import __version__
 COMMANDS = {
     "quantize": "convert a float model to a GGUF file in a low-bit format",
     "calibrate": "run the float model on text and write what its inputs look like, for quantize",
+    "qat": "train a model with its quantization in the loop and write the GGUF file",
+    "export-onnx": "write a model as an ONNX decoder, in floats or 4 bits",
     "inspect": "list what a GGUF file holds: metadata, tensors, bits per weight",
     "verify": "check a GGUF file's structure, data and SHA-256 digests",
     "run": "generate text",
@@ -97,7 +99,7 @@ def build_parser(command: str | None) -> Parser:
         if name != command:
             commands.add_parser(name, help=summary, add_help=False)
             continue
-        module = importlib.import_module(f"ruvq.cli.{name}_command")
+        module = importlib.import_module(f"ruvq.cli.{name.replace('-', '_')}_command")
         parser = commands.add_parser(
             name,
             help=summary,

@@ -19,6 +19,10 @@ EXAMPLES = """  ruvq quantize --input model_dir/ --format pi-t3 --output model-p
   ruvq quantize --input stories260K.bin --tokenizer tok512.bin --format pi-t2 --output tiny.gguf --json
   ruvq quantize --input w.safetensors --config config.json --format q8_0 --fallback f16 --output model.gguf
   ruvq quantize --input model-f16.gguf --format pi-q3 --k 4 --embeddings f16 --output model-pi-q3.gguf
+  ruvq quantize --input model_dir/ --format q4_k_m --calibration text.imatrix.gguf --output model-Q4_K_M.gguf
+  ruvq quantize --input model_dir/ --format q3_k --fallback auto --output model-Q3_K.gguf
+  ruvq quantize --input model_dir/ --format q2_k --rotate residual --output model-Q2_K.gguf
+  ruvq quantize --input onnx_dir/model.onnx --format pi-t2 --output model-pi-t2.gguf
   ruvq quantize --input model_dir/ --format pi-t3 --plan"""
 
 
@@ -29,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         required=True,
         metavar="PATH",
-        help="Hugging Face folder, .safetensors, .gguf in floats or Q8_0, or llama2.c .bin",
+        help="Hugging Face folder, .safetensors, .onnx, .gguf in floats or Q8_0, or llama2.c .bin",
     )
     files.add_argument("--output", metavar="FILE", help="the GGUF file to write")
     files.add_argument("--force", action="store_true", help="replace the output when it exists")
@@ -38,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="tokenizer.json, tokenizer.model or tok*.bin (default: beside the weights)",
     )
-    files.add_argument("--config", metavar="FILE", help="config.json of a single .safetensors file")
+    files.add_argument("--config", metavar="FILE", help="config.json of a .safetensors or .onnx file")
     files.add_argument(
         "--chat-template", metavar="FILE",
         help="take the chat template from a file; none: store none (default: the model's own)",
@@ -48,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         default="pi-t3",
         help="format of the weight matrices (default pi-t3): pi-t3, pi-t2, pi-q3, pi-q2, ternary, "
-        "pi-ternary, q8_0, f16, bf16, f32",
+        "pi-ternary, q8_0, f16, bf16, f32; ggml's q6_k, q5_k, q4_k, q3_k, q2_k, q4_0, iq4_nl, iq4_xs, "
+        "iq3_xxs, iq2_xs, iq2_xxs, tq1_0, tq2_0, and the mixes q4_k_m and q5_k_m",
     )
     formats.add_argument(
         "--embeddings", default="same", metavar="FORMAT", help="another format for token_embd"
@@ -59,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument(
         "--fallback",
         metavar="FORMAT",
-        help="format for tensors whose width --format can't hold (default: stop)",
+        help="format for tensors whose width --format can't hold; auto: the smallest with no fewer bits "
+        "(default: stop)",
     )
     formats.add_argument("--k", type=whole(2, 5), help="divisor of pi for pi-q3, pi-q2 and pi-ternary")
     formats.add_argument(
@@ -72,6 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         choices=("auto", "none", "hadamard"),
         help="randomised Hadamard transform of the rows (auto: for pi-t3 and pi-t2)",
+    )
+    formats.add_argument(
+        "--rotate",
+        default="none",
+        choices=("none", "residual", "values", "all"),
+        help="rotate the residual stream, the values of attention, or both, and fold that into the weights: "
+        "any reader runs the file",
     )
     formats.add_argument("--seed", type=SEED, default=0, help="seed of the transform's signs (default 0)")
     formats.add_argument(
@@ -129,6 +142,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             scale=args.scale,
             calibration=args.calibration,
             damping=args.damping,
+            rotate=args.rotate,
             threads=args.threads,
             progress=step,
             type_ids=args.type_ids,
@@ -158,6 +172,7 @@ def recorded_command(args: argparse.Namespace) -> str:
         ("k", None),
         ("scale", None),
         ("incoherence", "auto"),
+        ("rotate", "none"),
         ("seed", 0),
         ("type_ids", None),
         ("calibration", None),
@@ -179,12 +194,14 @@ def _show_plan(args: argparse.Namespace, plan: Plan, source: Source) -> None:
 
 
 def _plan_only(args: argparse.Namespace) -> dict[str, Any]:
+    from ..quantize import rotation
     from ..quantize.plan import make_plan
     from ..sources import open_source
 
     with open_source(
         args.input, args.tokenizer, args.config, allow_requantize=args.allow_requantize
-    ) as source:
+    ) as opened:
+        source = rotation.apply(opened, args.rotate, args.seed)
         plan = make_plan(
             source.tensors.values(),
             args.format,
@@ -212,6 +229,7 @@ def _plan_only(args: argparse.Namespace) -> dict[str, Any]:
                     "shape": list(t.shape),
                     "hadamard": t.hadamard,
                     "from": t.source_dtype,
+                    "instead_of": t.instead_of or None,
                 }
                 for t in plan.tensors
             ],

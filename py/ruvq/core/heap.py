@@ -11,9 +11,10 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
-from ..errors import MemoryLimitError, MissingDependencyError
-from . import Allocation, Calls
+from ..errors import MissingDependencyError
+from . import Allocation
 from .abi import FUNCTIONS
+from .module import ModuleCore
 
 # addresses are 32-bit numbers here, and stay plain integers
 _TYPES: dict[str, Any] = {
@@ -72,24 +73,7 @@ class BufferAllocation(Allocation):
         self.free()
 
 
-class HeapAllocation(Allocation):
-    """Memory from Pyodide's heap."""
-
-    def __init__(self, core: HeapCore, address: int, nbytes: int) -> None:
-        self._core: HeapCore | None = core
-        self.address = address
-        self.nbytes = nbytes
-
-    def free(self) -> None:
-        core, self._core = self._core, None
-        if core is not None:
-            core.raw("rq_free", self.address)
-
-    def __del__(self) -> None:
-        self.free()
-
-
-class HeapCore(Calls):
+class HeapCore(ModuleCore):
     """See `ruvq.core.Core`."""
 
     host = "heap"
@@ -108,13 +92,6 @@ class HeapCore(Calls):
                 actual=str(error).splitlines()[0],
                 hint="use a current Chromium or Firefox",
             ) from error
-        self._functions: dict[str, Any] = {}
-
-    def raw(self, name: str, *args: int | float) -> Any:
-        function = self._functions.get(name)
-        if function is None:
-            function = self._functions[name] = self._function(name)
-        return function(*args)
 
     def _function(self, name: str) -> Any:
         result, arguments = FUNCTIONS[name]
@@ -123,17 +100,13 @@ class HeapCore(Calls):
         function.argtypes = [_TYPES[letter] for letter in arguments]
         return function
 
+    def _memory(self) -> tuple[str, str]:
+        return "Pyodide", "its heap, at most 4 GiB, can't grow by that"
+
     def alloc(self, nbytes: int) -> Allocation:
-        address = self.raw("rq_alloc", nbytes) if nbytes < 2**32 else 0
-        if address == 0:
-            raise MemoryLimitError(
-                "Pyodide has no more memory",
-                expected=f"{nbytes:,} bytes more",
-                actual="its heap, at most 4 GiB, can't grow by that",
-                hint="use a smaller model or context, or close other tabs",
-            )
-        ctypes.memset(address, 0, nbytes)
-        return HeapAllocation(self, address, nbytes)
+        allocation = self._take(nbytes)
+        ctypes.memset(allocation.address, 0, nbytes)
+        return allocation
 
     def place(self, buffer: Any) -> Allocation:
         return BufferAllocation(buffer)

@@ -6,12 +6,14 @@ activations stay inside. Nothing here needs NumPy or cffi, and no rebuild for a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import MemoryLimitError, MissingDependencyError
-from . import Allocation, Calls
+from ..errors import MissingDependencyError
+from . import Allocation
 from .abi import FUNCTIONS
+from .module import ModuleCore
 
 # A fresh view each time: growing the memory detaches the old ones.
 _FACTORY = """
@@ -33,24 +35,7 @@ def module_paths() -> list[Path]:
     return [*([relaxed] if relaxed.is_file() else []), folder / "ruvq.wasm"]
 
 
-class WasmAllocation(Allocation):
-    """Memory from the module's own heap."""
-
-    def __init__(self, core: WasmCore, address: int, nbytes: int) -> None:
-        self._core: WasmCore | None = core
-        self.address = address
-        self.nbytes = nbytes
-
-    def free(self) -> None:
-        core, self._core = self._core, None
-        if core is not None:
-            core.raw("rq_free", self.address)
-
-    def __del__(self) -> None:
-        self.free()
-
-
-class WasmCore(Calls):
+class WasmCore(ModuleCore):
     """See `ruvq.core.Core`."""
 
     host = "wasm"
@@ -78,15 +63,16 @@ class WasmCore(Calls):
                 hint="use a current Chromium, Firefox or Safari",
             ) from error
         self._exports = self._module.exports
-        self._functions: dict[str, Any] = {}
 
-    def raw(self, name: str, *args: int | float) -> Any:
-        function = self._functions.get(name)
-        if function is None:
-            function = self._functions[name] = getattr(self._exports, name)
-        result = function(*args)
-        # addresses at or above 2^31 come back negative
-        return result & 0xFFFFFFFF if FUNCTIONS[name][0] == "p" else result
+    def _function(self, name: str) -> Callable[..., Any]:
+        function = getattr(self._exports, name)
+        if FUNCTIONS[name][0] != "p":
+            return function  # type: ignore[no-any-return]
+        return lambda *args: function(*args) & 0xFFFFFFFF  # JavaScript gives those from 2^31 on as negative
+
+    def _memory(self) -> tuple[str, str]:
+        used = self._exports.memory.buffer.byteLength
+        return "the WebAssembly module", f"{used:,} bytes in use, at most 4 GiB possible"
 
     def alloc(self, nbytes: int) -> Allocation:
         allocation = self._take(nbytes)
@@ -98,17 +84,6 @@ class WasmCore(Calls):
         allocation = self._take(view.nbytes)
         self.write(allocation.address, view)
         return allocation
-
-    def _take(self, nbytes: int) -> WasmAllocation:
-        address = self.raw("rq_alloc", nbytes) if nbytes < 2**32 else 0
-        if address == 0:
-            raise MemoryLimitError(
-                "the WebAssembly module has no more memory",
-                expected=f"{nbytes:,} bytes more",
-                actual=f"{self._exports.memory.buffer.byteLength:,} bytes in use, at most 4 GiB possible",
-                hint="use a smaller model or context, or close other tabs",
-            )
-        return WasmAllocation(self, address, nbytes)
 
     def read(self, address: int, nbytes: int) -> bytes:
         return self._module.view(address, nbytes).to_bytes() if nbytes else b""

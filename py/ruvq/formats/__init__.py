@@ -22,7 +22,6 @@ ALIASES = {
     "t158": "ternary",
     "fp16": "f16",
     "fp32": "f32",
-    "q4km": "q4_k_m",
     "2bit": "pi-t2",
     "3bit": "pi-t3",
 }

@@ -29,8 +29,9 @@ from ..gguf.types import TensorSpec
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
+from . import mixes
 from .chunks import thread_count
-from .plan import Plan, PlannedTensor, file_type, make_plan
+from .plan import AUTO, Plan, PlannedTensor, file_type, make_plan
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
 from .tensors import DEFAULT_K, SCALE_RULES
 from .vocabulary import checked_vocabulary
@@ -166,6 +167,7 @@ def quantize_model(
     scale: str | None = None,
     calibration: str | os.PathLike[str] | None = None,
     damping: float = 0.01,
+    rotate: str = "none",
     threads: int | None = None,
     progress: bool | Progress = True,
     type_ids: str | None = None,
@@ -179,17 +181,19 @@ def quantize_model(
 ) -> Report:
     """Converts a float model to a GGUF file.
 
-    `input`: what `open_source` reads. `format`: a name of docs/formats.md. `incoherence`: "hadamard",
-    "none", or "auto" (hadamard for the trellis formats). `seed`: of the transform's signs. `embeddings`,
-    `output_tensor`: another format for these tensors. `fallback`: the format for tensors whose width the
-    main one can't hold. `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices
-    in ruvq's own formats are then rounded with error feedback (LDLQ) and `damping` times the mean of the
-    diagonal is added to the second moments; other formats weigh the columns' errors. `type_ids`: "ruvllm"
-    writes pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`:
-    a bar, or a function that is called with a Step. `chat_template`: a file with the Jinja template to store
-    instead of the model's own, or "none". `on_plan` sees the plan before anything is written. `observe` is
-    called with every chunk: the tensor's name, rows, width, and where the core's memory holds the weights
-    that were encoded and what they decode to, as float32, during the call.
+    `input`: what `open_source` reads. `format`: a name of docs/formats.md, or a mix, q4_k_m or q5_k_m.
+    `incoherence`: "hadamard", "none", or "auto" (hadamard for the trellis formats). `seed`: of the
+    transform's signs. `embeddings`, `output_tensor`: another format for these tensors. `fallback`: the format
+    for tensors whose width the main one can't hold; "auto": the smallest that holds it with no fewer bits.
+    `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices in ruvq's own formats
+    are then rounded with error feedback (LDLQ) and `damping` times the mean of the diagonal is added to the
+    second moments; other formats weigh the columns' errors. `rotate`: "residual", "values" or "all"
+    (ruvq.quantize.rotation), with `seed`. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under type ids 40 and
+    41. `timestamp`: for the recipe, by default now. `progress`: a bar, or a function that is called with a
+    Step. `chat_template`: a file with the Jinja template to store instead of the model's own, or "none".
+    `on_plan` sees the plan before anything is written. `observe` is called with every chunk: the tensor's
+    name, rows, width, and where the core's memory holds the weights that were encoded and what they decode
+    to, as float32, during the call.
 
     Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, TemplateError, DataError;
     nothing is left behind then.
@@ -201,15 +205,15 @@ def quantize_model(
         raise UsageError(
             "the seed must fit 64 bits", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
         )
-    for name in (
-        format,
-        *(n for n in (embeddings, output_tensor) if n != "same"),
-        *([fallback] if fallback else []),
-    ):
-        formats.get_writable(name)  # a mistyped name is the first thing to hear of
+    mixes.check_writable(format)  # a mistyped name is the first thing to hear of
+    for name in (embeddings, output_tensor, fallback):
+        if name not in (None, "same", AUTO):
+            formats.get_writable(name)
     threads = thread_count(threads)
     check_target(target, Path(input), overwrite)
-    with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as source:  # type: ignore[arg-type]
+    _check_desktop(rotate, calibration)
+    with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as opened:  # type: ignore[arg-type]
+        source = _turned(opened, rotate, seed)
         plan = make_plan(
             source.tensors.values(),
             format,
@@ -220,7 +224,7 @@ def quantize_model(
             type_ids=type_ids,
         )
         _check_options(plan, options)
-        metadata = _metadata(source, plan, seed, options, chat_template)
+        metadata = file_metadata(source, plan, seed, options, chat_template)
         _check_space(target, plan)
         if on_plan is not None:
             on_plan(plan, source)
@@ -232,7 +236,7 @@ def quantize_model(
 
                 calibrated = stack.enter_context(Calibration.open(calibration))
                 guides = Guides(calibrated, damping)
-            recipe = _recipe(source, plan, seed, options, command, timestamp, calibrated, damping)
+            recipe = _recipe(source, plan, seed, options, command, timestamp, calibrated, damping, rotate)
             report_step = stack.enter_context(_reporter(progress))
             results = _write(
                 source, plan, target, metadata, recipe, options, seed, threads, report_step, guides, observe
@@ -246,6 +250,34 @@ def _options(k: int | None, scale: str | None) -> EncodeOptions:
     if scale is not None and scale not in SCALE_RULES:
         raise UsageError("unknown scale rule", subject="scale", expected=", ".join(SCALE_RULES), actual=scale)
     return EncodeOptions(k or 0, scale or "default")
+
+
+def _check_desktop(rotate: str, calibration: object) -> None:
+    """What only the desktop's package has, and can't be combined."""
+    if rotate != "none" and calibration is not None:
+        raise UsageError(
+            "calibration saw the inputs of the model as it was, not of the rotated one",
+            subject="rotate",
+            expected="--rotate or --calibration",
+            actual="both",
+            hint="write the rotated model in f32, calibrate that, and quantize it without --rotate",
+        )
+    if (rotate != "none" or calibration is not None) and core.get().host != "native":
+        raise UsageError(
+            "rotation and calibration are the desktop's",
+            subject="rotate" if calibration is None else "calibration",
+            expected="neither in a browser",
+            actual="one of them",
+            hint="quantize with `ruvq quantize` on the desktop",
+        )
+
+
+def _turned(source: Source, rotate: str, seed: int) -> Source:
+    if rotate == "none":
+        return source
+    from . import rotation
+
+    return rotation.apply(source, rotate, seed)
 
 
 def _check_options(plan: Plan, options: EncodeOptions) -> None:
@@ -330,16 +362,13 @@ def glob_escape(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
-def _metadata(
+def file_metadata(
     source: Source, plan: Plan, seed: int, options: EncodeOptions, chat_template: str | None
 ) -> dict[str, Any]:
     """Everything that describes the model, in the order in which llama.cpp's converters write it."""
     out: dict[str, Any] = {"general.type": "model", "general.name": source.name}
     out |= source.extra_metadata
-    bytes_of: dict[str, int] = {}
-    for tensor in plan.tensors:
-        bytes_of[tensor.format] = bytes_of.get(tensor.format, 0) + tensor.nbytes
-    number = file_type(bytes_of)
+    number = file_type(plan)
     if number is not None:
         out["general.file_type"] = Typed(number, "u32")
     out["general.quantization_version"] = Typed(2, "u32")
@@ -376,6 +405,7 @@ def _recipe(
     timestamp: str | None,
     calibrated: Calibration | None,
     damping: float,
+    rotate: str,
 ) -> Recipe:
     numpy = sys.modules.get("numpy")
     versions = {"python": sys.version.split()[0], **({"numpy": numpy.__version__} if numpy else {})}
@@ -389,6 +419,8 @@ def _recipe(
     }
     if calibrated is not None:
         chosen["damping"] = damping
+    if rotate != "none":
+        chosen["rotate"] = rotate
     return Recipe(
         command=command or "ruvq.quantize_model",
         seed=seed,

@@ -6,7 +6,7 @@ the choices. Bits per weight are *nominal* (the format's full blocks) and *actua
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ from .. import formats
 from ..errors import UsageError
 from ..formats import Format
 from ..sources import TensorInfo
+from . import mixes
+from .mixes import EMBEDDING, OUTPUT
 
 FLOATS = ("f32", "f16", "bf16")
 TRELLIS = ("pi-t3", "pi-t2")  # without calibration they go with Hadamard (docs/formats.md)
 INCOHERENCE = ("auto", "none", "hadamard")
-_EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
+AUTO = "auto"  # a fallback that suits each tensor
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class PlannedTensor:
     hadamard: bool
     nbytes: int
     nominal_bits: float  # per weight, of the format's full blocks
+    instead_of: str = ""  # the format that was wanted and can't hold the width
 
     @property
     def weights(self) -> int:
@@ -100,7 +103,8 @@ def make_plan(
     fallback: str | None = None,
     type_ids: str | None = None,
 ) -> Plan:
-    """Decides each tensor's format. UsageError where a width doesn't fit and no fallback was chosen."""
+    """Decides each tensor's format; `format` may be a mix (`mixes.MIXES`). Where a width doesn't fit,
+    `fallback` is taken ("auto": `mixes.fallback_for`); UsageError where none was chosen."""
     if incoherence not in INCOHERENCE:
         raise UsageError(
             "unknown kind of incoherence",
@@ -110,24 +114,40 @@ def make_plan(
         )
     if type_ids not in (None, "ruvllm"):
         raise UsageError("unknown type ids", subject="type_ids", expected="ruvllm", actual=str(type_ids))
-    main, floats = _typed(format, type_ids), formats.get("f32")
-    chosen = {
-        _EMBEDDING: main if embeddings == "same" else _typed(embeddings, type_ids),
-        _OUTPUT: main if output_tensor == "same" else _typed(output_tensor, type_ids),
-    }
-    second = formats.get(fallback) if fallback else None
+    listed = list(tensors)
+    wanted_by = _wanted(listed, format, embeddings, output_tensor, type_ids)
+    second = formats.get(fallback) if fallback and fallback != AUTO else None
     planned, misfits = [], []
-    for tensor in tensors:
-        wanted = chosen.get(tensor.name, main) if len(tensor.shape) > 1 else floats
+    for tensor in listed:
+        wanted = found = wanted_by[tensor.name]
         if not _fits(wanted, tensor.width):
-            if second is None or not _fits(second, tensor.width):
+            found = mixes.fallback_for(wanted, tensor.width) if fallback == AUTO else second or wanted
+            if not _fits(found, tensor.width):
                 misfits.append((tensor, wanted))
                 continue
-            wanted = second
-        planned.append(_planned(tensor, wanted, incoherence))
+        planned.append(_planned(tensor, found, incoherence, wanted.name if found != wanted else ""))
     if misfits:
         raise _misfit(misfits, fallback)
-    return Plan(main.name, tuple(planned))
+    mix = mixes.find(format)
+    return Plan(mix.name if mix else _typed(format, type_ids).name, tuple(planned))
+
+
+def _wanted(
+    tensors: Sequence[TensorInfo], format: str, embeddings: str, output_tensor: str, type_ids: str | None
+) -> dict[str, Format]:
+    """The format of every tensor if all widths fit it."""
+    names = [t.name for t in tensors]
+    mix, layers, tied = mixes.find(format), mixes.layers_of(names), OUTPUT not in names
+    chosen = {EMBEDDING: embeddings, OUTPUT: output_tensor}
+
+    def of(tensor: TensorInfo) -> Format:
+        if len(tensor.shape) < 2:
+            return formats.get("f32")
+        if chosen.get(tensor.name, "same") != "same":
+            return _typed(chosen[tensor.name], type_ids)
+        return _typed(mix.format_of(tensor.name, layers, tied) if mix else format, type_ids)
+
+    return {t.name: of(t) for t in tensors}
 
 
 def _typed(name: str, type_ids: str | None) -> Format:
@@ -145,7 +165,7 @@ def _fits(format: Format, width: int) -> bool:
         return False
 
 
-def _planned(tensor: TensorInfo, format: Format, incoherence: str) -> PlannedTensor:
+def _planned(tensor: TensorInfo, format: Format, incoherence: str, instead_of: str) -> PlannedTensor:
     is_matrix, is_float = len(tensor.shape) > 1, format.name in FLOATS
     auto = incoherence == "auto" and format.name in TRELLIS
     return PlannedTensor(
@@ -156,6 +176,7 @@ def _planned(tensor: TensorInfo, format: Format, incoherence: str) -> PlannedTen
         hadamard=is_matrix and not is_float and (auto or incoherence == "hadamard"),
         nbytes=tensor.rows * format.row_bytes(tensor.width),
         nominal_bits=format.nominal_bits,
+        instead_of=instead_of,
     )
 
 
@@ -171,7 +192,7 @@ def _misfit(misfits: list[tuple[TensorInfo, Format]], fallback: str | None) -> U
         expected=f"widths that are multiples of {format.block_weights}",
         actual=f"width {', '.join(map(str, widths))}: {shown}",
         hint="choose a format for these tensors with --fallback FORMAT (f16, bf16, f32 and ruvq's own "
-        "formats hold every width), or another --format",
+        "formats hold every width; auto: the smallest that loses nothing), or another --format",
     )
 
 
@@ -181,17 +202,19 @@ def plan_table(plan: Plan) -> str:
     for tensor in plan.tensors:
         kind = tensor.name.split(".", 2)[2] if tensor.name.startswith("blk.") else tensor.name
         groups.setdefault(
-            (kind, tensor.shape, tensor.source_dtype, tensor.format, tensor.hadamard), []
+            (kind, tensor.shape, tensor.source_dtype, tensor.format, tensor.hadamard, tensor.instead_of), []
         ).append(tensor)
     rows = [("tensors", "shape", "from", "to", "nominal", "actual", "bytes")]
-    for (kind, shape, dtype, format, hadamard), members in groups.items():
+    for (kind, shape, dtype, format, hadamard, instead_of), members in groups.items():
         name = f"blk.*.{kind} ({len(members)})" if members[0].name.startswith("blk.") else kind
         rows.append(
             (
                 name,
                 "x".join(map(str, shape)),
                 dtype,
-                format + (" + hadamard" if hadamard else ""),
+                format
+                + (" + hadamard" if hadamard else "")
+                + (f", not {instead_of}: width {shape[-1]}" if instead_of else ""),
                 f"{members[0].nominal_bits:.2f}",
                 f"{members[0].bits:.2f}",
                 f"{sum(t.nbytes for t in members):,}",
@@ -225,7 +248,20 @@ def format_table(rows: Sequence[tuple[str, ...]], right_from: int = 4) -> str:
     return "\n".join(lines)
 
 
-def file_type(bytes_of: Mapping[str, int]) -> int | None:
-    """general.file_type as llama.cpp numbers it, where the format with most bytes has a number."""
-    main = max(bytes_of, key=lambda name: bytes_of[name])
-    return {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}.get(main)
+# general.file_type as llama.cpp numbers it
+_FILE_TYPES = {
+    **{"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "q2_k": 10, "q3_k": 11, "q4_k": 14, "q5_k": 16, "q6_k": 18},
+    **{"iq2_xxs": 19, "iq2_xs": 20, "iq3_xxs": 23, "iq4_nl": 25, "iq4_xs": 30, "bf16": 32},
+    **{"tq1_0": 36, "tq2_0": 37},
+}
+
+
+def file_type(plan: Plan) -> int | None:
+    """general.file_type, where the mix or the format with most bytes has a number."""
+    mix = mixes.find(plan.format)
+    if mix is not None:
+        return mix.file_type
+    bytes_of: dict[str, int] = {}
+    for tensor in plan.tensors:
+        bytes_of[tensor.format] = bytes_of.get(tensor.format, 0) + tensor.nbytes
+    return _FILE_TYPES.get(max(bytes_of, key=lambda name: bytes_of[name]))

@@ -1,4 +1,4 @@
-"""Float models from what people have: Hugging Face folders, safetensors, GGUF, llama2.c checkpoints.
+"""Float models from what people have: Hugging Face folders, safetensors, ONNX, GGUF, llama2.c checkpoints.
 
 `open_source(path)` finds out what it is and gives a `Source`: hyper-parameters, tensors under GGUF's
 names that are read a few rows at a time, and the tokenizer.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileFormatError, StorageError, UsageError
+from ..errors import FileFormatError, MissingDependencyError, StorageError, UsageError
 from .base import Source, TensorInfo
 from .files import PieceFile, read_json
 from .llama import LlamaParameters, RopeScaling
@@ -17,7 +17,7 @@ from .safetensors_file import describe_start
 
 __all__ = ["LlamaParameters", "RopeScaling", "Source", "TensorInfo", "open_source"]
 
-_KINDS = "a Hugging Face folder, a .safetensors file, a .gguf file or a llama2.c .bin"
+_KINDS = "a Hugging Face folder, a .safetensors file, a .onnx file, a .gguf file or a llama2.c .bin"
 
 
 def open_source(
@@ -30,8 +30,8 @@ def open_source(
     """Opens a float model.
 
     `tokenizer`: a tokenizer.json, tokenizer.model, tok*.bin or a folder with one of them; by default what
-    lies beside the weights. `config`: a config.json for a single safetensors file. `allow_requantize`: a
-    GGUF whose tensors are already quantized is decoded instead of refused.
+    lies beside the weights. `config`: a config.json for a single safetensors or ONNX file.
+    `allow_requantize`: a GGUF whose tensors are already quantized is decoded instead of refused.
 
     Raises StorageError, FileFormatError, ModelError or TokenizerError.
     """
@@ -56,6 +56,8 @@ def open_source(
         from .llama2c import open_llama2c
 
         return _with_tokenizer(open_llama2c(path, None), tokenizer, None)
+    if kind == "onnx":
+        return _open_onnx(path, tokenizer, config)
     return _open_safetensors(path, tokenizer, config)
 
 
@@ -64,6 +66,8 @@ def _kind(file: PieceFile, head: bytes, path: Path) -> str:
 
     if head.startswith(b"GGUF"):
         return "gguf"
+    if path.suffix == ".onnx":
+        return "onnx"
     if path.suffix == ".safetensors" or (len(head) > 8 and head[8:9] == b"{" and head[6:8] == b"\0\0"):
         return "safetensors"
     if looks_like(file):
@@ -109,6 +113,24 @@ def _open_safetensors(path: Path, tokenizer: str | Path | None, config: str | Pa
         )
     settings = read_json(config_path)
     source = open_huggingface([path], settings, path, None, path.stem, "safetensors file")
+    return _with_tokenizer(source, tokenizer or path.parent, settings)
+
+
+def _open_onnx(path: Path, tokenizer: str | Path | None, config: str | Path | None) -> Source:
+    try:
+        from .onnx_source import open_onnx
+    except ImportError as error:  # the wheels for pages leave it out
+        raise MissingDependencyError(
+            "ONNX files are read on the desktop",
+            subject=str(path),
+            expected="ruvq for the desktop",
+            actual="ruvq for pages",
+            hint="convert the model there: ruvq quantize --input model.onnx --output model.gguf",
+        ) from error
+
+    source, settings = open_onnx(path, config)
+    if source.tokenizer is not None and tokenizer is None:
+        return source
     return _with_tokenizer(source, tokenizer or path.parent, settings)
 
 

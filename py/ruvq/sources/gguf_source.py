@@ -86,13 +86,21 @@ def _parameters(file: GGUFFile) -> LlamaParameters:
             expected="none or linear",
             actual=str(kind),
         )
+    head_width = get("attention.key_length", width // heads)
+    if get("rope.dimension_count", head_width) != head_width or "ruvq.rope.neox" in metadata:
+        raise ModelError(
+            "this kind of rope isn't converted",
+            subject=f"{prefix}rope.dimension_count",
+            expected=f"whole heads of {head_width}, in the architecture's own pairs",
+            actual=f"{get('rope.dimension_count', head_width)}",
+        )
     return LlamaParameters(
         vocab_size=names["token_embd.weight"].shape[0],
         width=width,
         layers=get("block_count"),
         heads=heads,
         kv_heads=kv_heads,
-        head_width=get("attention.key_length", width // heads),
+        head_width=head_width,
         ff_width=get("feed_forward_length"),
         context=get("context_length"),
         rms_epsilon=get("attention.layer_norm_rms_epsilon"),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from ..errors import FileFormatError, ModelError, StorageError
 from .architectures import BY_MODEL_TYPE, Architecture
 from .base import Source, TensorInfo
 from .files import read_json
-from .llama import LlamaParameters, RopeScaling, check_shapes, llama3_frequency_factors, rotary_rows
+from .llama import LlamaParameters, RopeScaling, check_shapes, llama3_frequency_factors
+from .rotary import to_gguf_order
 from .safetensors_file import SafetensorsFile
 
 INDEX = "model.safetensors.index.json"
@@ -182,6 +182,17 @@ def gguf_name(name: str) -> str | None:
     return name
 
 
+def huggingface_name(name: str) -> str:
+    """Hugging Face's name of a tensor that GGUF calls `name`; the name itself when it has none there."""
+    for theirs, ours in _OTHER.items():
+        if ours == name:
+            return theirs if theirs.startswith("lm_head") else f"model.{theirs}"
+    _, _, rest = name.partition(".")
+    layer, _, module = rest.partition(".")
+    theirs = next((t for t, ours in _LAYER.items() if ours == module), "")
+    return f"model.layers.{layer}.{theirs}" if theirs else name
+
+
 def _shards(folder: Path) -> list[Path]:
     """The files that the index names, each a plain name inside the folder and present."""
     weights = read_json(folder / INDEX).get("weight_map")
@@ -222,35 +233,17 @@ def weight_files(folder: Path) -> list[Path]:
     if len(others) == 1:
         return [folder / others[0]]
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+    onnx = sorted(p.name for p in folder.glob("*.onnx"))
+    hint = "convert pickled weights with save_pretrained(..., safe_serialization=True)" if pickles else ""
+    if onnx:
+        hint = f"to read the ONNX decoder name its file: {folder / onnx[0]}"
     raise StorageError(
         "the folder holds no safetensors weights",
         subject=str(folder),
         expected=f"{SINGLE} or {INDEX}",
-        actual=", ".join((others or pickles)[:3]) or "neither",
-        hint="convert pickled weights with save_pretrained(..., safe_serialization=True)" if pickles else "",
+        actual=", ".join((others or onnx or pickles)[:3]) or "neither",
+        hint=hint,
     )
-
-
-def _reader(
-    file: SafetensorsFile, name: str, target: str, parameters: LlamaParameters
-) -> Callable[[int, int], Any]:
-    """Rows of one tensor in GGUF's order: q and k permuted head by head where GGUF pairs neighbours."""
-    kind = target.split(".")[-2]
-    heads = {"attn_q": parameters.heads, "attn_k": parameters.kv_heads}.get(kind)
-    if heads is None or parameters.kind.rope_neox:
-        return lambda first, last: file.rows(name, first, last)
-    order, head = rotary_rows(heads, parameters.head_width), parameters.head_width
-    if target.endswith(".bias"):
-        return lambda first, last: array("f", [file.rows(name, 0, 1)[i] for i in order])
-    row_bytes = 4 * file.entries[name].shape[-1]
-
-    def rows(first: int, last: int) -> Any:
-        begin, end = first // head * head, -(-last // head) * head  # whole heads
-        data = file.rows(name, begin, end).cast("B")
-        places = [(row - begin) * row_bytes for row in order[first:last]]
-        return b"".join([data[at : at + row_bytes] for at in places])
-
-    return rows
 
 
 def open_huggingface(
@@ -293,7 +286,7 @@ def open_huggingface(
                 tensors[target] = TensorInfo(target, shape, "f32", lambda first, last, f=factors: f)  # type: ignore[misc]
                 continue
             file, source_name = places[target]
-            reader = _reader(file, source_name, target, parameters)
+            reader = to_gguf_order(partial(file.rows, source_name), target, shape[-1], parameters)
             tensors[target] = TensorInfo(target, shape, file.dtype(source_name), reader)
     except BaseException:
         close()

@@ -1,11 +1,12 @@
-"""Hostile chat templates (class 16 of the attacks): each must be refused as a TemplateError, in bounded time
-and memory, on every host. `python tests/chat/attacks.py` prints them as JSON, for the hosts that JavaScript
-runs."""
+"""Class 16: chat templates that work without end, grow without end, look for a way out or are none. Each must
+be refused as a TemplateError, in bounded time and memory."""
 
 # ruff: noqa: E501 - a template is easier to judge on one line
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+
+from attacks.case import Case
 
 MEGABYTE = "{% set x = 'xxxxxxxxxxxxxxxx' %}" + "{% set x = x ~ x %}" * 16
 ATTACKS = {
@@ -61,5 +62,25 @@ ATTACKS = {
     "refused by itself": "{{ raise_exception('not like this') }}",
 }
 
-if __name__ == "__main__":
-    print(json.dumps(ATTACKS))
+ACCEPTED = {
+    "ChatML": "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}",
+    "a macro": "{% macro turn(m) %}[{{ m.role }}] {{ m.content }}{% endmacro %}{% for m in messages %}{{ turn(m) }}{% endfor %}",
+    "a namespace": "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+    "a thousand turns": "{% for i in range(1000) %}{{ messages[0].content }}{% if i == 500 %}{% continue %}{% endif %}\n{% endfor %}",
+    "a large text": MEGABYTE + "{{ x }}",
+    "loops in loops": "{% for a in range(99) %}{% for b in range(99) %}{{ a * b }}{% endfor %}{% endfor %}",
+    "just below the size limit": "x" * (64 * 1024),
+    "JSON of what is given": "{{ messages | tojson }}",
+    "a refusal that isn't reached": "{% if messages | length > 9 %}{{ raise_exception('long') }}{% endif %}fine",
+}
+
+
+def templates() -> Iterator[Case]:
+    for name, source in ATTACKS.items():
+        file = f"template-{name.replace(' ', '-')}"
+        yield Case(file, 16, source.encode(), "", stage="template", error="TemplateError")
+    for name, source in ACCEPTED.items():
+        yield Case(f"ok-template-{name.replace(' ', '-')}", 0, source.encode(), None, stage="template")
+
+
+GENERATORS = (templates,)

@@ -1,0 +1,256 @@
+"""What a training run does, as one frozen, validated value; to and from TOML. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import StorageError, UsageError, VersionError
+
+VERSION = 1
+STES = ("standard", "clipped", "lsq", "ewgs")
+GRANULARITIES = ("tensor", "channel", "block")
+TRELLIS = ("pi-t3", "pi-t2")
+GRIDS = ("pi-q3", "pi-q2", "ternary", "pi-ternary")
+REFERENCES = ("uniform", "stretched")  # no format of their own: the trained values are stored as floats
+FORMATS = (*TRELLIS, *GRIDS, *REFERENCES)
+BITS = {"pi-t3": 3, "pi-t2": 2, "pi-q3": 3, "pi-q2": 2, "ternary": 2, "pi-ternary": 2}
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+# what the presets set beside the format
+PRESETS: dict[str, dict[str, Any]] = {"pi-q3": {"k": 4}, "pi-q2": {"k": 3}, "pi-ternary": {"k": 4}}
+
+# the sections of a TOML file, and the fields in each
+SECTIONS = {
+    "quantization": ("format", "bits", "k", "granularity", "embeddings", "incoherence", "seed"),
+    "qat": (
+        "ste",
+        "ewgs_delta",
+        "refresh_every",
+        "search_every",
+        "learning_rate",
+        "quantizer_learning_rate",
+        "epochs",
+        "batch_size",
+        "gradient_accumulation",
+        "warmup",
+        "weight_decay",
+        "use_lora",
+        "lora_rank",
+        "lora_alpha",
+        "lora_init",
+        "target_modules",
+    ),
+    "distillation": ("alpha_task", "beta_kd", "gamma_reasoning", "temperature"),
+}
+
+
+@dataclass(frozen=True)
+class QatConfig:
+    """Settings of quantization-aware training, checked on construction (UsageError).
+
+    `format`: one of FORMATS; `bits`: 2 to 8, only "uniform" and "stretched" leave a choice; `k`: divisor of
+    pi (None: the format's default; the trellis searches it); `granularity` of the reference grids' steps;
+    `embeddings`: quantize token_embd (and the output) too; `incoherence`: "auto" is Hadamard for the trellis.
+    `ste`: how gradients pass rounding; "lsq" learns the steps too. `refresh_every`: optimiser steps between
+    two assignments of codes; `search_every`: between two searches of the scales where they aren't learned.
+    `learning_rate` of the weights, `quantizer_learning_rate` of the steps; `warmup`: share of all steps.
+    `alpha_task`, `beta_kd`, `gamma_reasoning`: weights of the losses; `temperature` of the distillation.
+    """
+
+    format: str = "uniform"
+    bits: int = 4
+    k: int | None = None
+    granularity: str = "channel"
+    embeddings: bool = True
+    incoherence: str = "auto"
+    seed: int = 0
+    ste: str = "standard"
+    ewgs_delta: float = 0.1
+    refresh_every: int = 1
+    search_every: int = 16
+    learning_rate: float = 1e-5
+    quantizer_learning_rate: float = 1e-4
+    epochs: int = 3
+    batch_size: int = 4
+    gradient_accumulation: int = 8
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    use_lora: bool = False
+    lora_rank: int = 16
+    lora_alpha: float = 32.0
+    lora_init: str = "zero"
+    target_modules: tuple[str, ...] = ATTENTION
+    alpha_task: float = 1.0
+    beta_kd: float = 0.5
+    gamma_reasoning: float = 2.0
+    temperature: float = 4.0
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.version != VERSION:
+            raise VersionError(
+                "the settings are of another version", subject="version", expected=str(VERSION),
+                actual=str(self.version), hint="write them again with this ruvq",
+            )  # fmt: skip
+        object.__setattr__(self, "target_modules", tuple(self.target_modules))
+        self._check_types()
+        _one_of("format", self.format, FORMATS)
+        _one_of("ste", self.ste, STES)
+        _one_of("granularity", self.granularity, GRANULARITIES)
+        _one_of("incoherence", self.incoherence, ("auto", "none", "hadamard"))
+        _one_of("lora_init", self.lora_init, ("zero", "error"))
+        if self.format in BITS:
+            object.__setattr__(self, "bits", BITS[self.format])
+        _within("bits", self.bits, 2, 8)
+        if self.k is not None:
+            _within("k", self.k, 2, 5)
+        _within("seed", self.seed, 0, 2**64 - 1)
+        _within("ewgs_delta", self.ewgs_delta, 0, 0.99)
+        _within("temperature", self.temperature, 0.01, 100)
+        _within("warmup", self.warmup, 0, 1)
+        for name in ("refresh_every", "search_every", "epochs", "batch_size", "gradient_accumulation",
+                     "lora_rank"):  # fmt: skip
+            _within(name, getattr(self, name), 1, 2**31 - 1)
+        for name in ("learning_rate", "quantizer_learning_rate", "lora_alpha"):
+            if getattr(self, name) <= 0:
+                raise _refusal(name, "a number above 0", getattr(self, name))
+        for name in ("weight_decay", "alpha_task", "beta_kd", "gamma_reasoning"):
+            _within(name, getattr(self, name), 0, 1e6)
+
+    def _check_types(self) -> None:
+        for field in fields(self):
+            value, default = getattr(self, field.name), field.default
+            if field.name == "k":
+                ok = value is None or (isinstance(value, int) and not isinstance(value, bool))
+            elif isinstance(default, bool):
+                ok = isinstance(value, bool)
+            elif isinstance(default, float):
+                ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            elif isinstance(default, int):
+                ok = isinstance(value, int) and not isinstance(value, bool)
+            elif isinstance(default, tuple):
+                ok = bool(value) and all(isinstance(v, str) for v in value)
+            else:
+                ok = isinstance(value, str)
+            if not ok:
+                raise _refusal(field.name, f"as {default!r}", value)
+
+    @property
+    def hadamard(self) -> bool:
+        """Whether rows are transformed before they are quantized."""
+        return self.incoherence == "hadamard" or (self.incoherence == "auto" and self.format in TRELLIS)
+
+    @property
+    def learns_steps(self) -> bool:
+        """Whether the scales have gradients."""
+        return self.ste == "lsq"
+
+    def changed(self, **changes: Any) -> QatConfig:
+        """A copy with other values."""
+        return replace(self, **changes)
+
+    @classmethod
+    def preset(cls, format: str, **changes: Any) -> QatConfig:
+        """The preset of a format's name; names match as everywhere: whatever their case, `-` and `_`."""
+        name = format.lower().replace("_", "-")
+        return cls(**{"format": name, **PRESETS.get(name, {}), **changes})
+
+    @classmethod
+    def piq3(cls, **changes: Any) -> QatConfig:
+        """3 bits, the scalar grid: step = alpha pi / 4."""
+        return cls.preset("pi-q3", **changes)
+
+    @classmethod
+    def piq2(cls, **changes: Any) -> QatConfig:
+        """2 bits, the scalar grid: step = alpha pi / 3."""
+        return cls.preset("pi-q2", **changes)
+
+    @classmethod
+    def pit3(cls, **changes: Any) -> QatConfig:
+        """3 bits, the trellis after Hadamard."""
+        return cls.preset("pi-t3", **changes)
+
+    @classmethod
+    def pit2(cls, **changes: Any) -> QatConfig:
+        """2 bits, the trellis after Hadamard."""
+        return cls.preset("pi-t2", **changes)
+
+    @classmethod
+    def ternary(cls, **changes: Any) -> QatConfig:
+        """-1, 0, 1 times one scale a block."""
+        return cls.preset("ternary", **changes)
+
+    def to_toml(self) -> str:
+        """The sections of `ruvq.toml`."""
+        lines = [f"version = {self.version}"]
+        for section, names in SECTIONS.items():
+            lines += ["", f"[{section}]"]
+            lines += [f"{n} = {_toml(getattr(self, n))}" for n in names if getattr(self, n) is not None]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_toml(cls, text: str) -> QatConfig:
+        """Settings from TOML; sections that aren't about training are left alone, unknown keys refused."""
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError("not TOML", subject="settings", actual=str(error)) from error
+        values: dict[str, Any] = {"version": data["version"]} if "version" in data else {}
+        for section, names in SECTIONS.items():
+            table = data.get(section, {})
+            if not isinstance(table, Mapping):
+                raise _refusal(section, "a section", table)
+            for name, value in table.items():
+                if name in _ELSEWHERE.get(section, ()):
+                    continue
+                if name not in names:
+                    raise UsageError(
+                        "unknown setting", subject=f"{section}.{name}", expected=", ".join(names), actual=name
+                    )
+                values[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**values)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> QatConfig:
+        """Settings from a TOML file. StorageError, UsageError, VersionError."""
+        try:
+            return cls.from_toml(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise StorageError("the settings can't be read", subject=str(path), actual=str(error)) from error
+
+
+# keys of the seeds' sections that other commands read
+_ELSEWHERE = {
+    "quantization": ("mixed_constants",),
+    "qat": ("enabled",),
+    "distillation": ("teacher_path",),
+}
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return repr(value)
+
+
+def _refusal(name: str, expected: str, actual: Any) -> UsageError:
+    return UsageError("a setting can't be used", subject=name, expected=expected, actual=f"{actual!r:.60}")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise _refusal(name, ", ".join(choices), value)
+
+
+def _within(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise _refusal(name, f"{least:g} to {most:g}", value)

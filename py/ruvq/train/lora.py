@@ -1,0 +1,243 @@
+"""LoRA-QAT: adapters on a model that stays as it is.
+
+Two ways. Merged (`add_adapters`): the frozen float weights plus the adapter go through the quantizer, so what
+is trained is what the exported file holds. Beside (`pack_base` after it): the base is quantized once and held
+packed, about 2 or 3 bits a weight, and the adapter is added to its products.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from ..errors import FileFormatError, StorageError, UsageError
+from .codecs import Codec, on_host
+from .config import QatConfig
+from .layers import QuantLinear, quantized_layers
+from .quantizer import WeightQuantizer
+
+PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+
+class Adapter(nn.Module):
+    """B A alpha / rank: `lora_A` (rank, in), `lora_B` (out, rank), as PEFT names them."""
+
+    def __init__(self, outputs: int, inputs: int, config: QatConfig, device: torch.device) -> None:
+        super().__init__()
+        rank = config.lora_rank
+        if rank > min(outputs, inputs):  # INV-6
+            raise UsageError(
+                "the adapter's rank is larger than the matrix", subject="lora_rank",
+                expected=f"at most {min(outputs, inputs)}", actual=str(rank), hint="lower --lora-rank",
+            )  # fmt: skip
+        self.scale = config.lora_alpha / rank
+        self.lora_A = nn.Parameter(torch.empty(rank, inputs, device=device))
+        self.lora_B = nn.Parameter(torch.zeros(outputs, rank, device=device))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+
+    @torch.no_grad()
+    def start_from(self, error: Tensor) -> None:
+        """The best approximation of `error` (out, in) that the rank allows (LoftQ, arXiv:2310.08659)."""
+        rank = self.lora_A.shape[0]
+        u, s, v = torch.linalg.svd(error.float(), full_matrices=False)
+        root = (s[:rank] / self.scale).sqrt()
+        self.lora_B.copy_(u[:, :rank] * root)
+        self.lora_A.copy_(root[:, None] * v[:rank])
+
+    def delta(self) -> Tensor:
+        """(out, in): what it adds to the weights."""
+        return self.lora_B @ self.lora_A * self.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.linear(x, self.lora_A.to(x.dtype)), self.lora_B.to(x.dtype)) * self.scale
+
+
+class Packed(nn.Module):
+    """A frozen matrix in its format: the file's bytes on a CPU, a code a byte elsewhere."""
+
+    data: Tensor | None
+    codes: Tensor
+    headers: Tensor
+
+    def __init__(self, quantizer: WeightQuantizer) -> None:
+        super().__init__()
+        self.codec: Codec = quantizer.codec
+        self.shape, self.seed = tuple(quantizer.codes.shape), quantizer.seed
+        self.unturned = quantizer.unturned
+        host = on_host(quantizer.codes)
+        data = torch.frombuffer(bytearray(quantizer.data()), dtype=torch.uint8) if host else None
+        self.register_buffer("data", data)
+        self.register_buffer("codes", None if host else quantizer.codes.clone())
+        self.register_buffer("headers", None if host else quantizer.headers.clone())
+
+    @torch.no_grad()
+    def weights(self) -> Tensor:
+        """(rows, width) float32, the transform undone."""
+        codec = self.codec
+        if self.data is not None:
+            stored = codec.decode(self.data, self.shape)
+        else:
+            headers = self.headers
+            stored = codec.levels(self.codes) * codec.spread(codec.steps(headers, codec.alpha(headers)))
+        return self.unturned(stored)
+
+
+class _PackedProduct(Function):
+    """x W^T with a packed W: decoded in the forward and again in the backward pass, never kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, packed: Packed) -> Tensor:
+        ctx.packed = packed
+        return F.linear(x, packed.weights().to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return grads[0] @ ctx.packed.weights().to(grads[0].dtype), None
+
+
+class PackedLinear(nn.Module):
+    """A linear layer on a packed base, perhaps with an adapter beside it."""
+
+    def __init__(self, packed: Packed, bias: Tensor | None, adapter: Adapter | None) -> None:
+        super().__init__()
+        self.packed, self.adapter = packed, adapter
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = _PackedProduct.apply(x, self.packed)
+        if self.bias is not None:
+            y = y + self.bias
+        return y if self.adapter is None else y + self.adapter(x)
+
+
+class PackedEmbedding(nn.Module):
+    """Rows of a packed matrix."""
+
+    def __init__(self, packed: Packed) -> None:
+        super().__init__()
+        self.packed = packed
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.embedding(tokens, self.packed.weights())
+
+
+def adapted(model: nn.Module) -> Iterator[tuple[str, Adapter]]:
+    """(name of the layer, its adapter)."""
+    for name, module in model.named_modules():
+        if isinstance(module, Adapter):
+            yield name.removesuffix(".adapter"), module
+
+
+def add_adapters(model: nn.Module, config: QatConfig) -> nn.Module:
+    """Freezes a prepared model and gives the layers named in `config.target_modules` adapters that go through
+    the quantizer with the weights. UsageError when no layer has such a name."""
+    model.requires_grad_(False)
+    found = 0
+    for name, layer in quantized_layers(model):
+        if name.rpartition(".")[2] not in config.target_modules or not isinstance(layer, QuantLinear):
+            continue
+        layer.adapter = Adapter(layer.out_features, layer.in_features, config, layer.weight.device)
+        if config.lora_init == "error":
+            layer.adapter.start_from(layer.weight.detach().float() - layer.quantizer(layer.weight).detach())
+        found += 1
+    if not found:
+        raise UsageError(
+            "no layer has a name among the targets", subject="target_modules",
+            expected=", ".join(sorted({n.rpartition(".")[2] for n, _ in quantized_layers(model)})),
+            actual=", ".join(config.target_modules),
+        )  # fmt: skip
+    return model
+
+
+def pack_base(model: nn.Module) -> nn.Module:
+    """Replaces the quantized layers of a model with adapters by packed ones, in place: from then on the
+    adapters stand beside the base, and the float weights are given up."""
+    packed: dict[int, Packed] = {}
+    for name, layer in list(quantized_layers(model)):
+        if not isinstance(layer.quantizer, WeightQuantizer):
+            raise UsageError(
+                "a reference grid can't be packed", subject=name, expected="one of ruvq's formats"
+            )
+        key = id(layer.quantizer)
+        if key not in packed:
+            layer.quantizer(layer.weight)
+            packed[key] = Packed(layer.quantizer)
+        adapter = getattr(layer, "adapter", None)
+        new: nn.Module = PackedEmbedding(packed[key])
+        if isinstance(layer, QuantLinear):
+            new = PackedLinear(packed[key], layer.bias, adapter)
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, new)
+    return model
+
+
+@torch.no_grad()
+def merge(model: nn.Module) -> nn.Module:
+    """Adds adapters to the weights they belong to and removes them; the codes are assigned anew."""
+    for _, layer in quantized_layers(model):
+        adapter = getattr(layer, "adapter", None)
+        if adapter is not None:
+            layer.weight.add_(adapter.delta())
+            layer.adapter = None
+    return model
+
+
+# ---- PEFT's format ----
+
+
+def save_adapters(
+    model: nn.Module, folder: str | os.PathLike[str], config: QatConfig, base: str = ""
+) -> None:
+    """adapter_config.json and adapter_model.safetensors, as `peft.PeftModel.from_pretrained` reads them."""
+    from safetensors.torch import save_file
+
+    target = Path(folder)
+    tensors = {
+        f"{_PREFIX}{name}.lora_{part}.weight": getattr(adapter, f"lora_{part}").detach().cpu().contiguous()
+        for name, adapter in adapted(model)
+        for part in "AB"
+    }
+    settings = {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": config.lora_rank,
+        "lora_alpha": config.lora_alpha, "target_modules": sorted(config.target_modules), "bias": "none",
+        "lora_dropout": 0.0, "fan_in_fan_out": False, "inference_mode": True,
+    }  # fmt: skip
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        part = target / f".{PEFT_WEIGHTS}.part"
+        save_file(tensors, part, metadata={"format": "pt"})
+        part.chmod(0o644)
+        os.replace(part, target / PEFT_WEIGHTS)
+        part = target / f".{PEFT_CONFIG}.part"
+        part.write_text(json.dumps(settings, indent=2) + "\n")
+        os.replace(part, target / PEFT_CONFIG)
+    except OSError as error:
+        raise StorageError("the adapters can't be written", subject=str(target), actual=str(error)) from error
+
+
+@torch.no_grad()
+def load_adapters(model: nn.Module, folder: str | os.PathLike[str]) -> None:
+    """Reads adapters in PEFT's format into a model that has adapters. FileFormatError when they don't fit."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(Path(folder) / PEFT_WEIGHTS)
+    for name, adapter in adapted(model):
+        for part in "AB":
+            key, own = f"{_PREFIX}{name}.lora_{part}.weight", getattr(adapter, f"lora_{part}")
+            found = tensors.get(key)
+            if found is None or found.shape != own.shape:
+                raise FileFormatError(
+                    "the adapters belong to another model", subject=key, expected=str(tuple(own.shape)),
+                    actual="nothing" if found is None else str(tuple(found.shape)),
+                )  # fmt: skip
+            own.copy_(found)

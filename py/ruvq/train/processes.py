@@ -1,0 +1,46 @@
+"""One process or several: what `accelerate launch` (or torchrun) started, by torch's own DDP."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+class Processes:
+    """`count` and `rank` of this run's processes; gloo between CPUs, nccl between GPUs."""
+
+    def __init__(self) -> None:
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        if self.count > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+    @property
+    def local_rank(self) -> int:
+        """The process of this machine."""
+        return int(os.environ.get("LOCAL_RANK", "0"))
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model with gradients that are averaged over all processes."""
+        if self.count == 1:
+            return model
+        return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+
+    def share(self, value: Any) -> Any:
+        """The first process's value, in all of them."""
+        if self.count == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
+    def accumulate(self, wrapped: nn.Module, last: bool) -> Any:
+        """Gradients are exchanged only in the last of several backward passes."""
+        if self.count == 1 or last:
+            return contextlib.nullcontext()
+        return wrapped.no_sync()  # type: ignore[operator]

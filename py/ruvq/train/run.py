@@ -1,0 +1,236 @@
+"""`qat`: a float model and texts in, a trained GGUF file out."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import ModelError, TokenizerError, UsageError
+from ..quantize.pipeline import check_target, source_digest
+from ..sources import Source, open_source
+from .config import QatConfig
+from .data import Record, Stream, read_records, tokenize, tokenizer_of
+from .events import Events
+from .export import export_gguf
+from .layers import prepare_qat
+from .loop import Evaluation, RunOptions, Trainer
+from .lora import add_adapters, save_adapters
+from .models import load_model
+from .teacher import CachedTeacher, ModelTeacher, Teacher, open_teacher
+
+HELD_OUT = 0.04  # share of the pieces that is evaluated on where no text is given for it
+AUTO_RATE = 0.01  # of each matrix's root mean square, where no learning rate is given
+SELF, NONE = "self", "none"
+EVALUATED = 1024  # windows of held-out text that a cache of logits has room for
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where and how a run happens, and what it reads beside the model; see `ruvq qat --help`."""
+
+    teacher: str = SELF
+    teacher_cache: str | None = None
+    eval_texts: Sequence[str] = ()
+    device: str = "cpu"
+    threads: int | None = None
+    gradient_checkpointing: bool = False
+    allow_float_layers: bool = False
+    resume: bool = False
+    events: str | None = None
+    tensorboard: str | None = None
+    adapters: str | None = None
+
+
+@dataclass(frozen=True)
+class QatReport:
+    """What a run did. Perplexities are of the held-out text, in windows of the run; `start` is what the model
+    has before training (plain quantization), `result` the best state, which is what was exported."""
+
+    output: str
+    format: str
+    bits_per_weight: float
+    bits_per_weight_actual: float
+    file_bytes: int
+    steps: int
+    tokens: int
+    seconds: float
+    best_step: int
+    perplexity_float: float
+    perplexity_start: float
+    perplexity: float
+    kl: float | None
+    device: str
+    resumed: bool
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def split(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Records to train on and to evaluate on: evenly spread over the text. One record serves for both."""
+    count = max(1, round(len(records) * HELD_OUT))
+    if len(records) < 3:
+        return list(records), list(records)
+    chosen = {i * len(records) // count for i in range(count)}
+    return (
+        [r for i, r in enumerate(records) if i not in chosen],
+        [r for i, r in enumerate(records) if i in chosen],
+    )
+
+
+def device_of(name: str) -> torch.device:
+    """ "cpu", "cuda" or "auto". UsageError when it isn't there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(
+            "there is no such device", subject="device", expected="a CUDA device that torch sees",
+            actual="none", hint="use --device cpu",
+        )  # fmt: skip
+    return torch.device(name)
+
+
+def qat(
+    model: str | os.PathLike[str],
+    texts: Sequence[str],
+    output: str | os.PathLike[str],
+    config: QatConfig,
+    options: RunOptions,
+    work: Work,
+    *,
+    tokenizer: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    command: str | None = None,
+    timestamp: str | None = None,
+    progress: Callable[[float, str], None] | None = None,
+) -> QatReport:
+    """Trains `model` with its quantization in the loop and writes the GGUF file.
+
+    `model`, `tokenizer`: what `ruvq.quantize_model` reads, a quantized GGUF file too. `texts`: what
+    `read_records` reads. Raises UsageError, StorageError, ModelError, TokenizerError, DataError (the loss
+    isn't finite), MemoryLimitError.
+    """
+    started = time.perf_counter()
+    check_target(Path(output), Path(model), overwrite)
+    device = device_of(work.device)
+    if work.threads:
+        torch.set_num_threads(work.threads)
+    torch.manual_seed(config.seed % 2**63)
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(open_source(os.fspath(model), tokenizer, allow_requantize=True))  # type: ignore[arg-type]
+        train, held_out = _streams(source, texts, work)
+        student = load_model(source).to(device)
+        floats = load_model(source).to(device)
+        teacher = _teacher(work, source, floats, train, options, device)
+        if work.gradient_checkpointing:
+            student.gradient_checkpointing_enable()  # type: ignore[operator]
+        prepare_qat(student, config, allow_float_layers=work.allow_float_layers)
+        if config.use_lora:
+            add_adapters(student, config)
+        events = stack.enter_context(Events(work.events, work.tensorboard))
+        trainer = Trainer(student, config, options, train, held_out, teacher, events, progress)
+        resumed = work.resume and trainer.resume()
+        start = _start(trainer)
+        state = trainer.run()
+        best = trainer.evaluate()
+        if trainer.processes.rank:  # the first process writes
+            return trainer.processes.share(None)
+        if work.adapters:
+            save_adapters(student, work.adapters, config, Path(model).name)
+        report = export_gguf(
+            student.cpu(), output, source, overwrite=overwrite, command=command, timestamp=timestamp,
+            options={
+                "source": source_digest(source), "steps": state.step, "tokens": state.tokens,
+                "settings": config.to_toml(),
+            },
+        )  # fmt: skip
+    result = QatReport(
+        output=str(output),
+        format=config.format,
+        bits_per_weight=report.bits_per_weight,
+        bits_per_weight_actual=report.bits_per_weight_actual,
+        file_bytes=report.file_bytes,
+        steps=state.step,
+        tokens=state.tokens,
+        seconds=round(time.perf_counter() - started, 2),
+        best_step=state.best_step,
+        perplexity_float=_float_evaluation(trainer, floats).perplexity,
+        perplexity_start=start.perplexity,
+        perplexity=best.perplexity,
+        kl=best.kl,
+        device=str(device),
+        resumed=bool(resumed),
+        settings=asdict(config),
+    )
+    return trainer.processes.share(result)
+
+
+def _streams(source: Source, texts: Sequence[str], work: Work) -> tuple[Stream, Stream]:
+    records = read_records(texts)
+    if work.eval_texts:
+        train, held_out = records, read_records(work.eval_texts)
+    else:
+        train, held_out = split(records)
+    tokenizer, vocab = tokenizer_of(source), source.parameters.vocab_size
+    return tokenize(train, tokenizer, vocab), tokenize(held_out, tokenizer, vocab)
+
+
+def _teacher(
+    work: Work, source: Source, floats: nn.Module, train: Stream, options: RunOptions, device: torch.device
+) -> Teacher | None:
+    if work.teacher == NONE:
+        return None
+    vocab = source.parameters.vocab_size
+    if work.teacher == SELF:
+        model = ModelTeacher(floats, vocab)
+    else:
+        model, theirs = open_teacher(work.teacher, vocab, _tokenizer_for(work.teacher, source), str(device))
+        if _tokens(theirs) != _tokens(source.tokenizer):
+            raise TokenizerError(
+                "the teacher has another vocabulary", subject=work.teacher, expected="the student's tokens",
+                actual="other tokens", hint="distil from a model with the same tokenizer",
+            )  # fmt: skip
+    if work.teacher_cache is None:
+        return model
+    windows = len(train.tokens) // options.window + EVALUATED
+    return CachedTeacher(work.teacher_cache, model, windows, options.window, vocab)
+
+
+def _tokens(tokenizer: Any) -> list[Any]:
+    tokens = tokenizer.metadata()["tokenizer.ggml.tokens"]
+    return list(getattr(tokens, "value", tokens))
+
+
+def _tokenizer_for(teacher: str, source: Source) -> str | None:
+    """A llama2.c teacher comes without a tokenizer: it takes the student's."""
+    path = getattr(source.tokenizer, "path", None)
+    return str(path) if Path(teacher).suffix == ".bin" and path is not None else None
+
+
+def _start(trainer: Trainer) -> Evaluation:
+    found = trainer.evaluate()
+    if not math.isfinite(found.loss):
+        raise ModelError(
+            "the model doesn't predict the text at all", subject="loss", expected="a finite loss",
+            actual=str(found.loss), hint="the model or its tokenizer is damaged",
+        )  # fmt: skip
+    return found
+
+
+def _float_evaluation(trainer: Trainer, floats: nn.Module) -> Evaluation:
+    """The float model on the held-out text."""
+    trainer.model, trainer.teacher = floats.eval(), None
+    return trainer.evaluate()
