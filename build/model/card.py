@@ -30,10 +30,10 @@ languages.
 | sampled by the ternary model `bit_model_3M.bin` | {sampled_stories:,} | {sampled_tokens:,} | \
 sampled by `build/model/sample_teacher.py`; the model: `HKUSTGZ-MICS-LYU/bitllama2.c` | MIT (the model) |
 
-The sampled stories are at temperatures 0.8 and 1.0, top-p 0.98; half of them start from the first words of a
-real training story. Left out are those that did not end within 500 of the teacher's tokens, repeat a sentence,
-are shorter than 300 characters or use a word that no real training story and fewer than 12 sampled ones
-have. None of the teacher's weights are in this model. `tiny_stories_test.txt` was never trained on. (The
+The sampled stories are at temperatures 0.8 and 1.0, top-p 0.98; half of them start from the first words of
+a real training story. Left out are those that did not end within 500 of the teacher's tokens, repeat a
+sentence, are shorter than 300 characters or use a word that no real training story and fewer than 12 sampled
+ones have. None of the teacher's weights are in this model. `tiny_stories_test.txt` was never trained on. (The
 counts are printed by `build/model/make.py`.)
 
 ## Architecture

@@ -18,7 +18,7 @@ from torch import nn
 class LlamaConfig:
     vocab_size: int = 2048
     hidden_size: int = 256
-    intermediate_size: int = 720
+    intermediate_size: int = 736
     num_hidden_layers: int = 6
     num_attention_heads: int = 8
     num_key_value_heads: int = 4

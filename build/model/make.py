@@ -1,7 +1,7 @@
 """Make the bundled model from the data folder: sample, train a tokenizer, train, export, write the card.
 
     python build/model/make.py --data DIR --out web/model [--minutes 50]
-    python build/model/make.py --data DIR --out web/model --device cuda --minutes 4 --megabytes 1000 --sample-minutes 2
+    python build/model/make.py --data DIR --out web/model --device cuda --minutes 0.8 --megabytes 145
 
 Every stage keeps its result in the --work folder and is skipped when it is there; a killed run goes on
 where it was.
