@@ -64,12 +64,14 @@ class CustomBuildHook(BuildHookInterface):
             )
         build_data["force_include"].update(files)
         if kind in MODULES:
-            # what a page need not download: it has no command line, trains, calibrates, rotates and exports
-            # nothing, and reads no ONNX
+            # what a page need not download: it has no command line, reads no ONNX, doesn't train, calibrate,
+            # measure or export
             left_out = self.build_config.target_config.setdefault("exclude", [])
-            left_out += [f"py/ruvq/{name}" for name in ("cli", "calibrate", "train", "export")]
+            left_out += [f"py/ruvq/{name}" for name in ("cli", "calibrate", "evaluate", "train", "export")]
             left_out += ["py/ruvq/sources/onnx_*.py", "py/ruvq/sources/protobuf.py"]
-            left_out += [f"py/ruvq/quantize/{name}.py" for name in ("calibration", "feedback", "rotation")]
+            desktop = ("calibration", "feedback", "sequential", "draft", "float_model")
+            desktop += ("rotation", "assignment", "sensitivity", "target")
+            left_out += [f"py/ruvq/quantize/{name}.py" for name in desktop]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
         elif kind == "pyodide":

@@ -1045,6 +1045,18 @@ export const FUNCTIONS = {
   "i",
   "i"
  ],
+ "rq_moment_cross": [
+  "i",
+  "eppipiiiii"
+ ],
+ "rq_moment_solve": [
+  "i",
+  "epppiipp"
+ ],
+ "rq_moment_solve_scratch": [
+  "i",
+  "i"
+ ],
  "rq_decode": [
   "i",
   "eipiipi"
@@ -1193,13 +1205,17 @@ export const FUNCTIONS = {
   "p",
   "p"
  ],
+ "rq_model_stage": [
+  "i",
+  "eppiipi"
+ ],
  "rq_model_moments": [
   "i",
-  "pip"
+  "piip"
  ],
- "rq_model_collect": [
-  "i",
-  "eppi"
+ "rq_model_tap": [
+  "p",
+  "pi"
  ],
  "rq_pool_bytes": [
   "i",

@@ -6,6 +6,7 @@ stack is shorter than it thinks, and the whole interpreter dies."""
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -24,3 +25,14 @@ def loads(text: bytes, **options: Any) -> Any:
         if depth > MOST_NESTING:
             raise ValueError(f"nested more than {MOST_NESTING} deep")
     return json.loads(text.decode("utf-8"), **options)
+
+
+def finite(value: Any) -> Any:
+    """The same value with None for NaN and infinities and lists for tuples: what strict JSON has."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    return value

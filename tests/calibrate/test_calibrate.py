@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gguf
 import ruvq
 from ruvq.calibrate import calibrate
 from ruvq.calibrate.samples import Sample, choose, read_samples
 from ruvq.errors import ModelError, StorageError, UsageError
 from ruvq.evaluate import perplexity
+from ruvq.gguf import GGUFFile
 from ruvq.quantize.calibration import Calibration
 
 TOKENS = 4096
@@ -73,6 +75,22 @@ def test_error_feedback_lowers_perplexity_and_never_depends_on_threads(
     assert values[1] < 0.9 * values[0]
 
 
+def test_scales_that_are_sought_thoroughly_lower_the_error_of_products(
+    source: dict[str, Any], artifact: Path, tmp_path: Path
+) -> None:
+    usual = quantized(source, tmp_path / "usual.gguf", "pi-t2", calibration=artifact)
+    long = quantized(source, tmp_path / "long.gguf", "pi-t2", calibration=artifact, thorough=True)
+    pairs = [
+        (a.output_snr_db, b.output_snr_db)
+        for a, b in zip(usual.tensors, long.tensors, strict=True)
+        if len(a.shape) > 1
+    ]
+    assert np.mean([b - a for a, b in pairs]) > 0.1
+    assert usual.tensor_bytes == long.tensor_bytes
+    with GGUFFile.open(tmp_path / "long.gguf") as file:
+        assert json.loads(file.metadata["ruvq.recipe"])["options"]["effort"] == 8
+
+
 def test_an_importance_matrix_alone_weighs_the_columns(
     source: dict[str, Any], data_dir: Path, tmp_path: Path
 ) -> None:
@@ -83,6 +101,46 @@ def test_an_importance_matrix_alone_weighs_the_columns(
     quantized(source, tmp_path / "a.gguf", "pi-q3", calibration=imatrix)
     quantized(source, tmp_path / "b.gguf", "pi-q3")
     assert (tmp_path / "a.gguf").read_bytes() != (tmp_path / "b.gguf").read_bytes()
+
+
+def test_the_artifact_reads_as_llama_cpps_importance_matrix(artifact: Path) -> None:
+    reader = gguf.GGUFReader(artifact)
+    assert reader.fields["general.type"].contents() == "imatrix"
+    assert reader.fields["imatrix.datasets"].contents() == ["tiny_stories_train.txt"]
+    assert reader.fields["imatrix.chunk_size"].contents() == 256
+    assert reader.fields["imatrix.chunk_count"].contents() > TOKENS // 256
+    for name in ("imatrix.chunk_size", "imatrix.chunk_count"):
+        assert reader.fields[name].types == [gguf.GGUFValueType.UINT32]
+    tensors = {t.name: t for t in reader.tensors}
+    sums, counts = tensors["blk.0.ffn_down.weight.in_sum2"], tensors["blk.0.ffn_down.weight.counts"]
+    assert (sums.tensor_type, list(sums.shape)) == (gguf.GGMLQuantizationType.F32, [172])
+    assert (list(counts.shape), list(counts.data)) == ([1], [TOKENS])
+    assert np.all(sums.data > 0)
+    matrices = [t for t in tensors if t.endswith(".in_sum2")]
+    assert len(matrices) == 5 * 7 + 1
+
+
+def test_llama_cpps_importance_matrix_is_read(source: dict[str, Any], artifact: Path, tmp_path: Path) -> None:
+    """One as llama-imatrix writes it (its keys, its order), made with llama.cpp's own package."""
+    theirs = tmp_path / "theirs.gguf"
+    writer = gguf.GGUFWriter(theirs, "")
+    writer.add_type("imatrix")
+    writer.add_array("imatrix.datasets", ["wiki.train.raw"])
+    writer.add_uint32("imatrix.chunk_count", 4)
+    writer.add_uint32("imatrix.chunk_size", 512)
+    for tensor in gguf.GGUFReader(artifact).tensors:
+        if tensor.name.endswith((".in_sum2", ".counts")):
+            writer.add_tensor(tensor.name, np.array(tensor.data).reshape(1, -1))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    weighted_path, plain_path = tmp_path / "weighted.gguf", tmp_path / "plain.gguf"
+    quantized(source, weighted_path, "pi-q3", calibration=theirs)
+    quantized(source, plain_path, "pi-q3")
+    with GGUFFile.open(weighted_path) as weighted, GGUFFile.open(plain_path) as unweighted:
+        names = [t.name for t in weighted.tensors if len(t.shape) > 1]
+        assert all(weighted.tensor_bytes(n) != unweighted.tensor_bytes(n) for n in names)
 
 
 def test_samples_are_chosen_by_domain_and_always_the_same(tmp_path: Path) -> None:

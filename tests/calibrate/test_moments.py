@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ruvq import core
-from ruvq.errors import DataError
+from ruvq.errors import DataError, MemoryLimitError, UsageError
 from ruvq.quantize.feedback import factorise, turn
 
 
@@ -51,3 +51,57 @@ def test_turned_moments_are_those_of_turned_inputs() -> None:
 def test_inputs_that_nothing_reached_are_refused() -> None:
     with pytest.raises(DataError, match="never reached"):
         factorise(np.zeros((8, 8), np.float32), None, 0.01, "blk.0.down")
+
+
+def crossed(a: np.ndarray, b: np.ndarray, pieces: list[tuple[int, int]]) -> np.ndarray:
+    """sum over tokens of a b^T, rows of the result in pieces."""
+    out = np.zeros((a.shape[1], b.shape[1]), np.float32)
+    backend = core.get()
+    with backend.place(out) as target, backend.place(a) as left, backend.place(b) as right:
+        where = (target.address, left.address, a.shape[1], right.address, b.shape[1], len(a))
+        for first, last in pieces:
+            backend.call("rq_moment_cross", *where, first, last, 0)
+    return out
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (7, 33), (64, 172), (19, 16)])
+def test_products_of_two_inputs_are_the_same_for_any_pieces(rows: int, width: int) -> None:
+    rng = np.random.default_rng(rows)
+    a, b = (rng.normal(size=(130, n)).astype(np.float32) for n in (rows, width))
+    whole = crossed(a, b, [(0, rows)])
+    cut = max(1, rows // 3)
+    assert np.array_equal(whole, crossed(a, b, [(cut, rows), (0, cut)]))
+    np.testing.assert_allclose(whole, a.T.astype(float) @ b, rtol=0, atol=2e-5 * len(a))
+
+
+@pytest.mark.parametrize("width", [1, 5, 33, 100])
+@pytest.mark.parametrize("rows", [1, 16, 21])
+def test_least_squares_undo_the_product_with_the_moments(rows: int, width: int) -> None:
+    rng = np.random.default_rng(width)
+    x = rng.normal(size=(4 * width + 8, width))
+    result = factorise((x.T @ x).astype(np.float32), None, 0.01, "test")
+    damped = result.moment.astype(float) + 0.01 * np.eye(width) * np.mean(np.diagonal(result.moment))
+    expected = rng.normal(size=(rows, width))
+    solved = (expected @ damped).astype(np.float32)
+    backend = core.get()
+    with (
+        backend.place(result.factor) as factor,
+        backend.place(result.pivots) as pivots,
+        backend.place(solved) as target,
+        backend.alloc(backend.call("rq_moment_solve_scratch", width)) as scratch,
+    ):
+        where = (factor.address, pivots.address, target.address, rows, width, scratch.address, scratch.end)
+        backend.call("rq_moment_solve", *where)
+    np.testing.assert_allclose(solved, expected, atol=2e-4)
+
+
+def test_what_can_t_be_summed_or_solved_is_refused() -> None:
+    backend = core.get()
+    with backend.alloc(64) as memory:
+        at = memory.address
+        with pytest.raises(UsageError, match="rows 0 to 5 of width 4"):
+            backend.call("rq_moment_cross", at, at, 4, at, 4, 1, 0, 5, 0)
+        with pytest.raises(UsageError, match="least squares"):
+            backend.call("rq_moment_solve", at, at, at, 1, 0, at, memory.end)
+        with pytest.raises(MemoryLimitError, match="scratch of least squares"):
+            backend.call("rq_moment_solve", at, at, at, 1, 4, at, memory.end)

@@ -37,7 +37,7 @@ def environment(repository: Path) -> dict[str, str]:
 
 
 def parts(folder: Path) -> list[Path]:
-    return list(folder.glob(".*.part"))
+    return list(folder.glob(".*.work/part"))
 
 
 def quantizing(model: Path, target: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
@@ -69,19 +69,19 @@ def test_an_interrupt_removes_what_was_begun(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_kill_leaves_only_a_temporary_name_that_a_rerun_ignores(
+def test_a_kill_leaves_only_a_folder_that_a_rerun_removes(
     model: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     target = tmp_path / "a.gguf"
     for process in quantizing(model, target, environment):
         process.kill()
         process.communicate(timeout=60)
-    assert not target.exists()
-    assert [p.name.startswith(".a.gguf.") for p in parts(tmp_path)] == [True]
+    assert [p.name for p in tmp_path.iterdir()] == [".a.gguf.work"]
     words = [*COMMAND, "quantize", "--input", str(model), "--output", str(target), "--format", "f16"]
     subprocess.run(words, env=environment, check=True, capture_output=True)
     with GGUFFile.open(target) as file:
         assert file.verify().ok
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def run(words: list[Any], environment: dict[str, str], **options: Any) -> subprocess.CompletedProcess[str]:

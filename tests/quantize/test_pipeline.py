@@ -466,3 +466,21 @@ def test_the_trellis_beats_the_grid_on_real_weights(stories: tuple[Path, Path], 
         assert report.bits_per_weight == 3.0625
         snr[format] = report.snr_db
     assert snr["pi-t3"] > snr["pi-q3"] + 2
+
+
+def test_the_transform_makes_matrices_incoherent_and_the_report_says_so(tmp_path: Path) -> None:
+    weights = random_weights()
+    outlier = weights["blk.0.ffn_up.weight"]
+    outlier[5, 3] = 100 * np.sqrt(np.mean(outlier**2))
+    report = quantize_model(
+        write_huggingface(tmp_path / "model", weights), tmp_path / "a.gguf", "pi-t3", **FIXED
+    )
+    tensor = next(t for t in report.tensors if t.name == "blk.0.ffn_up.weight").as_dict()
+    rms = np.sqrt(np.mean(outlier.astype(float) ** 2))
+    assert tensor["mu"] == pytest.approx(np.abs(outlier).max() / rms, rel=1e-5)
+    turned = np.asarray(ruvq.hadamard(outlier, 0))
+    assert tensor["mu_hadamard"] == pytest.approx(np.abs(turned).max() / rms, rel=1e-5)
+    assert tensor["mu_hadamard"] < tensor["mu"] / 4
+    assert "mu " in report.summary()
+    norm = next(t for t in report.tensors if len(t.shape) == 1).as_dict()
+    assert (norm["mu"], norm["mu_hadamard"]) == (None, None)

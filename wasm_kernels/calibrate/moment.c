@@ -1,156 +1,150 @@
-/* moment.c: second moments of a product's inputs, H = sum of x x^T over tokens, and their factorisation for
- * rounding with error feedback. Plain f32 in a fixed order: the same bits on every machine and for any
- * number of threads, which share out the rows of H. */
+/* moment.c: sums over tokens of products of two vectors, out += sum of a b^T: the second moments of a
+ * product's inputs, H = sum of x x^T, and those of two models' inputs with each other. Plain f32 in a fixed
+ * order: the same bits on every machine and for any number of threads, which share out the rows of the
+ * result. */
 #include "moment.h"
 
 #include "../base/fpenv.h"
 #include "../base/math.h"
+#include "../formats/x86.h"
 
-/* ---- collecting ---- */
+enum { COLUMNS = 16, TOKENS = 64, ROWS = 64, TILE = 4 };
 
-enum { COLUMNS = 16, TOKENS = 64 };
+/* a (tokens, a_width), b (tokens, b_width) -> out (a_width, b_width); with `upper` a is b, and only columns
+ * from the diagonal on are summed. */
+typedef struct sums {
+  float *out;
+  const float *a, *b;
+  int32_t tokens, a_width, b_width;
+  bool upper;
+} sums;
 
-/* Rows i and i + 1 (or i twice) and COLUMNS columns from j: sums over the tokens in order. */
-static void add_tile(float *h, const float *x, int32_t tokens, size_t width, int32_t i, int32_t pair,
-                     int32_t j, int32_t columns, const float *packed) {
-  float a[COLUMNS] = {0.0f}, b[COLUMNS] = {0.0f};
-  for (int32_t t = 0; t < tokens; t++) {
-    float u = x[(size_t)t * width + (size_t)i], v = x[(size_t)t * width + (size_t)(i + pair)];
-    const float *p = packed + t * COLUMNS;
-    for (int32_t c = 0; c < COLUMNS; c++) a[c] = a[c] + u * p[c];
-    for (int32_t c = 0; c < COLUMNS; c++) b[c] = b[c] + v * p[c];
-  }
-  for (int32_t row = 0; row <= pair; row++) {
-    float *target = h + (size_t)(i + row) * width + (size_t)j;
-    const float *sums = row ? b : a;
-    for (int32_t c = 0; c < columns; c++)
-      if (j + c >= i + row) target[c] = target[c] + sums[c];
+/* Some rows of `out`, and the numbers of a batch that they need, TILE rows of one token side by side. */
+typedef struct row_block {
+  int32_t first, rows;
+  float packed[ROWS / TILE][TOKENS][TILE];
+} row_block;
+
+static void pack_rows(const sums *s, row_block *block) {
+  for (int32_t t = 0; t < s->tokens; t++)
+    for (int32_t r = 0; r < ROWS; r++)
+      block->packed[r / TILE][t][r % TILE] =
+          r < block->rows ? s->a[(size_t)t * (size_t)s->a_width + (size_t)(block->first + r)] : 0.0f;
+}
+
+typedef float f8 __attribute__((vector_size(32))); /* elementwise: two registers where eight don't fit one */
+enum { EIGHTS = COLUMNS / 8 };
+
+/* `count` rows of tile n of the block, from `begin` on, and COLUMNS columns: sums over the tokens of a batch.
+ */
+static inline __attribute__((always_inline)) void sum_tile(const row_block *block, int32_t n, int32_t begin,
+                                                           int32_t count, const f8 *columns, int32_t tokens,
+                                                           float (*out)[COLUMNS]) {
+  f8 sum[TILE][EIGHTS] = {{{0.0f}}};
+  for (int32_t t = 0; t < tokens; t++, columns += EIGHTS)
+#pragma GCC unroll 4
+    for (int32_t r = 0; r < count; r++) {
+      float x = block->packed[n][t][begin + r];
+      f8 a = {x, x, x, x, x, x, x, x};
+#pragma GCC unroll 2
+      for (int32_t c = 0; c < EIGHTS; c++) sum[r][c] = sum[r][c] + a * columns[c];
+    }
+  rq_copy(out + begin, sum, (size_t)count * sizeof *sum);
+}
+
+/* Tile n and columns from j; `half` of the tile's rows at a time where there are registers for no more. */
+static inline __attribute__((always_inline)) void add_tile(const sums *s, const row_block *block, int32_t n,
+                                                           int32_t half, int32_t j, const f8 *columns) {
+  float sum[TILE][COLUMNS];
+  for (int32_t begin = 0; begin < TILE; begin += half)
+    sum_tile(block, n, begin, half, columns, s->tokens, sum);
+  int32_t count = rq_min_i32(COLUMNS, s->b_width - j);
+  for (int32_t r = 0; r < rq_min_i32(TILE, block->rows - n * TILE); r++) {
+    int32_t i = block->first + n * TILE + r;
+    float *target = s->out + (size_t)i * (size_t)s->b_width + (size_t)j;
+    for (int32_t c = s->upper ? rq_max_i32(0, i - j) : 0; c < count; c++) target[c] = target[c] + sum[r][c];
   }
 }
 
-/* One batch of at most TOKENS tokens. */
-static void add_batch(float *h, const float *x, int32_t tokens, int32_t width, int32_t first, int32_t last) {
-  float packed[TOKENS * COLUMNS];
-  for (int32_t j = first - first % COLUMNS; j < width; j += COLUMNS) {
-    int32_t columns = rq_min_i32(COLUMNS, width - j);
-    for (int32_t t = 0; t < tokens; t++)
+static inline __attribute__((always_inline)) void add_block(const sums *s, const row_block *block,
+                                                            int32_t half) {
+  union {
+    f8 vectors[TOKENS * EIGHTS];
+    float numbers[TOKENS * COLUMNS];
+  } columns;
+  for (int32_t j = s->upper ? block->first - block->first % COLUMNS : 0; j < s->b_width; j += COLUMNS) {
+    int32_t count = rq_min_i32(COLUMNS, s->b_width - j);
+    for (int32_t t = 0; t < s->tokens; t++)
       for (int32_t c = 0; c < COLUMNS; c++)
-        packed[t * COLUMNS + c] = c < columns ? x[(size_t)t * (size_t)width + (size_t)(j + c)] : 0.0f;
-    int32_t end = rq_min_i32(last, j + columns); /* rows below the diagonal have nothing here */
-    for (int32_t i = first; i < end; i += 2)
-      add_tile(h, x, tokens, (size_t)width, i, i + 1 < end ? 1 : 0, j, columns, packed);
+        columns.numbers[t * COLUMNS + c] =
+            c < count ? s->b[(size_t)t * (size_t)s->b_width + (size_t)(j + c)] : 0.0f;
+    for (int32_t n = 0; n * TILE < block->rows; n++)
+      if (!s->upper || block->first + n * TILE < j + count) /* below the diagonal there is nothing */
+        add_tile(s, block, n, half, j, columns.vectors);
+  }
+}
+
+typedef void add_kernel(const sums *s, const row_block *block);
+
+static void add_plain(const sums *s, const row_block *block) { add_block(s, block, 2); }
+#if RQ_HAVE_X86
+RQ_TARGET_BEGIN("avx2")
+static void add_avx2(const sums *s, const row_block *block) { add_block(s, block, 4); }
+RQ_TARGET_END
+#endif
+
+static add_kernel *kernel(void) {
+#if RQ_HAVE_X86
+  int32_t variant = rq_variant(RQ_SIMD);
+  if (variant == RQ_AVX512 || variant == RQ_AVX2) return add_avx2;
+#endif
+  return add_plain;
+}
+
+/* In batches, so that a long sum stays as exact as many short ones. */
+static void add_all(sums s, int32_t first, int32_t last) {
+  add_kernel *add = kernel();
+  row_block block;
+  for (int32_t left = s.tokens; left > 0; left -= TOKENS) {
+    s.tokens = rq_min_i32(TOKENS, left);
+    for (block.first = first; block.first < last; block.first += ROWS) {
+      block.rows = rq_min_i32(ROWS, last - block.first);
+      pack_rows(&s, &block);
+      add(&s, &block);
+    }
+    s.a += (size_t)TOKENS * (size_t)s.a_width;
+    s.b += (size_t)TOKENS * (size_t)s.b_width;
   }
 }
 
 void rq_moment_add_rows(float *moment, const float *x, int32_t tokens, int32_t width, int32_t first,
                         int32_t last) {
-  for (int32_t t = 0; t < tokens; t += TOKENS)
-    add_batch(moment, x + (size_t)t * (size_t)width, rq_min_i32(TOKENS, tokens - t), width, first, last);
+  add_all((sums){moment, x, x, tokens, width, width, true}, first, last);
+}
+
+static int32_t check(rq_error *error, const sums *s, int32_t first, int32_t last) {
+  if (s->a_width >= 1 && s->b_width >= 1 && s->tokens >= 0 && first >= 0 && last >= first &&
+      last <= s->a_width)
+    return RQ_OK;
+  rq_fail(error, RQ_E_ARGUMENT, "second moments");
+  rq_expected(error, "rows within 0 and the width, at least 0 tokens");
+  rq_actual(error, "rows %d to %d of width %d, %d tokens", first, last, s->a_width, s->tokens);
+  return RQ_E_ARGUMENT;
 }
 
 int32_t RQ_EXPORT rq_moment_add(rq_error *error, float *moment, const float *x, int32_t tokens, int32_t width,
                                 int32_t first, int32_t last) {
-  if (width < 1 || tokens < 0 || first < 0 || last < first || last > width) {
-    rq_fail(error, RQ_E_ARGUMENT, "second moments");
-    rq_expected(error, "rows within 0 and the width, at least 0 tokens");
-    rq_actual(error, "rows %d to %d of width %d, %d tokens", first, last, width, tokens);
-    return RQ_E_ARGUMENT;
-  }
+  return rq_moment_cross(error, moment, x, width, x, width, tokens, first, last, 1);
+}
+
+int32_t RQ_EXPORT rq_moment_cross(rq_error *error, float *out, const float *a, int32_t a_width,
+                                  const float *b, int32_t b_width, int32_t tokens, int32_t first,
+                                  int32_t last, int32_t upper) {
+  const sums s = {out, a, b, tokens, a_width, b_width, upper != 0};
+  int32_t code = check(error, &s, first, last);
+  if (code < 0) return code;
   uint32_t saved = rq_fp_enter();
-  rq_moment_add_rows(moment, x, tokens, width, first, last);
+  add_all(s, first, last);
   rq_fp_leave(saved);
   return RQ_OK;
-}
-
-/* ---- factorisation ---- */
-
-enum { PANEL = 32, STRIP = 512 };
-
-typedef struct factoring {
-  float *h;      /* (n, n) */
-  float *pivots; /* (n) */
-  float *panel;  /* (PANEL, n): columns of U as rows */
-  size_t n;
-  int32_t begin, end; /* columns of the panel */
-} factoring;
-
-static int32_t refuse(rq_error *error, int32_t column) {
-  rq_fail(error, RQ_E_DATA, "second moments, column %d", column);
-  rq_expected(error, "a positive definite matrix");
-  rq_actual(error, "a pivot that is not above 0");
-  rq_hint(error, "calibrate on more text, or raise the damping");
-  return RQ_E_DATA;
-}
-
-/* Column k of U for all rows above, from H with the panel's later columns taken off. */
-static int32_t factor_column(rq_error *error, factoring *f, int32_t k) {
-  size_t n = f->n;
-  float *column = f->panel + (size_t)(k - f->begin) * n;
-  for (int32_t i = 0; i <= k; i++) column[i] = f->h[(size_t)i * n + (size_t)k];
-  for (int32_t m = f->end - 1; m > k; m--) {
-    const float *later = f->panel + (size_t)(m - f->begin) * n;
-    float a = later[k] * f->pivots[m];
-    for (int32_t i = 0; i <= k; i++) column[i] = column[i] - a * later[i];
-  }
-  float pivot = column[k];
-  if (!(pivot > 0.0f) || !(pivot < 0x1p126f)) return refuse(error, k);
-  f->pivots[k] = pivot;
-  for (int32_t i = 0; i < k; i++) column[i] = column[i] / pivot;
-  column[k] = 1.0f;
-  for (int32_t i = 0; i < k; i++) f->h[(size_t)i * n + (size_t)k] = column[i];
-  return RQ_OK;
-}
-
-/* Takes the panel off row i of what lies left of it. */
-static void update_row(const factoring *f, int32_t i, int32_t from, int32_t to) {
-  float *row = f->h + (size_t)i * f->n;
-  for (int32_t m = f->end - 1; m >= f->begin; m--) {
-    const float *column = f->panel + (size_t)(m - f->begin) * f->n;
-    float a = column[i] * f->pivots[m];
-    for (int32_t j = from; j < to; j++) row[j] = row[j] - a * column[j];
-  }
-}
-
-static int32_t factor(rq_error *error, factoring *f) {
-  for (f->end = (int32_t)f->n; f->end > 0; f->end = f->begin) {
-    f->begin = rq_max_i32(0, f->end - PANEL);
-    for (int32_t k = f->end - 1; k >= f->begin; k--) {
-      int32_t code = factor_column(error, f, k);
-      if (code < 0) return code;
-    }
-    for (int32_t strip = 0; strip < f->begin; strip += STRIP) { /* so that the panel's piece stays cached */
-      int32_t to = rq_min_i32(strip + STRIP, f->begin);
-      for (int32_t i = 0; i < to; i++) update_row(f, i, rq_max_i32(strip, i), to);
-    }
-  }
-  return RQ_OK;
-}
-
-int32_t RQ_EXPORT rq_moment_factor_scratch(int32_t width) { return 64 + 4 * PANEL * width; }
-
-int32_t RQ_EXPORT rq_moment_factor(rq_error *error, float *moment, float *pivots, int32_t width,
-                                   float damping, void *scratch, void *scratch_end) {
-  if (width < 1 || width > 1 << 20 || !(damping >= 0.0f)) {
-    rq_fail(error, RQ_E_ARGUMENT, "second moments");
-    rq_expected(error, "a width from 1 to 2^20 and a damping of at least 0");
-    rq_actual(error, "width %d", width);
-    return RQ_E_ARGUMENT;
-  }
-  uint8_t *begin = scratch;
-  begin += (64 - ((uintptr_t)begin & 63)) & 63;
-  if (!scratch || (uint8_t *)scratch_end - begin < (ptrdiff_t)(4 * PANEL * (size_t)width)) {
-    rq_fail(error, RQ_E_MEMORY, "scratch of the factorisation");
-    rq_expected(error, "%d bytes", rq_moment_factor_scratch(width));
-    rq_actual(error, "fewer");
-    return RQ_E_MEMORY;
-  }
-  uint32_t saved = rq_fp_enter();
-  factoring f = {moment, pivots, (float *)begin, (size_t)width, 0, 0};
-  double trace = 0.0;
-  for (int32_t i = 0; i < width; i++) trace += (double)moment[(size_t)i * f.n + (size_t)i];
-  float added = (float)(trace / (double)width * (double)damping);
-  for (int32_t i = 0; i < width; i++) moment[(size_t)i * f.n + (size_t)i] += added;
-  int32_t code = factor(error, &f);
-  rq_fp_leave(saved);
-  return code;
 }

@@ -83,13 +83,15 @@ typedef struct rq_feedback_block {
   size_t stride;        /* from row to row */
   int32_t r;
 } rq_feedback_block;
-enum { RQ_FEEDBACK_WAYS = 8, RQ_FEEDBACK_WINDOW = 64 }; /* survivors of each state; see trellis_feedback.c */
+/* Survivors of each state: of the last search, and of those for a header that is sought thoroughly. */
+enum { RQ_FEEDBACK_WAYS = 8, RQ_FEEDBACK_SOME_WAYS = 4, RQ_FEEDBACK_WINDOW = 64 };
+enum { RQ_THOROUGH_EFFORT = 8 }; /* from here on a header is sought thoroughly */
 enum { RQ_FEEDBACK_SCRATCH = 128 * 1024 };
 /* Codes of a block by a Viterbi search in which every survivor carries the corrections of its own errors:
- * RQ_FEEDBACK_WAYS for each state if `wide`, else one. `x`: weights with the corrections of all blocks
+ * `ways` (8, 4 or 1) for each state. `x`: weights with the corrections of all blocks
  * before. `scratch`: RQ_FEEDBACK_SCRATCH bytes, 64-byte aligned. Gives the cost. */
 float rq_trellis_feedback(const rq_own *own, const rq_feedback_block *block, const float *x,
-                          const uint8_t *header, bool wide, uint8_t *codes /* (r) */, void *scratch);
+                          const uint8_t *header, int32_t ways, uint8_t *codes /* (r) */, void *scratch);
 
 /* ---- ggml's block formats (encode_ggml.c): on the desktop only ---- */
 

@@ -86,25 +86,59 @@ static int32_t round_grid(const feedback *f, const rq_feedback_block *b, float *
   return rq_pack_grid(f->settings.format, q, b->r, bits, out);
 }
 
-/* The header that suits x suits the corrected weights nearly: its neighbours in alpha are tried as well, with
- * a narrow search; the wide one then finds the codes. */
+/* A search over the header of one block, by what a search for its codes with few survivors costs. */
+typedef struct header_search {
+  const feedback *f;
+  const rq_feedback_block *b;
+  const float *x;
+  int32_t ways;
+  uint8_t best[2];
+  float least;
+} header_search;
+
+/* Takes the header when it costs less. */
+static bool try_header(header_search *s, int32_t alpha, int32_t ks) {
+  uint8_t codes[RQ_BLOCK], header[2] = {(uint8_t)alpha, (uint8_t)ks};
+  if (alpha < 1 || alpha > RQ_ALPHA_BYTE_MAX) return false;
+  float cost = rq_trellis_feedback(s->f->own, s->b, s->x, header, s->ways, codes, s->f->survivors);
+  if (!(cost < s->least)) return false;
+  s->least = cost;
+  rq_copy(s->best, header, sizeof header);
+  return true;
+}
+
+/* Downhill along alpha. */
+static bool search_alpha(header_search *s) {
+  int32_t before = s->best[0];
+  for (int32_t side = -1; side <= 1 && s->best[0] == before; side += 2)
+    while (try_header(s, s->best[0] + side, s->best[1])) continue;
+  return s->best[0] != before;
+}
+
+/* The best k of each group, one group after the other. */
+static bool search_ks(header_search *s) {
+  bool better = false;
+  int32_t group = RQ_GROUP_LANES * rq_block_steps(s->b->r);
+  for (int32_t g = 0; g * group < s->b->r; g++)
+    for (int32_t k = 0; k < 4; k++)
+      better |= try_header(s, s->best[0], (s->best[1] & ~(3 << 2 * g)) | k << 2 * g);
+  return better;
+}
+
+/* The header that suits x suits the corrected weights nearly: its neighbours in alpha are tried as well, or,
+ * thoroughly, alpha and the ks until neither gets better. The widest search then finds the codes. */
 static int32_t round_trellis(const feedback *f, const rq_feedback_block *b, const float *x, uint8_t *out) {
   uint8_t codes[RQ_BLOCK], header[2];
+  bool thorough = f->settings.effort >= RQ_THOROUGH_EFFORT;
   rq_trellis_encode(&f->settings, f->own, &f->block, codes, header, f->trellis);
   if (header[0] == 0) return rq_pack_own(f->own, codes, b->r, header, out);
-  uint8_t found = header[0], best = found;
-  float least = rq_trellis_feedback(f->own, b, x, header, false, codes, f->survivors);
-  for (int32_t side = -1; side <= 1 && best == found; side += 2)
-    for (int32_t alpha = found + side; alpha >= 1 && alpha <= RQ_ALPHA_BYTE_MAX; alpha += side) {
-      header[0] = (uint8_t)alpha;
-      float cost = rq_trellis_feedback(f->own, b, x, header, false, codes, f->survivors);
-      if (!(cost < least)) break;
-      least = cost;
-      best = header[0];
-    }
-  header[0] = best;
-  rq_trellis_feedback(f->own, b, x, header, true, codes, f->survivors);
-  return rq_pack_own(f->own, codes, b->r, header, out);
+  header_search s = {f, b, x, thorough ? RQ_FEEDBACK_SOME_WAYS : 1, {0, 0}, 0x1p120f};
+  try_header(&s, header[0], header[1]);
+  search_alpha(&s);
+  if (thorough && !f->settings.k)
+    while (search_ks(&s) && search_alpha(&s)) continue;
+  rq_trellis_feedback(f->own, b, x, s.best, RQ_FEEDBACK_WAYS, codes, f->survivors);
+  return rq_pack_own(f->own, codes, b->r, s.best, out);
 }
 
 static int32_t block_weights(const rq_format *entry) {

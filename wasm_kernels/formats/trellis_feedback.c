@@ -167,7 +167,7 @@ static inline __attribute__((always_inline)) void run(search *s, const float *d,
 }
 
 float rq_trellis_feedback(const rq_own *own, const rq_feedback_block *block, const float *x,
-                          const uint8_t *header, bool wide, uint8_t *codes, void *scratch) {
+                          const uint8_t *header, int32_t ways, uint8_t *codes, void *scratch) {
   search *s = scratch;
   float d[RQ_GROUPS];
   s->own = own;
@@ -177,10 +177,13 @@ float rq_trellis_feedback(const rq_own *own, const rq_feedback_block *block, con
     s->cost[way] = way == 0 ? 0.0f : 0x1p100f;
     rq_copy(s->rows[0][way], x, (size_t)block->r * sizeof(float));
   }
-  if (own->three_bits && wide) run(s, d, RQ_FEEDBACK_WAYS, true);
-  if (own->three_bits && !wide) run(s, d, 1, true);
-  if (!own->three_bits && wide) run(s, d, RQ_FEEDBACK_WAYS, false);
-  if (!own->three_bits && !wide) run(s, d, 1, false);
+  bool three_bits = own->three_bits; /* ranks and bits are constants of each copy of the search */
+  if (ways == RQ_FEEDBACK_WAYS)
+    three_bits ? run(s, d, RQ_FEEDBACK_WAYS, true) : run(s, d, RQ_FEEDBACK_WAYS, false);
+  else if (ways == RQ_FEEDBACK_SOME_WAYS)
+    three_bits ? run(s, d, RQ_FEEDBACK_SOME_WAYS, true) : run(s, d, RQ_FEEDBACK_SOME_WAYS, false);
+  else
+    three_bits ? run(s, d, 1, true) : run(s, d, 1, false);
   int32_t way = 0; /* the cheapest has rank 0 in its state */
   for (int32_t state = 1; state < STATES; state++)
     if (s->cost[state] < s->cost[way]) way = state;

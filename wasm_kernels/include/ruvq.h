@@ -209,6 +209,17 @@ int32_t rq_moment_add(rq_error *error, float *moment /* (width, width) */,
 int32_t rq_moment_factor(rq_error *error, float *moment /* (width, width) */, float *pivots /* (width) */,
                          int32_t width, float damping, void *scratch, void *scratch_end);
 int32_t rq_moment_factor_scratch(int32_t width);
+/* The same for two vectors of each token: out[i, j] += sum over tokens of a[t, i] * b[t, j]; with `upper` (a
+ * and b of one width) only for j >= i. */
+int32_t rq_moment_cross(rq_error *error, float *out /* (a_width, b_width) */,
+                        const float *a /* (tokens, a_width) */, int32_t a_width,
+                        const float *b /* (tokens, b_width) */, int32_t b_width, int32_t tokens,
+                        int32_t first, int32_t last, int32_t upper);
+/* rows <- rows H^-1, with H as rq_moment_factor has factorised it. */
+int32_t rq_moment_solve(rq_error *error, const float *factor /* (width, width) */,
+                        const float *pivots /* (width) */, float *rows /* (count, width) */, int32_t count,
+                        int32_t width, void *scratch, void *scratch_end);
+int32_t rq_moment_solve_scratch(int32_t width);
 
 int32_t rq_decode(rq_error *error, int32_t format, const uint8_t *data /* (rows, row_bytes) */, int32_t rows,
                   int32_t width, float *out /* (rows, width) */, int32_t variant);
@@ -451,12 +462,19 @@ int32_t rq_model_truncate(rq_error *error, void *model, int32_t position);
 /* (layers + 2): after the embedding, after each layer, of the logits; over all tokens so far. */
 const uint32_t *rq_model_hashes(const void *model);
 
-/* While it runs, the model adds the second moments of its matrices' inputs to `moments`: for each layer the
- * inputs of attention (query, key, value), of attention's output, of feed-forward (gate, up) and of its down
- * projection, then that of the output matrix; each (width, width), upper half, or with `diagonal` (width).
- * NULL ends it. rq_model_moments: how many floats. */
-int32_t rq_model_moments(const void *model, int32_t diagonal, uint64_t *count);
-int32_t rq_model_collect(rq_error *error, void *model, float *moments, int32_t diagonal);
+/* Calibration, in the native library only. From now on a step computes one layer: the residual stream of a
+ * token comes from the row of `rows` (context, width) at its position, for layer 0 from the embedding, and
+ * goes back there. `until` ends the step earlier: at the layer's input 0 (of query, key, value), 1 (of
+ * attention's output), 2 (of gate, up) or 3 (of down); 5: not. Layer `layers` is the output matrix, whose
+ * input is 4. Unless `moments` is NULL, the second moments of the inputs on the way are added to it, one
+ * after the other: each (width, width), upper half, or with `diagonal` (width); rq_model_moments says how
+ * many floats. `rows` NULL: whole steps again. */
+int32_t rq_model_stage(rq_error *error, void *model, float *rows, int32_t layer, int32_t until,
+                       float *moments, int32_t diagonal);
+int32_t rq_model_moments(const void *model, int32_t layer, int32_t diagonal, uint64_t *count);
+/* Input 0 to 4 of the last step's layer (tokens of the step, its width), 5: the residual stream where the
+ * step ended. Valid until the next step. */
+const float *rq_model_tap(const void *model, int32_t input);
 
 /* ---- threads ----------------------------------------------------------------
  * The host brings the threads: each calls rq_pool_work on its own stack, which returns when the pool is

@@ -1,5 +1,7 @@
-/* collect.c: second moments of the inputs of every matrix, summed while the model runs: what calibration
- * is made of. Inputs are taken before the Hadamard transform, whatever the file's matrices went through. */
+/* collect.c: one layer at a time, for calibration: steps that take the residual stream from the host instead
+ * of from the layers before, end at one of the layer's inputs or give the stream back, and sum the second
+ * moments of every input on the way. Inputs are those before the Hadamard transform, whatever the file's
+ * matrices went through. */
 #include "model.h"
 
 static int32_t width_of(const rq_hyper *hyper, rq_input input) {
@@ -16,12 +18,12 @@ static uint64_t size_of(const rq_hyper *hyper, rq_input input, bool diagonal) {
   return diagonal ? width : width * width;
 }
 
-/* Where an input's numbers begin. */
-static uint64_t offset_of(const rq_hyper *hyper, int32_t layer, rq_input input, bool diagonal) {
-  uint64_t inputs[RQ_INPUTS], all = 0, offset = 0;
-  for (int32_t i = 0; i < RQ_INPUTS; i++) all += inputs[i] = size_of(hyper, (rq_input)i, diagonal);
-  for (int32_t i = 0; i < (int32_t)input; i++) offset += inputs[i];
-  return (uint64_t)layer * all + (input == RQ_INPUT_OUTPUT ? 0 : offset);
+/* Numbers of a layer's inputs before this one; the output's is alone. */
+static uint64_t offset_of(const rq_hyper *hyper, rq_input input, bool diagonal) {
+  uint64_t offset = 0;
+  for (int32_t i = 0; i < (int32_t)input && input != RQ_INPUT_OUTPUT; i++)
+    offset += size_of(hyper, (rq_input)i, diagonal);
+  return offset;
 }
 
 typedef struct collect_job {
@@ -31,7 +33,7 @@ typedef struct collect_job {
   bool diagonal;
 } collect_job;
 
-enum { UNIT = 16 }; /* rows of H */
+enum { UNIT = 64 }; /* rows of H */
 
 static void collect_units(void *data, int32_t first, int32_t last, int32_t thread) {
   const collect_job *job = data;
@@ -48,27 +50,51 @@ static void collect_units(void *data, int32_t first, int32_t last, int32_t threa
     }
 }
 
-void rq_collect(rq_model *model, int32_t layer, rq_input input, const float *x, int32_t tokens) {
-  if (!model->moments) return;
-  bool diagonal = model->moments_diagonal;
-  float *moment = model->moments + offset_of(&model->hyper, layer, input, diagonal);
-  collect_job job = {moment, x, tokens, width_of(&model->hyper, input), diagonal};
-  int32_t units = (job.width + UNIT - 1) / UNIT;
-  uint64_t work = (uint64_t)tokens * UNIT * (uint64_t)(diagonal ? 1 : job.width / 2 + 1);
-  rq_pool_run(model->pool, collect_units, &job, units, work);
+bool rq_collect(rq_model *model, rq_input input, const float *x, int32_t tokens) {
+  if (model->moments) {
+    bool diagonal = model->moments_diagonal;
+    float *moment = model->moments + offset_of(&model->hyper, input, diagonal);
+    collect_job job = {moment, x, tokens, width_of(&model->hyper, input), diagonal};
+    int32_t units = (job.width + UNIT - 1) / UNIT;
+    uint64_t work = (uint64_t)tokens * UNIT * (uint64_t)(diagonal ? 1 : job.width / 2 + 1);
+    rq_pool_run(model->pool, collect_units, &job, units, work);
+  }
+  return model->stage_rows && model->stage_until == (int32_t)input;
 }
 
-int32_t RQ_EXPORT rq_model_moments(const void *model, int32_t diagonal, uint64_t *count) {
+int32_t RQ_EXPORT rq_model_moments(const void *model, int32_t layer, int32_t diagonal, uint64_t *count) {
   const rq_hyper *hyper = &((const rq_model *)model)->hyper;
-  *count = offset_of(hyper, hyper->info.layers, RQ_INPUT_OUTPUT, diagonal != 0) +
-           size_of(hyper, RQ_INPUT_OUTPUT, diagonal != 0);
+  bool output = layer == hyper->info.layers;
+  *count =
+      output ? size_of(hyper, RQ_INPUT_OUTPUT, diagonal != 0)
+             : offset_of(hyper, RQ_INPUT_DOWN, diagonal != 0) + size_of(hyper, RQ_INPUT_DOWN, diagonal != 0);
   return RQ_OK;
 }
 
-int32_t RQ_EXPORT rq_model_collect(rq_error *error, void *model, float *moments, int32_t diagonal) {
+int32_t RQ_EXPORT rq_model_stage(rq_error *error, void *model, float *rows, int32_t layer, int32_t until,
+                                 float *moments, int32_t diagonal) {
   rq_model *m = model;
   if (m->magic != RQ_MODEL_MAGIC) return rq_fail(error, RQ_E_ARGUMENT, "model");
-  m->moments = moments;
+  if (layer < 0 || layer > m->hyper.info.layers || until < 0 || until > RQ_INPUT_RESIDUAL) {
+    rq_fail(error, RQ_E_ARGUMENT, "stage");
+    rq_expected(error, "layer 0 to %d and an input of it", m->hyper.info.layers);
+    rq_actual(error, "layer %d, input %d", layer, until);
+    return RQ_E_ARGUMENT;
+  }
+  m->stage_rows = rows;
+  m->stage_layer = layer;
+  m->stage_until = until;
+  m->moments = rows ? moments : NULL;
   m->moments_diagonal = diagonal != 0;
   return RQ_OK;
+}
+
+RQ_EXPORT const float *rq_model_tap(const void *model, int32_t input) {
+  const rq_model *m = model;
+  switch (input) {
+    case RQ_INPUT_ATTENTION_OUT: return m->attended;
+    case RQ_INPUT_DOWN: return m->gate;
+    case RQ_INPUT_RESIDUAL: return m->x;
+    default: return m->normed;
+  }
 }

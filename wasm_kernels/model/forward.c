@@ -63,7 +63,7 @@ static int32_t attend(rq_error *error, rq_model *model, int32_t n, int32_t token
   rq_inputs_begin(&reader, model, &model->inputs, model->attended, tokens, matrix->width, needs);
   int32_t code = rq_attend(error, model, n, tokens, tokens == 1 ? &reader : NULL);
   if (code < 0) return code;
-  rq_collect(model, n, RQ_INPUT_ATTENTION_OUT, model->attended, tokens);
+  if (rq_collect(model, RQ_INPUT_ATTENTION_OUT, model->attended, tokens)) return RQ_OK;
   code = tokens == 1 ? rq_inputs_code(&reader)
                      : rq_inputs_set(model, model->attended, tokens, matrix->width, needs);
   if (code < 0) return fail_in_layer(error, n, "attention");
@@ -76,7 +76,7 @@ static int32_t attention(rq_error *error, rq_model *model, int32_t n, int32_t to
   const rq_layer *layer = &model->weights.layers[n];
   const rq_model_info *i = &model->hyper.info;
   rms_norm(model, layer->attention_norm, model->x, tokens, i->width, model->normed);
-  rq_collect(model, n, RQ_INPUT_ATTENTION, model->normed, tokens);
+  if (rq_collect(model, RQ_INPUT_ATTENTION, model->normed, tokens)) return RQ_OK;
   RQ_LAP(model, RQ_OP_NORM);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &layer->query);
@@ -134,7 +134,7 @@ static int32_t feed_forward(rq_error *error, rq_model *model, int32_t n, int32_t
   const rq_layer *layer = &model->weights.layers[n];
   const rq_model_info *i = &model->hyper.info;
   rms_norm(model, layer->ff_norm, model->x, tokens, i->width, model->normed);
-  rq_collect(model, n, RQ_INPUT_FF, model->normed, tokens);
+  if (rq_collect(model, RQ_INPUT_FF, model->normed, tokens)) return RQ_OK;
   RQ_LAP(model, RQ_OP_NORM);
   rq_needs needs = {false, false, false, false};
   rq_needs_add(&needs, &layer->gate);
@@ -154,8 +154,8 @@ static int32_t feed_forward(rq_error *error, rq_model *model, int32_t n, int32_t
     multiply_gated(model, layer, tokens, NULL);
     code = rq_inputs_set(model, model->gate, tokens, i->ff_width, out);
   }
-  rq_collect(model, n, RQ_INPUT_DOWN, model->gate, tokens);
   if (code < 0) return fail_in_layer(error, n, "feed-forward");
+  if (rq_collect(model, RQ_INPUT_DOWN, model->gate, tokens)) return RQ_OK;
   const rq_product product = {&layer->down, model->branch, model->x};
   rq_multiply(model, inputs, &product, 1, tokens);
   return RQ_OK;
@@ -201,11 +201,6 @@ static int32_t sum_states(rq_error *error, rq_model *model, int32_t tokens) {
 
 /* All rows, or only the last: a prompt's other logits are computed where a hash asks for them. */
 static int32_t output(rq_error *error, rq_model *model, int32_t tokens) {
-  const rq_model_info *i = &model->hyper.info;
-  if (model->moments) {
-    rms_norm(model, model->weights.output_norm, model->x, tokens, i->width, model->normed);
-    rq_collect(model, i->layers, RQ_INPUT_OUTPUT, model->normed, tokens);
-  }
   if (model->keep_states) return sum_states(error, model, tokens);
   if (model->all_logits) return compute_logits(error, model, 0, tokens);
   if (model->hashes)
@@ -217,10 +212,38 @@ static int32_t output(rq_error *error, rq_model *model, int32_t tokens) {
   return compute_logits(error, model, tokens - 1, 1);
 }
 
+#if !defined(__wasm__)
+/* One layer, or behind the last the output's norm; see collect.c. */
+static int32_t stage_forward(rq_error *error, rq_model *model, int32_t tokens) {
+  const rq_model_info *i = &model->hyper.info;
+  size_t count = (size_t)tokens * (size_t)i->width, at = (size_t)model->position * (size_t)i->width;
+  int32_t n = model->stage_layer;
+  if (n == 0)
+    embed(model, tokens);
+  else
+    rq_copy(model->x, model->stage_rows + at, count * sizeof(float));
+  if (n == i->layers) {
+    rms_norm(model, model->weights.output_norm, model->x, tokens, i->width, model->normed);
+    rq_collect(model, RQ_INPUT_OUTPUT, model->normed, tokens);
+    return rq_all_finite(model->normed, (int32_t)count) ? RQ_OK : fail_in_layer(error, n, "output norm");
+  }
+  int32_t code = attention(error, model, n, tokens);
+  if (code < 0 || model->stage_until < RQ_INPUT_FF) return code;
+  if ((code = feed_forward(error, model, n, tokens)) < 0 || model->stage_until < RQ_INPUT_RESIDUAL)
+    return code;
+  if (!rq_all_finite(model->x, (int32_t)count)) return fail_in_layer(error, n, "output");
+  rq_copy(model->stage_rows + at, model->x, count * sizeof(float));
+  return RQ_OK;
+}
+#endif
+
 int32_t rq_forward(rq_error *error, rq_model *model, int32_t tokens) {
   const rq_model_info *i = &model->hyper.info;
   size_t count = (size_t)tokens * (size_t)i->width;
   model->logits_rows = 0;
+#if !defined(__wasm__)
+  if (model->stage_rows) return stage_forward(error, model, tokens);
+#endif
   embed(model, tokens);
   hash(model, 0, model->x, count);
   for (int32_t n = 0; n < i->layers; n++) {

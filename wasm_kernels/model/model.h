@@ -114,6 +114,9 @@ typedef struct rq_model {
   uint32_t *hashes_before; /* (layers + 2) as they were before the step, for a step that fails */
   float *moments;          /* collect.c; NULL: nothing is collected */
   bool moments_diagonal;
+  float
+      *stage_rows; /* (context, width) where the residual stream comes from and goes to, NULL: whole steps */
+  int32_t stage_layer, stage_until; /* with it: the one layer that steps compute, and where in it they end */
 #if defined(RQ_PROFILE)
   rq_profile profile;
 #endif
@@ -197,16 +200,16 @@ typedef enum rq_input { /* of a layer's matrices; the last is the output layer's
                         RQ_INPUT_FF,
                         RQ_INPUT_DOWN,
                         RQ_INPUT_OUTPUT,
+                        RQ_INPUT_RESIDUAL, /* the residual stream behind a layer */
 } rq_input;
-enum { RQ_INPUTS = RQ_INPUT_OUTPUT };
-/* Adds x (tokens, width) to what is collected of an input; RQ_INPUT_OUTPUT is of layer `layers`. */
+/* Adds x (tokens, width) to what is collected of an input. Whether the step ends here. */
 #if defined(__wasm__)
-static inline void rq_collect(rq_model *model, int32_t layer, rq_input input, const float *x,
-                              int32_t tokens) {
-  (void)model, (void)layer, (void)input, (void)x, (void)tokens; /* the desktop's business */
+static inline bool rq_collect(rq_model *model, rq_input input, const float *x, int32_t tokens) {
+  (void)model, (void)input, (void)x, (void)tokens; /* the desktop's business */
+  return false;
 }
 #else
-void rq_collect(rq_model *model, int32_t layer, rq_input input, const float *x, int32_t tokens);
+bool rq_collect(rq_model *model, rq_input input, const float *x, int32_t tokens);
 #endif
 /* logits.c */
 /* Position of the largest logit, the lower id among equals; RQ_E_NONFINITE. */

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, UsageError
 from ..gguf import GGUFFile
-from ..gguf.recipe import Recipe, calibration_digest, timestamp_now
-from ..quantize.pipeline import check_target, quantize_model, source_digest
+from ..gguf.journal import Workplace, replace_text
+from ..gguf.recipe import Recipe, calibration_digest
+from ..gguf.values import Typed
+from ..gguf.writer import GGUFWriter
+from ..quantize.float_model import float_model
+from ..quantize.pipeline import check_target, source_digest
 from ..runtime.engine import Engine
 from ..runtime.tokenizer import Tokenizer
 from ..runtime.windows import WINDOW, eval_windows
 from ..sources import open_source
-from .artifact import write_artifact
-from .collect import BATCH, collect
+from .artifact import layer_specs, write_layers
+from .collect import BATCH, Collector
 from .samples import Sample, choose, read_samples
 
 LEAST_TOKENS = 1024  # fewer say nothing about any model
-FLOATS = ("f32", "f16", "bf16")
+
+Progress = Callable[[int, int, bool], None]
 
 
 @dataclass(frozen=True)
@@ -61,20 +67,27 @@ def calibrate(
     max_tokens: int = 32768,
     window: int = WINDOW,
     diagonal: bool = False,
+    sensitivity: bool = False,
     allow_outliers: bool = False,
     seed: int = 0,
     threads: int | None = None,
     timestamp: str | None = None,
     overwrite: bool = False,
     command: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    probing: Callable[[int, int], None] | None = None,
 ) -> CalibrationReport:
     """Runs the model on text and writes second moments of all inputs to `output`.
 
     `input`: what `quantize_model` takes. `texts`: files, each "domain=PATH" or a path (plain text or JSONL).
     `domains`, `counts`, `samples`: which samples are used, see `choose`. `max_tokens`: at most so many, taken
-    from the samples in turn over the domains. `window`: tokens of a context. `diagonal`: an importance matrix
-    only. `progress(tokens done, tokens in all)`.
+    from the samples in turn over the domains. `window`: tokens of a context, at most the model's
+    own. `diagonal`: an importance matrix only. `sensitivity`: also what an error in each matrix costs, for
+    `quantize_model(target_bpw=...)`: one run of about a thousand tokens for each, `probing(matrices done, in
+    all)`. `settings`: recorded in the recipe. `progress(tokens done, tokens in all, by an earlier run)`
+    counts a token once a layer. A run that was killed leaves the folder `.NAME.work` beside the output: the
+    same call goes on, with the same bytes.
     Raises UsageError, StorageError, DataError (NaN, layers never reached, outliers), TokenizerError.
     """
     started = time.perf_counter()
@@ -82,70 +95,32 @@ def calibrate(
     check_target(target, Path(input), overwrite)
     chosen = choose(read_samples(texts), counts, samples, domains, seed)
     with open_source(os.fspath(input), tokenizer, config, allow_requantize=True) as source:  # type: ignore[arg-type]
-        digest_of_model = source_digest(source)
-        name, architecture = source.path.name, source.architecture
-    with _float_model(input, target.parent, tokenizer, config, threads) as path, GGUFFile.open(path) as file:
-        encoder = Tokenizer.from_gguf(file)
-        windows, used = _windows(chosen, encoder, window, max_tokens)
-        total = sum(map(len, windows))
-        if total < LEAST_TOKENS:
-            raise UsageError(
-                "too little text to calibrate on",
-                subject="text",
-                expected=f"at least {LEAST_TOKENS:,} tokens",
-                actual=f"{total:,}",
-                hint="give more text, or raise --samples and --max-tokens",
-            )
-        with Engine(file, batch=min(BATCH, window), context=window, kv="f32", threads=threads) as engine:
-            moments = collect(
-                engine,
-                windows,
-                diagonal=diagonal,
-                progress=None if progress is None else lambda done: progress(done, total),
-            )
-        widths = {t.name: t.shape[-1] for t in file.tensors if len(t.shape) > 1}
-        if "output.weight" in widths:
-            widths.pop("token_embd.weight", None)  # an embedding of its own is looked up, not multiplied
-    outliers = [f"window {w} at {at}: {ratio:.0f} times the median" for w, at, ratio in moments.outliers]
-    if outliers and not allow_outliers:
-        raise DataError(
-            "some of the text is far from the rest",
-            subject=outliers[0] + (f", and {len(outliers) - 1} more" if len(outliers) > 1 else ""),
-            expected="windows of comparable activations",
-            actual=f"{len(outliers)} of {len(windows)} windows that would outweigh the others",
-            hint="look at these texts; --allow-outliers takes them as they are",
+        model = f"{source.path.name} sha256 {source_digest(source)}"
+    digest = calibration_digest([s.text for s in chosen])
+    command = command or "ruvq.calibrate"
+    how = (max_tokens, window, diagonal, sensitivity, seed, command, settings)
+    key = repr((model, digest, how, [_name(t) for t in texts]))
+    with contextlib.ExitStack() as stack:
+        work = stack.enter_context(Workplace(target, hashlib.sha256(key.encode()).hexdigest(), timestamp))
+        path = float_model(input, work.folder, tokenizer, config, threads)
+        file = stack.enter_context(GGUFFile.open(path))
+        window = min(window, int(file.metadata.get(f"{file.architecture}.context_length", window)))
+        windows, used = _windows(chosen, Tokenizer.from_gguf(file), window, max_tokens)
+        _check_length(windows)
+        measured = _sensitivities(path, windows, work, seed, threads, probing) if sensitivity else {}
+        names = sorted({_name(t) for t in texts})
+        plan = _Set(windows, used, window, diagonal, seed, names, model, measured, settings)
+        engine = stack.enter_context(
+            Engine(file, batch=min(BATCH, window), context=window, kv="f32", threads=threads)
         )
-    digest = calibration_digest([s.text for s in used])
-    moment = timestamp if timestamp is not None else timestamp_now()
-    per_domain = dict(Counter(s.domain for s in used))
-    metadata = {
-        "imatrix.datasets": sorted({Path(t.partition("=")[2] or t).name for t in texts}),
-        "imatrix.chunk_count": len(windows),
-        "imatrix.chunk_size": window,
-        "ruvq.calibration.digest": digest,
-        "ruvq.calibration.samples": len(used),
-        "ruvq.calibration.tokens": moments.tokens,
-        "ruvq.calibration.domains": [f"{d}={n}" for d, n in sorted(per_domain.items())],
-        "ruvq.calibration.seed": seed,
-        "ruvq.calibration.timestamp": moment,
-        "ruvq.calibration.model": digest_of_model,
-    }
-    recipe = Recipe(
-        command=command or "ruvq.calibrate",
-        seed=seed,
-        calibration=digest,
-        samples=len(used),
-        source=f"{name} sha256 {digest_of_model}",
-        timestamp=moment,
-    )
-    write_artifact(target, architecture, moments, widths, metadata, recipe)
+        outliers = _write(target, file, engine, plan, work, command, allow_outliers, progress)
     return CalibrationReport(
         output=str(target),
         samples=len(used),
-        tokens=moments.tokens,
+        tokens=plan.tokens,
         windows=len(windows),
-        domains=per_domain,
-        digest=digest,
+        domains=plan.domains,
+        digest=plan.digest,
         seed=seed,
         diagonal=diagonal,
         outliers=outliers,
@@ -153,33 +128,136 @@ def calibrate(
     )
 
 
-@contextlib.contextmanager
-def _float_model(
-    input: str | os.PathLike[str],
-    folder: Path,
-    tokenizer: str | os.PathLike[str] | None,
-    config: str | os.PathLike[str] | None,
+@dataclass(frozen=True)
+class _Set:
+    """What is calibrated on, and how."""
+
+    windows: list[list[int]]
+    samples: list[Sample]
+    window: int
+    diagonal: bool
+    seed: int
+    files: list[str]
+    model: str  # name and SHA-256
+    measured: Mapping[str, Any]  # sensitivities, where they are asked for
+    settings: Mapping[str, Any] | None
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.windows))
+
+    @property
+    def domains(self) -> dict[str, int]:
+        return dict(Counter(s.domain for s in self.samples))
+
+    @property
+    def digest(self) -> str:
+        return calibration_digest([s.text for s in self.samples])
+
+    def metadata(self, timestamp: str) -> dict[str, Any]:
+        """The artifact's keys: llama.cpp's, where the numbers come from (INV-5), and the very tokens."""
+        return {
+            "general.type": "imatrix",
+            "imatrix.datasets": self.files,
+            "imatrix.chunk_count": len(self.windows),
+            "imatrix.chunk_size": self.window,
+            "ruvq.calibration.digest": self.digest,
+            "ruvq.calibration.samples": len(self.samples),
+            "ruvq.calibration.tokens": self.tokens,
+            "ruvq.calibration.domains": [f"{d}={n}" for d, n in sorted(self.domains.items())],
+            "ruvq.calibration.seed": self.seed,
+            "ruvq.calibration.timestamp": timestamp,
+            "ruvq.calibration.model": self.model.rpartition(" ")[2],
+            "ruvq.calibration.windows": Typed([len(w) for w in self.windows], "u32"),
+            "ruvq.calibration.ids": Typed([t for w in self.windows for t in w], "u32"),
+            **self.measured,
+        }
+
+
+def _sensitivities(
+    path: Path,
+    windows: Sequence[Sequence[int]],
+    work: Workplace,
+    seed: int,
     threads: int | None,
-) -> Iterator[Path]:
-    """The input as a GGUF file that the engine maps: as it is, or converted into a temporary folder."""
-    if Path(input).suffix == ".gguf":
-        yield Path(input)
-        return
-    with open_source(os.fspath(input), tokenizer, config) as source:  # type: ignore[arg-type]
-        stored = Counter(t.dtype.lower() for t in source.tensors.values() if len(t.shape) > 1)
-    format = stored.most_common(1)[0][0]
-    with tempfile.TemporaryDirectory(prefix=".ruvq-calibrate-", dir=folder) as temporary:
-        path = Path(temporary) / "model.gguf"
-        quantize_model(
-            input,
-            path,
-            format if format in FLOATS else "f32",
-            tokenizer=tokenizer,
-            config=config,
-            threads=threads,
-            progress=False,
+    probing: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """What an error in each matrix costs, by this run or one that was killed."""
+    from .sensitivity import measure_sensitivity
+
+    kept = work.folder / "sensitivity.json"
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads(kept.read_text(encoding="utf-8")))
+    found = measure_sensitivity(path, windows, work.folder, seed=seed, threads=threads, progress=probing)
+    replace_text(kept, json.dumps(found))
+    return found
+
+
+def _name(text: str) -> str:
+    """The file's name in "domain=folder/file"."""
+    return Path(text.partition("=")[2] or text).name
+
+
+def _check_length(windows: Sequence[Sequence[int]]) -> None:
+    total = sum(map(len, windows))
+    if total < LEAST_TOKENS:
+        raise UsageError(
+            "too little text to calibrate on",
+            subject="text",
+            expected=f"at least {LEAST_TOKENS:,} tokens",
+            actual=f"{total:,}",
+            hint="give more text, or raise --samples and --max-tokens",
         )
-        yield path
+
+
+def _write(
+    target: Path,
+    file: GGUFFile,
+    engine: Engine,
+    plan: _Set,
+    work: Workplace,
+    command: str,
+    allow_outliers: bool,
+    progress: Progress | None,
+) -> list[str]:
+    """Collects layer by layer and writes the artifact; the outliers that were allowed."""
+    widths = {t.name: t.shape[-1] for t in file.tensors if len(t.shape) > 1}
+    if "output.weight" in widths:
+        widths.pop("token_embd.weight", None)  # an embedding of its own is looked up, not multiplied
+    recipe = Recipe(
+        command=command,
+        seed=plan.seed,
+        calibration=plan.digest,
+        samples=len(plan.samples),
+        source=plan.model,
+        timestamp=work.timestamp,
+        options={"settings": plan.settings} if plan.settings is not None else {},
+    )
+    info = engine.info
+    specs = [layer_specs(info, widths, layer, plan.diagonal) for layer in range(info.layers + 1)]
+    outliers: list[str] = []
+    with GGUFWriter(
+        target,
+        file.architecture,
+        plan.metadata(work.timestamp),
+        [spec for layer in specs for spec, _ in layer],
+        recipe=recipe,
+        journal=work.journal(),
+    ) as writer:
+        collector = Collector(engine, plan.windows, work.folder, diagonal=plan.diagonal, progress=progress)
+        for _ in write_layers(writer, collector, specs):
+            outliers = [
+                f"window {w} at {at}: {ratio:.0f} times the median" for w, at, ratio in collector.outliers()
+            ]
+            if outliers and not allow_outliers:
+                raise DataError(
+                    "the calibration text holds outliers",
+                    subject="; ".join(outliers[:3]),
+                    expected="windows of similar activations",
+                    actual=f"{len(outliers)} of {len(plan.windows)} windows that would outweigh the others",
+                    hint="look at these texts; --allow-outliers takes them as they are",
+                )
+    return outliers
 
 
 def _windows(

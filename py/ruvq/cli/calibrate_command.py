@@ -10,10 +10,13 @@ from typing import Any
 from ..errors import UsageError
 from .console import SEED, Progress, note, whole
 
+HAS_SETTINGS = True
 EXAMPLES = """  ruvq calibrate --input model_dir/ --text my_text.txt --output model-calibration.gguf
   ruvq calibrate --input model_dir/ --text math=gsm8k.jsonl --text code=code.jsonl --text books.txt \\
       --domains math,code,language --samples 10000 --output model-calibration.gguf
   ruvq calibrate --input model-f16.gguf --text my_text.txt --diagonal --output imatrix.gguf
+  ruvq calibrate --input model_dir/ --text my_text.txt --sensitivity --output model-calibration.gguf
+  ruvq calibrate --settings ruvq.toml --input model_dir/ --output model-calibration.gguf
   ruvq quantize --input model_dir/ --calibration model-calibration.gguf --format pi-t2 --output model.gguf"""
 
 
@@ -43,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text.add_argument(
         "--count",
         action="append",
-        default=[],
         metavar="DOMAIN=N",
         help="samples of one domain; may be given several times",
     )
@@ -59,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only an importance matrix: little memory, a small file, no error feedback",
     )
+    work.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="also measure what an error in each matrix costs, for `ruvq quantize --target-size`: "
+        "a short run of the model for each",
+    )
     work.add_argument("--threads", type=whole(1, 1024), help="threads; never changes a byte")
     work.add_argument("--timestamp", help="time to record, for files equal to the byte (default now)")
 
@@ -67,7 +75,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the command."""
     from ..calibrate import calibrate
 
-    with Progress(args.quiet, "tok", "calibrate") as bar:
+    with (
+        Progress(args.quiet, "tok", "calibrate", scale=True) as bar,
+        Progress(args.quiet, "matrix", "sensitivity") as probing,
+    ):
         report = calibrate(
             args.input,
             args.text,
@@ -75,18 +86,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             tokenizer=args.tokenizer,
             config=args.config,
             domains=_domains(args.domains),
-            counts=dict(_count(text) for text in args.count),
+            counts=dict(_count(text) for text in args.count or ()),
             samples=args.samples,
             max_tokens=args.max_tokens,
             window=args.window,
             diagonal=args.diagonal,
+            sensitivity=args.sensitivity,
             allow_outliers=args.allow_outliers,
             seed=args.seed,
             threads=args.threads,
             timestamp=args.timestamp,
             overwrite=args.force,
             command=_recorded(args),
-            progress=bar.to,
+            settings=_recorded_settings(args),
+            progress=lambda done, total, resumed: bar.to(done, total, resumed=resumed),
+            probing=probing.to,
         )
     for outlier in report.outliers:
         note(args, f"note: {outlier}")
@@ -110,13 +124,28 @@ def _count(text: str) -> tuple[str, int]:
     return domain.replace("_", "-"), int(number)
 
 
+def _recorded_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The effective configuration, without folders."""
+    from .settings import effective
+
+    found = effective(args, "calibrate")
+    found["calibration"]["text"] = [_without_folder(text) for text in args.text]
+    return found
+
+
+def _without_folder(text: str) -> str:
+    """ "math=folder/a.jsonl" → "math=a.jsonl"."""
+    domain, equals, path = text.rpartition("=")
+    return f"{domain}{equals}{Path(path).name}"
+
+
 def _recorded(args: argparse.Namespace) -> str:
     """The command for the recipe, without folders."""
     words = ["ruvq", "calibrate", "--input", Path(args.input).name]
     for text in args.text:
-        domain, equals, path = text.rpartition("=")
-        words += ["--text", f"{domain}{equals}{Path(path).name}"]
+        words += ["--text", _without_folder(text)]
     for flag in ("domains", "samples", "max_tokens", "window", "seed"):
         if getattr(args, flag) is not None:
             words += ["--" + flag.replace("_", "-"), str(getattr(args, flag))]
-    return shlex.join([*words, *(w for c in args.count for w in ("--count", c))])
+    words += ["--" + flag for flag in ("diagonal", "sensitivity") if getattr(args, flag)]
+    return shlex.join([*words, *(w for c in args.count or () for w in ("--count", c))])

@@ -24,8 +24,8 @@ class Progress:
         self._options = {"unit": unit, "desc": label, "unit_scale": scale}
         self._bar: Any = None
 
-    def to(self, done: int, total: int | None = None, suffix: str = "") -> None:
-        """Moves the bar to `done` of `total`."""
+    def to(self, done: int, total: int | None = None, suffix: str = "", resumed: bool = False) -> None:
+        """Moves the bar to `done` of `total`; what is `resumed` doesn't count for the time that is left."""
         if self._quiet:
             return
         if self._bar is None:
@@ -39,7 +39,12 @@ class Progress:
             self._bar.total = total
         if suffix:
             self._bar.set_postfix_str(suffix, refresh=False)
+        if resumed:
+            self._bar.initial = done
         self._bar.update(done - self._bar.n)
+        if done == total:  # what follows, another bar perhaps, begins on a clean line
+            self._bar.close()
+            self._bar = None
 
     def __enter__(self) -> Progress:
         return self

@@ -1,7 +1,8 @@
 """Finds the command, runs it, and turns every failure into one clear message and an exit code.
 
-A command's module has `SUMMARY`, `EXAMPLES`, `add_arguments(parser)` and `run(args) -> dict`; the dict is
-what `--json` prints as the last line of standard output. A dict with a key "exit_code" sets that code.
+A command's module has `EXAMPLES`, `add_arguments(parser)` and `run(args) -> dict`; the dict is what `--json`
+prints as the last line of standard output. A dict with a key "exit_code" sets that code. A module with
+`HAS_SETTINGS` takes flags from ruvq.toml too (settings.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import errno
 import importlib
 import io
 import json
-import math
 import os
 import signal
 import sys
@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from .. import errors
+from ..json_text import finite
 from ..version import __version__
 
 COMMANDS = {
@@ -32,7 +33,9 @@ COMMANDS = {
     "verify": "check a GGUF file's structure, data and SHA-256 digests",
     "run": "generate text",
     "chat": "talk with a model that has a chat template",
-    "eval": "measure perplexity on a text",
+    "eval": "measure perplexity on a text, also against the float model",
+    "report": "put a model's errors and figures on one page, with plots",
+    "gate": "compute the project's quality gates, g1 and g3, and say go or no-go",
     "serve": "serve the web page with the headers that threads need",
     "doctor": "say what works on this machine, what is missing and how to get it",
     "completion": "print a script that completes ruvq's commands and flags in a shell",
@@ -86,8 +89,9 @@ def _is_full(error: OSError) -> bool:
     ) or (isinstance(error, errors.StorageError) and error.code == "NO_SPACE")
 
 
-def build_parser(command: str | None) -> Parser:
-    """The parser; only the module of `command` is loaded, the others are listed by name."""
+def build_parser(command: str | None, words: Sequence[str] = ()) -> Parser:
+    """The parser; only the module of `command` is loaded, the others are listed by name. `words`: the command
+    line, which may name a file of settings."""
     top = Parser(
         prog="ruvq",
         description="Language models at 2 and 3 bits, from the desktop to a browser tab, in one GGUF file.",
@@ -111,6 +115,10 @@ def build_parser(command: str | None) -> Parser:
         )
         parser.add_argument("--quiet", action="store_true", help="no progress and no notes on standard error")
         module.add_arguments(parser)
+        if getattr(module, "HAS_SETTINGS", False):
+            from . import settings
+
+            settings.add(parser, name, words)
         parser.set_defaults(run=module.run, prog=f"ruvq {name}")
     return top
 
@@ -141,14 +149,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a path or character that the terminal can't show
     try:
         command = _command_of(words)
-        parser = build_parser(command)
+        parser = build_parser(command, words)
         if command is None and not words:
             parser.print_help()
             return USAGE
         args = parser.parse_args(words)
         if command is None:
             return USAGE
-        result: dict[str, Any] = args.run(args)
+        result: dict[str, Any] = _with_settings(args, command) if "show_config" in args else args.run(args)
         code = int(result.pop("exit_code", 0))
         if args.json:
             print_json(result)
@@ -159,6 +167,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (errors.RuvqError, KeyboardInterrupt, MemoryError, OSError) as error:
         return _report(error, as_json)
+
+
+def _with_settings(args: argparse.Namespace, command: str) -> dict[str, Any]:
+    """Runs a command whose flags may come from a file, or prints what they come to."""
+    from . import settings
+
+    settings.complete(args)
+    if args.settings_file and not args.quiet:
+        print(f"settings: {args.settings_file}", file=sys.stderr)
+    if not args.show_config:
+        return args.run(args)
+    found = settings.effective(args, command)
+    if not args.json:
+        print(settings.to_toml(found))
+    return found
 
 
 def _report(error: BaseException, as_json: bool) -> int:
@@ -181,17 +204,7 @@ def _report(error: BaseException, as_json: bool) -> int:
 
 def print_json(value: dict[str, Any]) -> None:
     """One line of strict JSON: NaN and infinities become null."""
-    print(json.dumps(_plain(value), allow_nan=False, ensure_ascii=False), flush=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
+    print(json.dumps(finite(value), allow_nan=False, ensure_ascii=False), flush=True)
 
 
 def _terminate_like_interrupt() -> None:

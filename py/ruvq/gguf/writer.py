@@ -22,6 +22,7 @@ from ..core import CONSTANTS, structs
 from ..errors import RuvqError, StorageError, UsageError
 from . import serialise
 from .check import HEADER_KEY, TENSORS_KEY
+from .journal import Entry, Journal
 from .reader import GGUFFile, parse
 from .recipe import RECIPE_KEY, Recipe
 from .types import I8, RUVLLM_FORMATS, TensorSpec
@@ -60,6 +61,9 @@ class GGUFWriter:
     Raises UsageError or FileFormatError for names, shapes or values that can't be stored and for data of
     another size than announced, DataError for NaN or infinity among the weights, StorageError when the
     disk is full or the folder can't be written.
+
+    With a `journal` the unfinished file lies where that says, and tensors that a killed run completed under
+    the same header stay in it: `kept` gives their entries, and they are not written again.
     """
 
     def __init__(
@@ -71,12 +75,16 @@ class GGUFWriter:
         *,
         recipe: Recipe | None = None,
         alignment: int = 32,
+        journal: Journal | None = None,
     ) -> None:
         self.path = Path(path)
         self.tensors = list(tensors)
+        self._journal = journal
         self._digests: list[str] = []
+        self.kept: dict[str, Entry] = {}
         self._file: BinaryIO | None = None
-        self._temporary = self.path.with_name(f".{self.path.name[:200]}.{secrets.token_hex(6)}.part")
+        beside = self.path.with_name(f".{self.path.name[:200]}.{secrets.token_hex(6)}.part")
+        self._temporary = journal.part if journal else beside
         self._alignment = alignment
         if alignment < 8 or alignment & (alignment - 1):
             raise UsageError(
@@ -145,25 +153,23 @@ class GGUFWriter:
 
     def _start(self, header: bytes) -> None:
         """Writes the header and has the core's parser check it before any data follows."""
-        self._file = open(self._temporary, "xb+")  # noqa: SIM115 - closed by _commit or abort
-        self._append(header)
-        self._pad()
-        self._file.flush()
-        self._header = self._read_header()
+        header += bytes(self._padded(len(header)) - len(header))
+        if self._journal is not None:
+            sizes = [(spec.name, spec.nbytes, self._padded(spec.nbytes)) for spec in self.tensors]
+            self.kept = {entry.name: entry for entry in self._journal.recover(header, sizes)}
+            self._digests = [entry.digest for entry in self.kept.values()]
+        self._file = open(self._temporary, "rb+" if self.kept else "xb+")  # noqa: SIM115 - closed by _commit or abort
+        self._file.seek(0, os.SEEK_END)
+        if not self.kept:
+            self._append(header)
+            self._file.flush()
+        self._header = header
         backend = core.get()
         with backend.place(self._header) as data, parse(data.address, data.nbytes, self.total_bytes) as index:
             raw = backend.read(index.address, index.nbytes)
             metadata = Metadata(raw, structs.unpack("rq_gguf", raw), lambda at, n: self._header[at : at + n])
             self._header_digest_at = metadata.place(HEADER_KEY)
             self._digests_at = metadata.place(TENSORS_KEY) if self.tensors else 0
-
-    def _read_header(self) -> bytes:
-        assert self._file is not None
-        end = self._file.tell()
-        self._file.seek(0)
-        data = self._file.read(end)
-        self._file.seek(end)
-        return data
 
     def _padded(self, nbytes: int) -> int:
         return -(-nbytes // self._alignment) * self._alignment
@@ -175,8 +181,9 @@ class GGUFWriter:
 
     # ---- data ----
 
-    def write(self, name: str, data: Data) -> None:
-        """Appends the next tensor in the announced order: a buffer, or an iterable of buffers."""
+    def write(self, name: str, data: Data, note: Callable[[], dict[str, Any]] | None = None) -> None:
+        """Appends the next tensor in the announced order: a buffer, or an iterable of buffers. `note`: what
+        the journal keeps beside it, asked for when the data are written."""
         if self._file is None:
             raise UsageError("the file is complete or given up", subject=str(self.path))
         position = len(self._digests)
@@ -205,6 +212,9 @@ class GGUFWriter:
             )
         self._pad()
         self._digests.append(sha.hexdigest())
+        if self._journal is not None:
+            self._file.flush()
+            self._journal.add(Entry(name, self._digests[-1], note() if note else {}))
 
     def _append(self, data: bytes | memoryview) -> None:
         assert self._file is not None

@@ -7,6 +7,7 @@ x x^T over all tokens, as the packed rows of its upper half: `ruvq.moment.INPUT`
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ INPUT_OF = {
 LAYER_INPUTS = ("attention", "attention_out", "feed_forward", "down")  # in the core's order
 OUTPUT_INPUT = "output"
 MOMENT = "ruvq.moment."
+SENSITIVITY = "ruvq.sensitivity"
 
 
 def input_of(tensor: str) -> str | None:
@@ -43,6 +45,10 @@ def input_of(tensor: str) -> str | None:
     if len(parts) == 4 and parts[0] == "blk" and parts[2] in INPUT_OF and parts[3] == "weight":
         return f"blk.{parts[1]}.{INPUT_OF[parts[2]]}"
     return None
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value < math.inf
 
 
 class Calibration:
@@ -63,6 +69,10 @@ class Calibration:
         self.tokens = int(file.metadata.get("ruvq.calibration.tokens", 0))
         self.samples = int(file.metadata.get("ruvq.calibration.samples", 0))
         self.digest = str(file.metadata.get("ruvq.calibration.digest", ""))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the whole artifact."""
+        return self._file.sha256()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Calibration:
@@ -117,6 +127,32 @@ class Calibration:
                 hint="calibrate this model",
             )
         return (sums / max(float(counts[0]), 1.0)).astype("<f4")
+
+    def sensitivities(self) -> dict[str, float] | None:
+        """What a unit of squared error costs in each matrix, in nats a token of the model's predictions: by
+        tensor name; None where it wasn't measured. ModelError for lists that don't belong together."""
+        names = list(self.metadata.get(f"{SENSITIVITY}.tensors", ()))
+        nats = list(self.metadata.get(f"{SENSITIVITY}.nats", ()))
+        errors = list(self.metadata.get(f"{SENSITIVITY}.squared_errors", ()))
+        if not names:
+            return None
+        if not len(names) == len(nats) == len(errors) or not all(_is_amount(v) for v in (*nats, *errors)):
+            raise ModelError(
+                "the sensitivities of the calibration are damaged",
+                subject=f"{SENSITIVITY}.nats",
+                expected=f"{len(names)} numbers of 0 or more, and as many squared errors",
+                actual=f"{len(nats)} and {len(errors)}",
+                hint="calibrate again with --sensitivity",
+            )
+        return {n: v / e if e else 0.0 for n, v, e in zip(names, nats, errors, strict=True)}
+
+    def windows(self) -> list[list[int]]:
+        """The tokens that were calibrated on, a list for each context; none in llama.cpp's artifacts."""
+        ids, out = [int(token) for token in self.metadata.get("ruvq.calibration.ids", [])], []
+        for length in self.metadata.get("ruvq.calibration.windows", []):
+            out.append(ids[: int(length)])
+            del ids[: int(length)]
+        return out
 
     def close(self) -> None:
         """Gives the file back."""

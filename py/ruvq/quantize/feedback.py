@@ -22,11 +22,13 @@ DAMPING = 0.01  # of the mean of the diagonal
 
 @dataclass(frozen=True)
 class Factor:
-    """H + damping = (U + I) diag(pivots) (U + I)^T; `moment` is H itself, divided by its mean diagonal."""
+    """H + damping = (U + I) diag(pivots) (U + I)^T; `moment` is H itself, times `scale`: one over its mean
+    diagonal."""
 
     factor: np.ndarray  # (width, width) float32, U above the diagonal
     pivots: np.ndarray  # (width,) float32
     moment: np.ndarray  # (width, width) float32
+    scale: np.float32
 
 
 def turn(moment: np.ndarray, seed: int) -> np.ndarray:
@@ -75,15 +77,58 @@ def factorise(moment: np.ndarray, seed: int | None, damping: float, subject: str
         except DataError as error:
             error.subject = f"{subject}: {error.subject}"
             raise
-    return Factor(factor, pivots, scaled)
+    return Factor(factor, pivots, scaled, np.float32(1) / np.float32(mean))
 
 
 @dataclass(frozen=True)
 class Guide:
-    """A matrix's factor for error feedback, or only how much each of its columns counts."""
+    """A matrix's factor for error feedback, or only how much each of its columns counts.
+
+    `cross` or `product`: what the weights to round are found from (ruvq.quantize.sequential), times the
+    factor's scale; without them they are the weights themselves. `damping` keeps them near these.
+    """
 
     factor: Factor | None = None
     importance: np.ndarray | None = None  # (width,) float32
+    cross: np.ndarray | None = None  # (width, width) float32
+    product: np.ndarray | None = None  # (rows, width) float32
+    damping: float = 0.0
+
+    def aim(self, first: int, weights: np.ndarray, seed: int | None) -> np.ndarray | None:
+        """Rows from `first` on as they should be rounded, turned by the transform of `seed`: float32 of the
+        shape of `weights` (rows, width); None for these themselves."""
+        import numpy as np
+
+        if self.factor is None or (self.cross is None and self.product is None):
+            return None
+        rows, width = weights.shape
+        backend = core.get()
+        if self.product is not None:
+            aim = self.product[first : first + rows]
+        else:
+            assert self.cross is not None
+            aim = np.zeros((rows, width), np.float32)
+            columns = np.ascontiguousarray(weights.T)
+            with (
+                backend.place(aim) as out,
+                backend.place(columns) as left,
+                backend.place(self.cross) as right,
+            ):
+                where = (out.address, left.address, rows, right.address, width)
+                backend.call("rq_moment_cross", *where, width, 0, rows, 0)
+        aim = np.ascontiguousarray(aim + np.float32(self.damping) * weights)
+        with (
+            backend.place(aim) as out,
+            backend.place(self.factor.factor) as matrix,
+            backend.place(self.factor.pivots) as pivots,
+            backend.alloc(backend.call("rq_moment_solve_scratch", width)) as scratch,
+        ):
+            if seed is not None:
+                halves = (seed & 0xFFFFFFFF, seed >> 32)
+                backend.call("rq_hadamard", out.address, rows, width, *halves, 0, CONSTANTS["RQ_SCALAR"])
+            where = (matrix.address, pivots.address, out.address, rows, width)
+            backend.call("rq_moment_solve", *where, scratch.address, scratch.end)
+        return aim
 
 
 class Guides:

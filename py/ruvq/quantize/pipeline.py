@@ -15,15 +15,16 @@ import shutil
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import core, formats
 from ..errors import StorageError, UsageError
+from ..gguf.journal import Journal, Workplace
 from ..gguf.recipe import Recipe, timestamp_now
 from ..gguf.types import TensorSpec
 from ..gguf.values import Typed
@@ -31,31 +32,38 @@ from ..gguf.writer import GGUFWriter
 from ..sources import Source, open_source
 from . import mixes
 from .chunks import thread_count
-from .plan import AUTO, Plan, PlannedTensor, file_type, make_plan
+from .plan import AUTO, TRELLIS, Plan, PlannedTensor, file_type, make_plan
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
 from .tensors import DEFAULT_K, SCALE_RULES
 from .vocabulary import checked_vocabulary
 
 if TYPE_CHECKING:
     from .calibration import Calibration
-    from .feedback import Guides
+    from .feedback import Guide
+    from .target import Target
 
 HEADER_RESERVE = 1 << 20  # bytes beside tensor data and vocabulary that the space check allows for
+THOROUGH_EFFORT = 8  # of the trellis encoders, from which on they try headers thoroughly
 STALE_SECONDS = 3600  # a temporary file untouched for so long was left by a killed process
 
 TAKES_K = (*DEFAULT_K, "pi-t3", "pi-t2")  # for the trellis: k of every group, instead of the best for each
 
 Progress = Callable[["Step"], None]
 Observe = Callable[[str, int, int, int, int], None]
+Encoded = tuple["TensorReport", Iterator[memoryview]]  # the report is complete when all bytes were taken
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far the work is: bytes of output, of all tensors."""
+    """How far the work is: bytes of output, of all tensors; before that, with a target, weights measured."""
 
     tensor: str
     bytes_done: int
     bytes_total: int
+    resumed: bool = False  # done by an earlier run that was cut off
+
+
+_SUMS = ("seconds", "squares", "squared_error", "output_squares", "output_error", "peak", "turned_peak")
 
 
 @dataclass
@@ -74,6 +82,12 @@ class TensorReport:
     squared_error: float = 0.0  # sum of (w - decoded)^2
     output_squares: float = 0.0  # of the products with calibration's inputs
     output_error: float = 0.0
+    peak: float = 0.0  # largest magnitude
+    turned_peak: float = 0.0  # after the transform, where there is one
+
+    def sums(self) -> dict[str, float]:
+        """What the work found out, for the journal of a run that may be cut off."""
+        return {name: getattr(self, name) for name in _SUMS}
 
     @property
     def mse(self) -> float:
@@ -90,6 +104,14 @@ class TensorReport:
         """The same of the products with the inputs of calibration; None where it wasn't used."""
         return snr_db(self.output_squares, self.output_error) if self.output_squares else None
 
+    def mu(self, turned: bool) -> float | None:
+        """How coherent the matrix is, before and after the transform: max |w| / root mean square, 1 at the
+        least (Chee et al., QuIP). None for vectors, matrices of zeros, and in a browser."""
+        peak = self.turned_peak if turned else self.peak
+        if len(self.shape) < 2 or self.squares <= 0 or peak <= 0:
+            return None
+        return peak / math.sqrt(self.squares / math.prod(self.shape))
+
     def as_dict(self) -> dict[str, Any]:
         """For `--json`; `bpw` is actual. An infinite SNR (no error) becomes null."""
         return {
@@ -103,6 +125,8 @@ class TensorReport:
             "mse": self.mse,
             "snr_db": self.snr_db if math.isfinite(self.snr_db) else None,
             "output_snr_db": self.output_snr_db,
+            "mu": self.mu(False),
+            "mu_hadamard": self.mu(True) if self.hadamard else None,
             "seconds": round(self.seconds, 4),
         }
 
@@ -144,10 +168,15 @@ class Report:
         """A few lines for people."""
         snr = f"{self.snr_db:.2f} dB SNR" if math.isfinite(self.snr_db) else "exact"
         speed = self.parameters / max(self.seconds, 1e-9) / 1e6
+        turned = [t for t in self.tensors if t.hadamard and t.mu(True)]
+        coherence = ""
+        if turned:
+            before, after = (max(t.mu(side) or 0.0 for t in turned) for side in (False, True))
+            coherence = f"; the most coherent matrix: mu {before:.1f}, with Hadamard {after:.1f} at most"
         return (
             f"{self.output}: {self.file_bytes:,} bytes, {self.format}, {self.parameters:,} weights\n"
             f"bits per weight: {self.bits_per_weight:.2f} nominal, {self.bits_per_weight_actual:.2f} actual; "
-            f"{snr}; {self.seconds:.1f} s ({speed:.2f} M weights/s)"
+            f"{snr}{coherence}; {self.seconds:.1f} s ({speed:.2f} M weights/s)"
         )
 
 
@@ -167,6 +196,12 @@ def quantize_model(
     scale: str | None = None,
     calibration: str | os.PathLike[str] | None = None,
     damping: float = 0.01,
+    sequential: bool = False,
+    thorough: bool = False,
+    target_size: str | int | None = None,
+    target_bpw: float | None = None,
+    candidates: Sequence[str] = (),
+    strict: bool = False,
     rotate: str = "none",
     threads: int | None = None,
     progress: bool | Progress = True,
@@ -178,6 +213,7 @@ def quantize_model(
     on_plan: Callable[[Plan, Source], None] | None = None,
     observe: Observe | None = None,
     chat_template: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Report:
     """Converts a float model to a GGUF file.
 
@@ -187,20 +223,27 @@ def quantize_model(
     for tensors whose width the main one can't hold; "auto": the smallest that holds it with no fewer bits.
     `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices in ruvq's own formats
     are then rounded with error feedback (LDLQ) and `damping` times the mean of the diagonal is added to the
-    second moments; other formats weigh the columns' errors. `rotate`: "residual", "values" or "all"
-    (ruvq.quantize.rotation), with `seed`. `type_ids`: "ruvllm" writes pi-q3 and pi-q2 under type ids 40 and
-    41. `timestamp`: for the recipe, by default now. `progress`: a bar, or a function that is called with a
-    Step. `chat_template`: a file with the Jinja template to store instead of the model's own, or "none".
+    second moments; other formats weigh the columns' errors. `sequential`: the layers' matrices are rounded
+    one after the other for the inputs they will really get, towards the float model's outputs
+    (ruvq.quantize.sequential): better, and slower. `thorough`: trellis formats search each block's scales
+    longer, with error feedback six times as long. `target_size` ("130MB", of the file) or
+    `target_bpw` (bits per weight of all tensors) choose each matrix's format at least loss among
+    `candidates`, instead of `format`. `strict`: nothing is substituted (see `plan_model`). `rotate`:
+    "residual", "values" or "all" (ruvq.quantize.rotation), with `seed`. `type_ids`: "ruvllm" writes
+    pi-q3 and pi-q2 under type ids 40 and 41. `timestamp`: for the recipe, by default now. `progress`: a bar,
+    or a function that is called with a Step. `chat_template`: a file with the Jinja template to store instead
+    of the model's own, or "none". `settings`: recorded in the recipe as they are.
     `on_plan` sees the plan before anything is written. `observe` is called with every chunk: the tensor's
     name, rows, width, and where the core's memory holds the weights that were encoded and what they decode
     to, as float32, during the call.
 
     Raises UsageError, StorageError, FileFormatError, ModelError, TokenizerError, TemplateError, DataError;
-    nothing is left behind then.
+    nothing is left behind then. A run that was killed leaves the folder `.NAME.work` beside the output: the
+    same call goes on with the tensors that are complete, and gives the same bytes.
     """
     started = time.perf_counter()
     target = Path(output)
-    options = _options(k, scale)
+    options = _options(k, scale, thorough)
     if not 0 <= seed < 1 << 64:
         raise UsageError(
             "the seed must fit 64 bits", subject="seed", expected="0 to 2^64 - 1", actual=str(seed)
@@ -209,47 +252,99 @@ def quantize_model(
     for name in (embeddings, output_tensor, fallback):
         if name not in (None, "same", AUTO):
             formats.get_writable(name)
+    budget = None
+    if target_size is not None or target_bpw is not None or candidates:
+        from .target import make_target
+
+        budget = make_target(target_size, target_bpw, candidates)
     threads = thread_count(threads)
     check_target(target, Path(input), overwrite)
     _check_desktop(rotate, calibration)
-    with open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize) as opened:  # type: ignore[arg-type]
-        source = _turned(opened, rotate, seed)
-        plan = make_plan(
-            source.tensors.values(),
-            format,
-            incoherence=incoherence,
-            embeddings=embeddings,
-            output_tensor=output_tensor,
-            fallback=fallback,
-            type_ids=type_ids,
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(
+            open_source(os.fspath(input), tokenizer, config, allow_requantize=allow_requantize)  # type: ignore[arg-type]
         )
+        source = _turned(opened, rotate, seed)
+        report_step = stack.enter_context(_reporter(progress))
+        calibrated = guides = None
+        if calibration is not None:
+            import numpy  # noqa: F401 - calibration needs it: the recipe names its version
+
+            from .calibration import Calibration
+            from .feedback import Guides
+
+            calibrated = stack.enter_context(Calibration.open(calibration))
+            guides = Guides(calibrated, damping)
+        how: dict[str, Any] = {
+            "incoherence": incoherence,
+            "embeddings": embeddings,
+            "output_tensor": output_tensor,
+            "fallback": fallback,
+            "type_ids": type_ids,
+        }
+        if budget is None and not strict:
+            plan = make_plan(source.tensors.values(), format, **how)
+        else:
+            from .target import plan_model
+
+            def measured(done: int, total: int) -> None:
+                report_step(Step("measuring formats", done, total))
+
+            more: dict[str, Any] = {"seed": seed, "strict": strict, "progress": measured}
+            plan = plan_model(source, format, target=budget, calibration=calibrated, **how, **more)
         _check_options(plan, options)
         metadata = file_metadata(source, plan, seed, options, chat_template)
         _check_space(target, plan)
         if on_plan is not None:
             on_plan(plan, source)
-        with contextlib.ExitStack() as stack:
-            calibrated = guides = None
-            if calibration is not None:
-                from .calibration import Calibration
-                from .feedback import Guides
+        if sequential:
+            from .draft import Draft, check_calibration
+            from .float_model import float_model
 
-                calibrated = stack.enter_context(Calibration.open(calibration))
-                guides = Guides(calibrated, damping)
-            recipe = _recipe(source, plan, seed, options, command, timestamp, calibrated, damping, rotate)
-            report_step = stack.enter_context(_reporter(progress))
-            results = _write(
-                source, plan, target, metadata, recipe, options, seed, threads, report_step, guides, observe
-            )
+            check_calibration(calibrated, source_digest(source))
+        began = timestamp or ""
+        recipe = _recipe(
+            source, plan, seed, options, command, began, calibrated, damping, sequential, rotate, settings
+        )
+        journal = work = None
+        if _has_threads():
+            key = _key(plan, metadata, recipe, calibrated)
+            work = stack.enter_context(Workplace(target, key, timestamp))
+            journal = None if observe else work.journal()  # who observes wants to see every chunk
+            recipe = replace(recipe, timestamp=work.timestamp)
+        elif timestamp is None:
+            recipe = replace(recipe, timestamp=timestamp_now())
+        pool = stack.enter_context(_encoders(threads))
+        encode = partial(_encode, source, options, seed, pool, 2 * threads, observe)
+
+        def make(planned: PlannedTensor) -> Encoded:
+            turned = seed if planned.hadamard else None
+            return encode(planned, guides.of(planned, turned) if guides else None)
+
+        if sequential:
+            assert calibrated is not None
+            assert work is not None
+            floats = float_model(input, work.folder, tokenizer, config, threads)
+            draft = Draft(work.folder, source, plan, metadata, floats)
+            draft.make(make, encode, calibrated, seed, damping, threads, report_step)
+            make = stack.enter_context(draft).stored
+        results = _write(source, plan, target, metadata, recipe, make, report_step, journal, budget)
         return _report(source, plan, results, target, seed, time.perf_counter() - started)
 
 
-def _options(k: int | None, scale: str | None) -> EncodeOptions:
+def _key(plan: Plan, metadata: Mapping[str, Any], recipe: Recipe, calibrated: Calibration | None) -> str:
+    """What tells whether unfinished work is the same work: all that decides the bytes, but the time."""
+    calibration = calibrated.fingerprint() if calibrated else ""
+    what = (plan.tensors, sorted(metadata.items()), replace(recipe, timestamp=""), calibration)
+    return hashlib.sha256(repr(what).encode()).hexdigest()
+
+
+def _options(k: int | None, scale: str | None, thorough: bool) -> EncodeOptions:
     if k is not None and k not in (2, 3, 4, 5):
         raise UsageError("k is the divisor of pi", subject="k", expected="2, 3, 4 or 5", actual=str(k))
     if scale is not None and scale not in SCALE_RULES:
         raise UsageError("unknown scale rule", subject="scale", expected=", ".join(SCALE_RULES), actual=scale)
-    return EncodeOptions(k or 0, scale or "default")
+    return EncodeOptions(k or 0, scale or "default", THOROUGH_EFFORT if thorough else 0)
 
 
 def _check_desktop(rotate: str, calibration: object) -> None:
@@ -299,7 +394,8 @@ def _check_options(plan: Plan, options: EncodeOptions) -> None:
 def _options_for(format: str, options: EncodeOptions) -> EncodeOptions:
     """The part of the options that a format takes."""
     own = format in TAKES_K or formats.get(format).own
-    return EncodeOptions(options.k if format in TAKES_K else 0, options.scale if own else "default")
+    effort = options.effort if format in TRELLIS else 0
+    return EncodeOptions(options.k if format in TAKES_K else 0, options.scale if own else "default", effort)
 
 
 def check_target(target: Path, input: Path, overwrite: bool) -> None:
@@ -402,10 +498,12 @@ def _recipe(
     seed: int,
     options: EncodeOptions,
     command: str | None,
-    timestamp: str | None,
+    timestamp: str,
     calibrated: Calibration | None,
     damping: float,
+    sequential: bool,
     rotate: str,
+    settings: Mapping[str, Any] | None,
 ) -> Recipe:
     numpy = sys.modules.get("numpy")
     versions = {"python": sys.version.split()[0], **({"numpy": numpy.__version__} if numpy else {})}
@@ -419,15 +517,20 @@ def _recipe(
     }
     if calibrated is not None:
         chosen["damping"] = damping
+        chosen["sequential"] = sequential
+    if options.effort:
+        chosen["effort"] = options.effort
     if rotate != "none":
         chosen["rotate"] = rotate
+    if settings is not None:
+        chosen["settings"] = settings
     return Recipe(
         command=command or "ruvq.quantize_model",
         seed=seed,
         calibration=calibrated.digest if calibrated else "",
         samples=calibrated.samples if calibrated else 0,
         source=f"{source.path.name} sha256 {source_digest(source)}",
-        timestamp=timestamp if timestamp is not None else timestamp_now(),
+        timestamp=timestamp,
         versions=versions,
         options=chosen,
     )
@@ -467,67 +570,96 @@ def _reporter(progress: bool | Progress) -> Iterator[Progress]:
             yield show
 
 
+@contextlib.contextmanager
+def _encoders(threads: int) -> Iterator[ThreadPoolExecutor | None]:
+    """Threads that encode; None where there can be none."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ruvq-encode") if _has_threads() else None
+    try:
+        yield pool
+    finally:
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
 def _write(
     source: Source,
     plan: Plan,
     target: Path,
     metadata: Mapping[str, Any],
     recipe: Recipe,
-    options: EncodeOptions,
-    seed: int,
-    threads: int,
+    make: Callable[[PlannedTensor], Encoded],
     step: Progress,
-    guides: Guides | None,
-    observe: Observe | None,
+    journal: Journal | None,
+    budget: Target | None,
 ) -> list[TensorReport]:
     _remove_stale(target)
     specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
     results: list[TensorReport] = []
     done = 0
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="ruvq-encode") if _has_threads() else None
-    try:
-        with GGUFWriter(target, source.architecture, metadata, specs, recipe=recipe) as writer:
-            for planned in plan.tensors:
-                ahead = 2 * threads
-                result, pieces = _encode(source, planned, options, seed, pool, ahead, guides, observe)
+    with GGUFWriter(target, source.architecture, metadata, specs, recipe=recipe, journal=journal) as writer:
+        if budget is not None:
+            budget.check(writer.total_bytes)
+        for planned in plan.tensors:
+            if planned.name in writer.kept:
+                results.append(planned_report(planned, **writer.kept[planned.name].note))
+                done += planned.nbytes
+                step(Step(planned.name, done, plan.nbytes, resumed=True))
+                continue
+            result, pieces = make(planned)
 
-                def counted(
-                    pieces: Iterator[memoryview] = pieces, name: str = planned.name
-                ) -> Iterator[memoryview]:
-                    nonlocal done
-                    for piece in pieces:
-                        yield piece
-                        done += piece.nbytes
-                        step(Step(name, done, plan.nbytes))
+            def counted(
+                pieces: Iterator[memoryview] = pieces, name: str = planned.name
+            ) -> Iterator[memoryview]:
+                nonlocal done
+                for piece in pieces:
+                    yield piece
+                    done += piece.nbytes
+                    step(Step(name, done, plan.nbytes))
 
-                started = time.perf_counter()
-                writer.write(planned.name, counted())
-                result.seconds = time.perf_counter() - started
-                results.append(result)
-    finally:
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+            writer.write(planned.name, counted(), result.sums)
+            results.append(result)
     return results
 
 
 def _encode(
     source: Source,
-    planned: PlannedTensor,
     options: EncodeOptions,
     seed: int,
     pool: ThreadPoolExecutor | None,
     ahead: int,
-    guides: Guides | None,
     observe: Observe | None,
-) -> tuple[TensorReport, Iterator[memoryview]]:
+    planned: PlannedTensor,
+    guide: Guide | None,
+) -> Encoded:
     """The report to be filled in, and the tensor's bytes, made as they are taken."""
     tensor = source.tensors[planned.name]
     used = _options_for(planned.format, options)
     see = None if observe is None else partial(observe, planned.name)
     turned = seed if planned.hadamard else None
-    guide = guides.of(planned, turned) if guides else None
     encoder = RowEncoder(formats.get(planned.format), tensor.width, used, turned, see, guide)
-    report = TensorReport(
+    report = planned_report(planned)
+
+    def add(chunk: EncodedRows) -> None:
+        report.squares += chunk.squares
+        report.squared_error += chunk.squared_error
+        report.output_squares += chunk.output_squares
+        report.output_error += chunk.output_error
+        report.peak = max(report.peak, chunk.peak)
+        report.turned_peak = max(report.turned_peak, chunk.turned_peak)
+
+    chunks = tensor.chunks(chunk_rows(tensor.width))
+    return report, _timed(report, encode_in_order(encoder, chunks, pool, ahead, planned.name, add))
+
+
+def _timed(report: TensorReport, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+    started = time.perf_counter()
+    yield from pieces
+    report.seconds = time.perf_counter() - started
+
+
+def planned_report(planned: PlannedTensor, **sums: float) -> TensorReport:
+    """A report with what was found out, or before that."""
+    return TensorReport(
         planned.name,
         planned.format,
         planned.shape,
@@ -535,16 +667,8 @@ def _encode(
         planned.bits,
         planned.nominal_bits,
         planned.nbytes,
+        **sums,
     )
-
-    def add(chunk: EncodedRows) -> None:
-        report.squares += chunk.squares
-        report.squared_error += chunk.squared_error
-        report.output_squares += chunk.output_squares
-        report.output_error += chunk.output_error
-
-    chunks = tensor.chunks(chunk_rows(tensor.width))
-    return report, encode_in_order(encoder, chunks, pool, ahead, planned.name, add)
 
 
 def snr_db(squares: float, squared_error: float) -> float:

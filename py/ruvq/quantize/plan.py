@@ -6,7 +6,7 @@ the choices. Bits per weight are *nominal* (the format's full blocks) and *actua
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from .mixes import EMBEDDING, OUTPUT
 FLOATS = ("f32", "f16", "bf16")
 TRELLIS = ("pi-t3", "pi-t2")  # without calibration they go with Hadamard (docs/formats.md)
 INCOHERENCE = ("auto", "none", "hadamard")
+MIXED = "mixed"  # what a plan is called whose formats a target chose
 AUTO = "auto"  # a fallback that suits each tensor
 
 
@@ -102,9 +103,13 @@ def make_plan(
     output_tensor: str = "same",
     fallback: str | None = None,
     type_ids: str | None = None,
+    assigned: Mapping[str, str] | None = None,
 ) -> Plan:
     """Decides each tensor's format; `format` may be a mix (`mixes.MIXES`). Where a width doesn't fit,
-    `fallback` is taken ("auto": `mixes.fallback_for`); UsageError where none was chosen."""
+    `fallback` is taken ("auto": `mixes.fallback_for`); UsageError where none was chosen.
+
+    `assigned`: every matrix's format by name, as a target has them (quantize/target.py), instead of `format`.
+    """
     if incoherence not in INCOHERENCE:
         raise UsageError(
             "unknown kind of incoherence",
@@ -115,25 +120,32 @@ def make_plan(
     if type_ids not in (None, "ruvllm"):
         raise UsageError("unknown type ids", subject="type_ids", expected="ruvllm", actual=str(type_ids))
     listed = list(tensors)
-    wanted_by = _wanted(listed, format, embeddings, output_tensor, type_ids)
+    wanted_by = _wanted(listed, format, embeddings, output_tensor, type_ids, assigned or {})
     second = formats.get(fallback) if fallback and fallback != AUTO else None
     planned, misfits = [], []
     for tensor in listed:
         wanted = found = wanted_by[tensor.name]
-        if not _fits(wanted, tensor.width):
+        if not fits(wanted, tensor.width):
             found = mixes.fallback_for(wanted, tensor.width) if fallback == AUTO else second or wanted
-            if not _fits(found, tensor.width):
+            if not fits(found, tensor.width):
                 misfits.append((tensor, wanted))
                 continue
         planned.append(_planned(tensor, found, incoherence, wanted.name if found != wanted else ""))
     if misfits:
         raise _misfit(misfits, fallback)
+    if assigned is not None:
+        return Plan(MIXED, tuple(planned))
     mix = mixes.find(format)
     return Plan(mix.name if mix else _typed(format, type_ids).name, tuple(planned))
 
 
 def _wanted(
-    tensors: Sequence[TensorInfo], format: str, embeddings: str, output_tensor: str, type_ids: str | None
+    tensors: Sequence[TensorInfo],
+    format: str,
+    embeddings: str,
+    output_tensor: str,
+    type_ids: str | None,
+    assigned: Mapping[str, str],
 ) -> dict[str, Format]:
     """The format of every tensor if all widths fit it."""
     names = [t.name for t in tensors]
@@ -145,6 +157,8 @@ def _wanted(
             return formats.get("f32")
         if chosen.get(tensor.name, "same") != "same":
             return _typed(chosen[tensor.name], type_ids)
+        if tensor.name in assigned:
+            return _typed(assigned[tensor.name], type_ids)
         return _typed(mix.format_of(tensor.name, layers, tied) if mix else format, type_ids)
 
     return {t.name: of(t) for t in tensors}
@@ -158,22 +172,29 @@ def _typed(name: str, type_ids: str | None) -> Format:
     return format
 
 
-def _fits(format: Format, width: int) -> bool:
+def fits(format: Format, width: int) -> bool:
+    """Whether a format holds rows of that width."""
     try:
         return format.row_bytes(width) > 0
     except UsageError:
         return False
 
 
+def takes_hadamard(format: str, incoherence: str) -> bool:
+    """Whether a matrix's rows are transformed before they are encoded in this format."""
+    if format in FLOATS:
+        return False
+    return incoherence == "hadamard" or (incoherence == "auto" and format in TRELLIS)
+
+
 def _planned(tensor: TensorInfo, format: Format, incoherence: str, instead_of: str) -> PlannedTensor:
-    is_matrix, is_float = len(tensor.shape) > 1, format.name in FLOATS
-    auto = incoherence == "auto" and format.name in TRELLIS
+    is_matrix = len(tensor.shape) > 1
     return PlannedTensor(
         name=tensor.name,
         shape=tensor.shape,
         source_dtype=tensor.dtype,
         format=format.name,
-        hadamard=is_matrix and not is_float and (auto or incoherence == "hadamard"),
+        hadamard=is_matrix and takes_hadamard(format.name, incoherence),
         nbytes=tensor.rows * format.row_bytes(tensor.width),
         nominal_bits=format.nominal_bits,
         instead_of=instead_of,

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """`k`: divisor of pi, 0 for the format's default; `scale`: a name of SCALE_RULES."""
+    """`k`: divisor of pi, 0 for the format's default; `scale`: a name of SCALE_RULES; `effort`: of the
+    trellis encoders, 0 for the default."""
 
     k: int = 0
     scale: str = "default"
+    effort: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class EncodedRows:
     squared_error: float  # sum of (w - decoded)^2
     output_squares: float = 0.0  # sum over rows of w H w^T, with H of the calibration
     output_error: float = 0.0  # of e H e^T, e = w - decoded
+    peak: float = 0.0  # largest magnitude of the weights
+    turned_peak: float = 0.0  # after the transform
 
 
 def chunk_rows(width: int) -> int:
@@ -72,12 +76,16 @@ class RowEncoder:
         """`guide`: what calibration says of the matrix."""
         self._core = core.get()
         self._observe = observe
+        self._guide = guide
         self.factor = guide.factor if guide else None
         self.importance = guide.importance if guide else None
         self.format, self.width, self.hadamard_seed = format, width, hadamard_seed
         self.row_bytes = format.row_bytes(width)
         self._options = structs.pack(
-            "rq_encode_options", k=options.k, scale_rule=CONSTANTS[SCALE_RULES[options.scale]]
+            "rq_encode_options",
+            k=options.k,
+            scale_rule=CONSTANTS[SCALE_RULES[options.scale]],
+            effort=options.effort,
         )
         self._local = threading.local()
 
@@ -102,11 +110,14 @@ class RowEncoder:
             backend.alloc(rows * width * 4) as decoded,
         ):
             backend.write(weights.address, memoryview(values))
+            peak = self._peak(weights.address, rows)
             if self.hadamard_seed is not None:
                 low, high = self.hadamard_seed & 0xFFFFFFFF, self.hadamard_seed >> 32
                 scalar = CONSTANTS["RQ_SCALAR"]
                 backend.call("rq_hadamard", weights.address, rows, width, low, high, 0, scalar)
-            head = (number, options.address, weights.address)
+            aim = self._guide.aim(first, values, self.hadamard_seed) if self._guide else None
+            rounded = weights if aim is None else backend.place(aim)
+            head = (number, options.address, rounded.address)
             tail = (rows, width, out.address, scratch.address, scratch.end)
             if self.factor is None:
                 column = backend.place(self.importance) if self.importance is not None else None
@@ -120,7 +131,18 @@ class RowEncoder:
             if self._observe is not None:
                 self._observe(rows, width, weights.address, decoded.address)
             output = self._output_sums(weights.address, decoded.address, rows)
-            return EncodedRows(first, rows, backend.read(out.address, out.nbytes), squares, error, *output)
+            peaks = peak, self._peak(weights.address, rows)
+            data = backend.read(out.address, out.nbytes)
+            return EncodedRows(first, rows, data, squares, error, *output, *peaks)
+
+    def _peak(self, weights: int, rows: int) -> float:
+        """The largest magnitude of what lies there; 0 in a browser, which may have no NumPy."""
+        if self._core.host != "native":
+            return 0.0
+        import numpy as np
+
+        values = np.frombuffer(self._core.view(weights, rows * self.width * 4), np.float32)
+        return float(max(values.max(), -values.min()))
 
     def _output_sums(self, weights: int, decoded: int, rows: int) -> tuple[float, float]:
         """Sums over rows of w H w^T and of e H e^T, e = w - decoded; zeros without a factor."""

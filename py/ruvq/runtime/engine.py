@@ -30,6 +30,7 @@ _KERNEL_FLAGS = {
 }
 _KV_FLAGS = {"f16": 0, "f32": CONSTANTS["RQ_MODEL_KV_F32"]}
 _INT32_MAX = 2**31 - 1
+RESIDUAL = 5  # the end of a layer, as `stage` counts its inputs
 
 
 @dataclass(frozen=True)
@@ -243,15 +244,23 @@ class Engine:
 
     # ---- calibration ----
 
-    def moments(self, diagonal: bool = False) -> int:
-        """Floats that `collect` sums into."""
+    def moments(self, layer: int, diagonal: bool = False) -> int:
+        """Floats that a stage of this layer sums into."""
         with self._core.alloc(8) as number:
-            self._core.call("rq_model_moments", self._memory.address, int(diagonal), number.address)
+            self._core.call("rq_model_moments", self._memory.address, layer, int(diagonal), number.address)
             return int.from_bytes(self._core.read(number.address, 8), "little")
 
-    def collect(self, address: int, diagonal: bool = False) -> None:
-        """From now on, adds the second moments of all inputs to memory at `address`; 0 ends it."""
-        self._core.call("rq_model_collect", self._memory.address, address, int(diagonal))
+    def stage(
+        self, rows: int, layer: int = 0, until: int = RESIDUAL, moments: int = 0, diagonal: bool = False
+    ) -> None:
+        """From now on a step computes one layer, or a part of it; see rq_model_stage. `rows`, `moments`:
+        addresses in the core's memory, 0 for none; `rows` 0 ends it."""
+        where = (self._memory.address, rows, layer, until, moments, int(diagonal))
+        self._core.call("rq_model_stage", *where)
+
+    def tap(self, input: int) -> int:
+        """Address of the last step's input: float32 (tokens of the step, width)."""
+        return self._core.raw("rq_model_tap", self._memory.address, input)
 
     # ---- results ----
 
