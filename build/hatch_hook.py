@@ -21,6 +21,10 @@ MODULES = {
     "pure": ("ruvq", "ruvq-relaxed", "ruvq-threads-relaxed"),
     "pyodide": ("ruvq", "ruvq-threads-relaxed"),
 }
+DESKTOP_QUANTIZE = (
+    "calibration", "feedback", "sequential", "draft", "float_model",
+    "rotation", "assignment", "sensitivity", "target",
+)  # fmt: skip
 SIDE_MODULE = "ruvq/core/_side/ruvq-relaxed.wasm"
 # both Pyodides' ABIs: the side module uses nothing in which they differ
 PYODIDE_TAG = "py3-none-pyemscripten_2025_0_wasm32.pyemscripten_2026_0_wasm32"
@@ -69,9 +73,8 @@ class CustomBuildHook(BuildHookInterface):
             left_out = self.build_config.target_config.setdefault("exclude", [])
             left_out += [f"py/ruvq/{name}" for name in ("cli", "calibrate", "evaluate", "train", "export")]
             left_out += ["py/ruvq/sources/onnx_*.py", "py/ruvq/sources/protobuf.py"]
-            desktop = ("calibration", "feedback", "sequential", "draft", "float_model")
-            desktop += ("rotation", "assignment", "sensitivity", "target")
-            left_out += [f"py/ruvq/quantize/{name}.py" for name in desktop]
+            left_out += ["py/ruvq/core/_cffi_abi.py"]
+            left_out += [f"py/ruvq/quantize/{name}.py" for name in DESKTOP_QUANTIZE]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
         elif kind == "pyodide":

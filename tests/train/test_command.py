@@ -74,6 +74,18 @@ def test_settings_adapters_checkpoint_and_resume(
     assert again["perplexity"] == first["perplexity"]
 
 
+def test_a_quantized_file_is_trained_further_and_imitates_the_float_model(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, tokenizer = data_dir / "stories260K/stories260K.bin", data_dir / "stories260K/tok512.bin"
+    ruvq.quantize_model(model, tmp_path / "ptq.gguf", "pi-t3", tokenizer=tokenizer, progress=False)
+    words = arguments(data_dir, tmp_path / "qat.gguf", "--format", "pi-t3", "--steps", "1")
+    words[words.index("--model") + 1] = str(tmp_path / "ptq.gguf")
+    found = report(capsys, *words, "--teacher", str(model))
+    assert found["perplexity_start"] == pytest.approx(found["perplexity_float"], rel=0.02)  # the same codes
+    assert found["kl"] > 0.01  # from a teacher that isn't the file itself
+
+
 @pytest.mark.parametrize(
     ("more", "message", "code"),
     [

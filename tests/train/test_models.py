@@ -93,6 +93,20 @@ def test_a_loaded_model_has_the_engines_logits(data_dir: Path, tmp_path: Path) -
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
+@pytest.mark.parametrize("config", [QatConfig.pit2(activation_bits=8), QatConfig.piq3(activation_bits=8)])
+def test_layers_with_rounded_activations_multiply_as_the_engine_does(config: QatConfig) -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Sequential(torch.nn.Linear(300, 20, bias=False))
+    layer = prepare_qat(linear, config)[0]
+    x = torch.randn(3, 300)
+    q = ruvq.QuantizedTensor(config.format, (20, 300), layer.quantizer.data())
+    turned = np.asarray(ruvq.hadamard(x.numpy(), config.seed)) if config.hadamard else x.numpy()
+    expected = np.stack([np.asarray(ruvq.matvec(q, np.ascontiguousarray(row))) for row in turned])
+    with torch.no_grad():
+        found = linear(x).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
 def test_names_and_parameters_stay_what_they_were() -> None:
     model = tiny_llama()
     names = [n for n, _ in model.named_parameters()]

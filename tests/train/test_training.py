@@ -49,13 +49,14 @@ def test_training_brings_the_student_nearer_to_its_teacher() -> None:
     assert after.kl < 0.8 * before.kl
 
 
+@pytest.mark.parametrize("killed", [3, 4])  # after an evaluation, and between two
 @pytest.mark.parametrize("ste", ["standard", "lsq"])
-def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, ste: str) -> None:
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, ste: str, killed: int) -> None:
     config = CONFIG.changed(ste=ste, refresh_every=2)
     whole = trainer(config=config)
     whole.run()
     first = trainer(tmp_path, config=config)
-    for _ in range(4):  # as in `run`, up to the kill
+    for _ in range(killed):  # as in `run`, up to the kill
         if first.state.step == 0:
             first.best = state_of(first)
             first._evaluate()
@@ -65,11 +66,20 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, ste: str
     first.save()
     second = trainer(tmp_path, config=config)
     assert second.resume()
-    assert second.state.step == 4
+    assert second.state.step == killed
     second.run()
     assert vars(second.state) == vars(whole.state)
     expected, found = state_of(whole), state_of(second)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_state_that_is_left_is_the_one_that_was_evaluated() -> None:
+    """Codes are read back with the weights, not searched again."""
+    t = trainer(steps=5, config=CONFIG.changed(search_every=1000), eval_every=2, auto_rate=0.5)
+    t.run()
+    found = t.evaluate()
+    assert found.loss == t.state.best_loss
+    assert all(torch.equal(v, t.best[k]) for k, v in t.model.state_dict().items())
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:

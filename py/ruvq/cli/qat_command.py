@@ -25,6 +25,12 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--ste", "ste", str, "how gradients pass rounding: standard, clipped, lsq (learned steps), ewgs"),
     ("--granularity", "granularity", str, "steps of the reference grids: tensor, channel, block"),
     ("--incoherence", "incoherence", str, "auto, none or hadamard"),
+    (
+        "--activation-bits",
+        "activation_bits",
+        whole(0, 8),
+        "round activations in training, as the engine with 8",
+    ),
     ("--seed", "seed", SEED, "of the transform and of the order of the text"),
     ("--refresh-every", "refresh_every", whole(1), "steps between assignments of codes"),
     ("--search-every", "search_every", whole(1), "assignments between searches of scales (GPU)"),

@@ -37,6 +37,15 @@ def library_path(folder: Path = Path(__file__).parent / "_native") -> Path:
     return folder / {"darwin": "libruvq.dylib", "win32": "ruvq.dll"}.get(sys.platform, "libruvq.so")
 
 
+def _not_loaded(path: Path, actual: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        "the native library can't be loaded",
+        subject=str(path),
+        actual=actual,
+        hint="in a checkout run `make native`; otherwise reinstall ruvq for this platform",
+    )
+
+
 class NativeAllocation(Allocation):
     """Holds on to whatever owns the bytes."""
 
@@ -62,22 +71,19 @@ class NativeCore(Calls):
 
     def __init__(self) -> None:
         super().__init__()
+        path = library_path()
+        if not path.is_file():
+            raise _not_loaded(path, "no such file")
         try:
             from ._cffi_abi import ffi
         except ImportError as error:
             raise MissingDependencyError(
                 "cffi is needed to call the native library", actual=str(error), hint="run `pip install cffi`"
             ) from error
-        path = library_path()
         try:
             self.lib = ffi.dlopen(str(path))
         except OSError as error:
-            raise MissingDependencyError(
-                "the native library can't be loaded",
-                subject=str(path),
-                actual=str(error),
-                hint="in a checkout run `make native`; otherwise reinstall ruvq for this platform",
-            ) from error
+            raise _not_loaded(path, str(error)) from error
         self.ffi = ffi
         self._functions: dict[str, tuple[Any, list[Any]]] = {}
 

@@ -26,7 +26,16 @@ PRESETS: dict[str, dict[str, Any]] = {"pi-q3": {"k": 4}, "pi-q2": {"k": 3}, "pi-
 
 # the sections of a TOML file, and the fields in each
 SECTIONS = {
-    "quantization": ("format", "bits", "k", "granularity", "embeddings", "incoherence", "seed"),
+    "quantization": (
+        "format",
+        "bits",
+        "k",
+        "granularity",
+        "embeddings",
+        "incoherence",
+        "seed",
+        "activation_bits",
+    ),
     "qat": (
         "ste",
         "ewgs_delta",
@@ -55,7 +64,8 @@ class QatConfig:
 
     `format`: one of FORMATS; `bits`: 2 to 8, only "uniform" and "stretched" leave a choice; `k`: divisor of
     pi (None: the format's default; the trellis searches it); `granularity` of the reference grids' steps;
-    `embeddings`: quantize token_embd (and the output) too; `incoherence`: "auto" is Hadamard for the trellis.
+    `embeddings`: quantize token_embd (and the output) too; `activation_bits`: round what linear layers
+    multiply, as the engine does with 8 (0: don't); `incoherence`: "auto" is Hadamard for the trellis.
     `ste`: how gradients pass rounding; "lsq" learns the steps too. `refresh_every`: optimiser steps between
     two assignments of codes; `search_every`: between two searches of the scales where they aren't learned.
     `learning_rate` of the weights, `quantizer_learning_rate` of the steps; `warmup`: share of all steps.
@@ -69,6 +79,7 @@ class QatConfig:
     embeddings: bool = True
     incoherence: str = "auto"
     seed: int = 0
+    activation_bits: int = 0
     ste: str = "standard"
     ewgs_delta: float = 0.1
     refresh_every: int = 1
@@ -107,6 +118,8 @@ class QatConfig:
         if self.format in BITS:
             object.__setattr__(self, "bits", BITS[self.format])
         _within("bits", self.bits, 2, 8)
+        if self.activation_bits:
+            _within("activation_bits", self.activation_bits, 4, 8)
         if self.k is not None:
             _within("k", self.k, 2, 5)
         _within("seed", self.seed, 0, 2**64 - 1)

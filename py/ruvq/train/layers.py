@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .config import REFERENCES, QatConfig
 from .quantizer import Job, WeightQuantizer, refresh
-from .reference import ReferenceQuantizer
+from .reference import ReferenceQuantizer, quantize_activations
 
 Quantizer = WeightQuantizer | ReferenceQuantizer
 
@@ -33,6 +33,8 @@ class QuantLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         weights, version = effective(self)
+        if self.quantizer.config.activation_bits:
+            input = rounded_input(input, self.quantizer)
         return F.linear(input, self.quantizer(weights, version).to(input.dtype), self.bias)
 
 
@@ -51,6 +53,14 @@ class QuantEmbedding(nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.embedding(input, self.quantizer(self.weight), self.padding_idx)
+
+
+def rounded_input(x: Tensor, quantizer: Quantizer) -> Tensor:
+    """(..., width) rounded per token and block as the engine does it, after the transform if there is one."""
+    bits = quantizer.config.activation_bits
+    if not isinstance(quantizer, WeightQuantizer):
+        return quantize_activations(x, bits)
+    return quantizer.unturned(quantize_activations(quantizer.turned(x), bits)).to(x.dtype)
 
 
 def effective(layer: QuantLinear | QuantEmbedding) -> tuple[Tensor, tuple[int, ...] | None]:
@@ -89,6 +99,8 @@ def refresh_model(model: nn.Module, *, search: bool | None = None) -> None:
     norms = torch.stack([torch.linalg.vector_norm(w.detach(), dtype=torch.float64) for _, w, _ in jobs])
     due = []
     for (quantizer, weights, version), norm in zip(jobs, norms.tolist(), strict=True):
+        if not search and quantizer.adopt(weights, version, norm):
+            continue
         if search or norm != quantizer.norm or quantizer.changed(weights, version):
             quantizer.norm = norm
             due.append((quantizer, weights, version))

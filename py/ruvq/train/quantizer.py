@@ -6,6 +6,7 @@ have changed, for many matrices together; between two assignments they are kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -37,14 +38,13 @@ class Turn(Function):
 class WeightQuantizer(nn.Module):
     """`quantizer(weights)`: (rows, width) float32 in, what the file decodes to out; gradients as `ste` says.
 
-    State: `codes`, `headers` (as in the file), `age` (assignments so far); with "lsq" the parameter
-    `log_alpha` (rows, blocks), so that alpha = exp(log_alpha) > 0 whatever it learns (INV-2).
+    State: `codes`, `headers` (as in the file), `age` (looks at changed weights so far) and `norm`; with "lsq"
+    the parameter `log_alpha` (rows, blocks), so that alpha = exp(log_alpha) > 0 whatever it learns (INV-2).
     """
 
     codes: Tensor
     headers: Tensor
     value: Tensor
-    age: Tensor
 
     def __init__(self, weights: Tensor, config: QatConfig, *, assigned: bool = True) -> None:
         """`assigned`: choose codes at once; otherwise `refresh` must do it with `search`, best for many."""
@@ -57,10 +57,10 @@ class WeightQuantizer(nn.Module):
         blocks = len(self.codec.blocks)
         self.register_buffer("codes", torch.zeros(rows, width, dtype=torch.uint8, device=device))
         self.register_buffer("headers", torch.zeros(rows, blocks, 2, dtype=torch.uint8, device=device))
-        self.register_buffer("age", torch.zeros((), dtype=torch.long))
         self.register_buffer("value", torch.zeros(rows, width, device=device), persistent=False)
         self._seen: tuple[int, ...] | None = None
-        self.norm: float | None = None  # of the weights at the last look at the whole model
+        self.age = 0
+        self.norm = math.nan  # of the weights at the last look at the whole model
         self.log_alpha: nn.Parameter | None = None
         if config.learns_steps:
             self.log_alpha = nn.Parameter(torch.zeros(rows, blocks, device=device))
@@ -84,6 +84,14 @@ class WeightQuantizer(nn.Module):
         alpha = self.codec.alpha(self.headers)
         return self.codec.levels(self.codes) * self.codec.spread(self.codec.steps(self.headers, alpha))
 
+    def get_extra_state(self) -> Tensor:
+        """`age` and `norm` go with the codes into a checkpoint."""
+        return torch.tensor([float(self.age), self.norm], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """From a checkpoint; whether the codes belong to the weights is found out by the next look."""
+        self.age, self.norm, self._seen = int(state[0]), float(state[1]), None
+
     # ---- assignment ----
 
     def _versions(self, weights: Tensor, version: Version) -> tuple[int, ...]:
@@ -93,6 +101,14 @@ class WeightQuantizer(nn.Module):
     def changed(self, weights: Tensor, version: Version = None) -> bool:
         """Whether weights or scales differ from those of the last look."""
         return self._seen != self._versions(weights, version)
+
+    def adopt(self, weights: Tensor, version: Version, norm: float) -> bool:
+        """After a checkpoint was read: takes codes and weights as belonging together, if they do."""
+        if self._seen is not None or norm != self.norm:
+            return False
+        self.settle()
+        self._seen = self._versions(weights, version)
+        return True
 
     def turned(self, weights: Tensor) -> Tensor:
         """The weights as they are quantized."""
@@ -131,7 +147,7 @@ class WeightQuantizer(nn.Module):
 
     def _learned(self, turned: Tensor, levels: Tensor, step: Tensor) -> Tensor:
         scale = lsq_scale(min(256, self.codec.width), self.codec.highest)
-        if int(self.age - 1) % self.config.refresh_every:
+        if (self.age - 1) % self.config.refresh_every:
             return KeptCodes.apply(turned, levels, step, scale)
         return LearnedStep.apply(turned, levels, step, self.codec.inside(turned, step), scale)
 
@@ -147,7 +163,7 @@ def refresh(jobs: Iterable[Job], *, search: bool | None = None) -> None:
     """
     groups: dict[tuple[Any, ...], list[Job]] = {}
     for quantizer, weights, version in jobs:
-        due = search or not quantizer.training or int(quantizer.age) % quantizer.config.refresh_every == 0
+        due = search or not quantizer.training or quantizer.age % quantizer.config.refresh_every == 0
         if due:
             key = (quantizer.codec, quantizer.seed, weights.device, _searches(quantizer, search))
             groups.setdefault(key, []).append((quantizer, weights, version))
@@ -163,7 +179,7 @@ def refresh(jobs: Iterable[Job], *, search: bool | None = None) -> None:
 def _searches(quantizer: WeightQuantizer, search: bool | None) -> bool:
     if quantizer.log_alpha is not None and not search:
         return False
-    assignments = int(quantizer.age) // quantizer.config.refresh_every
+    assignments = quantizer.age // quantizer.config.refresh_every
     return bool(search) or assignments % quantizer.config.search_every == 0
 
 

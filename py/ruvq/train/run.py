@@ -134,7 +134,7 @@ def qat(
         train, held_out = _streams(source, texts, work)
         student = load_model(source).to(device)
         floats = load_model(source).to(device)
-        teacher = _teacher(work, source, floats, train, options, device)
+        teacher = _teacher(work, source, floats, train, options, device, tokenizer)
         if work.gradient_checkpointing:
             student.gradient_checkpointing_enable()  # type: ignore[operator]
         prepare_qat(student, config, allow_float_layers=work.allow_float_layers)
@@ -151,7 +151,7 @@ def qat(
         if work.adapters:
             save_adapters(student, work.adapters, config, Path(model).name)
         report = export_gguf(
-            student.cpu(), output, source, overwrite=overwrite, command=command, timestamp=timestamp,
+            student, output, source, overwrite=overwrite, command=command, timestamp=timestamp,
             options={
                 "source": source_digest(source), "steps": state.step, "tokens": state.tokens,
                 "settings": config.to_toml(),
@@ -189,7 +189,13 @@ def _streams(source: Source, texts: Sequence[str], work: Work) -> tuple[Stream, 
 
 
 def _teacher(
-    work: Work, source: Source, floats: nn.Module, train: Stream, options: RunOptions, device: torch.device
+    work: Work,
+    source: Source,
+    floats: nn.Module,
+    train: Stream,
+    options: RunOptions,
+    device: torch.device,
+    tokenizer: Any,
 ) -> Teacher | None:
     if work.teacher == NONE:
         return None
@@ -197,7 +203,9 @@ def _teacher(
     if work.teacher == SELF:
         model = ModelTeacher(floats, vocab)
     else:
-        model, theirs = open_teacher(work.teacher, vocab, _tokenizer_for(work.teacher, source), str(device))
+        model, theirs = open_teacher(
+            work.teacher, vocab, _tokenizer_for(work.teacher, source, tokenizer), str(device)
+        )
         if _tokens(theirs) != _tokens(source.tokenizer):
             raise TokenizerError(
                 "the teacher has another vocabulary", subject=work.teacher, expected="the student's tokens",
@@ -214,10 +222,11 @@ def _tokens(tokenizer: Any) -> list[Any]:
     return list(getattr(tokens, "value", tokens))
 
 
-def _tokenizer_for(teacher: str, source: Source) -> str | None:
+def _tokenizer_for(teacher: str, source: Source, tokenizer: Any) -> Any:
     """A llama2.c teacher comes without a tokenizer: it takes the student's."""
-    path = getattr(source.tokenizer, "path", None)
-    return str(path) if Path(teacher).suffix == ".bin" and path is not None else None
+    if Path(teacher).suffix != ".bin":
+        return None
+    return tokenizer or getattr(source.tokenizer, "path", None)
 
 
 def _start(trainer: Trainer) -> Evaluation:
