@@ -47,7 +47,7 @@ pyodide-wheel: out/.setup-demo wasm $(SIDE_MODULE) out/wheel-js/.made ## only th
 abi: setup ## regenerate what Python and JavaScript know of ruvq.h
 	$(PYTHON) build/generate_abi.py
 
-model: out/.setup-demo native ## train the bundled story model again (an hour or more on 2 cores)
+model: out/.setup-demo native ## train a story model like the bundled one (an hour or more on 2 cores; its card has the GPU command)
 	$(PYTHON) build/model/make.py --data $(RUVQ_DATA) --out web/model
 
 site: wheel ## the whole page in one folder, out/site, for any static server

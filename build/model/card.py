@@ -30,16 +30,16 @@ languages.
 | sampled by the ternary model `bit_model_3M.bin` | {sampled_stories:,} | {sampled_tokens:,} | \
 sampled by `build/model/sample_teacher.py`; the model: `HKUSTGZ-MICS-LYU/bitllama2.c` | MIT (the model) |
 
-The sampled stories are at temperature 0.7, top-p 0.95; half of them start from the first words of a real
-training story. Left out are those that did not end within 500 of the teacher's tokens, repeat a sentence,
-are shorter than 300 characters or use a word that no real training story and fewer than 12 sampled ones
-have. None of the teacher's weights are in this model. `tiny_stories_test.txt` was never trained on. (The
+The sampled stories are at temperatures 0.8 and 1.0, top-p 0.98; half of them start from the first words of
+a real training story. Left out are those that did not end within 500 of the teacher's tokens, repeat a
+sentence, are shorter than 300 characters or use a word that no real training story and fewer than 12 sampled
+ones have. None of the teacher's weights are in this model. `tiny_stories_test.txt` was never trained on. (The
 counts are printed by `build/model/make.py`.)
 
 ## Architecture
 `LlamaForCausalLM`, {parameters:,} parameters, F16: {layers} layers, width {hidden}, feed-forward {ffn},
 {heads} heads of {head_dim} with {kv_heads} key/value heads, RoPE theta {theta:g}, RMSNorm, SwiGLU, tied
-embeddings, context {context}. Neither {hidden} nor {ffn} is a multiple of 256. Tokenizer: byte-level BPE of
+embeddings, context {context}. {ffn} is no multiple of 256. Tokenizer: byte-level BPE of
 {vocab:,} tokens, GPT-2's pre-tokenizer; `<|endoftext|>` (0) stands before each story and after it, as BOS
 and EOS. `model.safetensors` has {file_bytes:,} bytes.
 
@@ -80,7 +80,7 @@ model meets that error before it is quantized.
 ## Training
     python build/model/make.py --data ../shared/data --out web/model {options}
 
-{steps:,} steps, {trained_tokens:.1f} million tokens, {minutes:.0f} minutes on {hardware}; the same number
+{steps:,} steps, {trained_tokens:.1f} million tokens, {minutes:.2g} minutes on {hardware}; the same number
 of steps again with `--steps {steps}`. Muon for the matrices, AdamW for the embedding and the norms,
 bfloat16 arithmetic with float32 weights; the exported weights are an exponential average. (Steps, tokens,
 minutes, parameters and bytes are printed by `build/model/make.py`.) {note}
@@ -114,6 +114,8 @@ def write_card(
     train_text = (args.data / "text" / "tiny_stories_train.txt").read_bytes()[:TRAIN_SAMPLE_BYTES]
     config = exported.config
     options = f"--steps {args.steps}" if args.steps else f"--minutes {args.minutes:g}"
+    if args.device != "cpu":
+        options = f"--device {args.device} {options} --megabytes {args.megabytes:g}"
     values = {
         **facts,
         **result,

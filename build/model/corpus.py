@@ -37,11 +37,10 @@ def batch(
 ) -> torch.Tensor:
     """(rows, length + 1) token windows; half begin where a story begins, half anywhere."""
     rng = np.random.default_rng((seed, step))
-    windows = []
-    for _ in range(rows):
-        stream = real if rng.random() < real_share else sampled
-        last = len(stream.tokens) - length - 1
-        begin = int(rng.choice(stream.starts)) if rng.random() < 0.5 else int(rng.integers(last))
-        begin = min(begin, last)
-        windows.append(stream.tokens[begin : begin + length + 1])
-    return torch.from_numpy(np.stack(windows).astype(np.int64))
+    from_real, at_start = rng.random(rows) < real_share, rng.random(rows) < 0.5
+    windows = np.empty((rows, length + 1), np.int64)
+    for stream, chosen in ((real, from_real), (sampled, ~from_real)):
+        last, count = len(stream.tokens) - length - 1, int(chosen.sum())
+        begins = np.where(at_start[chosen], rng.choice(stream.starts, count), rng.integers(last, size=count))
+        windows[chosen] = stream.tokens[np.minimum(begins, last)[:, None] + np.arange(length + 1)]
+    return torch.from_numpy(windows)

@@ -17,11 +17,11 @@ from torch import nn
 @dataclass(frozen=True)
 class LlamaConfig:
     vocab_size: int = 2048
-    hidden_size: int = 192
-    intermediate_size: int = 544
-    num_hidden_layers: int = 5
-    num_attention_heads: int = 6
-    num_key_value_heads: int = 3
+    hidden_size: int = 256
+    intermediate_size: int = 736
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 4
     max_position_embeddings: int = 512
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10000.0

@@ -1,6 +1,7 @@
 """Make the bundled model from the data folder: sample, train a tokenizer, train, export, write the card.
 
-    python build/model/make.py --data DIR --out web/model [--minutes 50] [--device cpu|cuda]
+    python build/model/make.py --data DIR --out web/model [--minutes 50]
+    python build/model/make.py --data DIR --out web/model --device cuda --minutes 0.8 --megabytes 145
 
 Every stage keeps its result in the --work folder and is skipped when it is there; a killed run goes on
 where it was.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import sys
@@ -55,8 +57,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=50.0, help="how long to train")
     parser.add_argument("--steps", type=int, default=0, help="train for so many steps instead (repeatable)")
     parser.add_argument(
-        "--megabytes", type=float, default=7.0, help="how much text to sample from the teacher"
+        "--megabytes", type=float, default=7.0, help="how much text to sample from the teacher, at most"
     )
+    parser.add_argument("--sample-minutes", type=float, default=math.inf, help="how long to sample, at most")
     parser.add_argument("--vocab", type=int, default=2048, help="tokens in the tokenizer")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's choice)")
@@ -75,7 +78,7 @@ def training_stories(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     cache = args.work / "samples"
     kept = args.work / "sampled.json"
     if not kept.exists():
-        sample(args.data, cache, int(args.megabytes * 1e6), device=args.device)
+        sample(args.data, cache, int(args.megabytes * 1e6), args.sample_minutes, device=args.device)
         stories = list(read_samples(cache, real))
         random.Random(7).shuffle(stories)
         part = kept.with_suffix(".part")
@@ -108,13 +111,14 @@ def main() -> None:
     config = LlamaConfig(vocab_size=args.vocab)
     tokenizer_path = args.work / "tokenizer.json"
     if not tokenizer_path.exists():
-        save_tokenizer(train_tokenizer(real + sampled, args.vocab), args.work, config.max_position_embeddings)
+        few = real + sampled[:20_000]
+        save_tokenizer(train_tokenizer(few, args.vocab), args.work, config.max_position_embeddings)
     tokenizer = Tokenizer.from_file(str(tokenizer_path))
     checkpoint = args.work / "checkpoint.pt"
     real_stream, sampled_stream = make_stream(real, tokenizer), make_stream(sampled, tokenizer)
     print(f"data: {len(real)} real stories, {len(real_stream.tokens)} tokens; ", end="")
     print(f"{len(sampled)} sampled stories, {len(sampled_stream.tokens)} tokens", flush=True)
-    train_config = TrainConfig(minutes=args.minutes, steps=args.steps)
+    train_config = TrainConfig.for_device(args.device, args.minutes, args.steps)
     if not args.export_only:
         Trainer(config, train_config, real_stream, sampled_stream, args.device).run(checkpoint)
     model, counters = averaged_model(checkpoint)

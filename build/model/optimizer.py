@@ -13,19 +13,21 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic's coefficients as publi
 NEWTON_SCHULZ_STEPS = 5
 
 
-def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
-    """The nearest matrix with singular values about 1; (rows, columns) to the same."""
+def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
+    """The nearest matrices with singular values about 1; (n, rows, columns) to the same."""
     a, b, c = NEWTON_SCHULZ
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()  # precise enough for a direction, and fast
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()  # precise enough for a direction, and fast
     for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):
+    """Matrices of one shape make a group and are computed together."""
+
     def __init__(
         self,
         parameters: list[torch.nn.Parameter],
@@ -33,17 +35,21 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.02,
     ) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        shapes = {tuple(p.shape) for p in parameters}
+        groups = [{"params": [p for p in parameters if tuple(p.shape) == shape]} for shape in sorted(shapes)]
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            lr, momentum = group["lr"], group["momentum"]
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                average = state["momentum"].lerp_(parameter.grad, 1 - momentum)
-                update = orthogonalize(parameter.grad.lerp(average, momentum))
-                scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
-                parameter.mul_(1 - lr * group["weight_decay"]).add_(update, alpha=-lr * scale)
+            lr, momentum, parameters = group["lr"], group["momentum"], group["params"]
+            for parameter in parameters:
+                if "momentum" not in self.state[parameter]:
+                    self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+            gradients = torch.stack([p.grad for p in parameters])
+            averages = [self.state[p]["momentum"] for p in parameters]
+            torch._foreach_lerp_(averages, list(gradients), 1 - momentum)
+            updates = orthogonalize(gradients.lerp(torch.stack(averages), momentum))
+            rows, columns = parameters[0].shape
+            torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
+            torch._foreach_add_(parameters, list(updates), alpha=-lr * max(1.0, rows / columns) ** 0.5)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -27,6 +29,10 @@ SEPARATOR = "<|endoftext|>"
 MAX_TOKENS = 500  # of the teacher's 512
 TOP_K = 64  # candidates per token
 COMPACT_EVERY = 8  # steps between looks for finished rows
+OPENINGS = 2000  # different ones; taking a story's words apart costs milliseconds each
+BATCH = {"cpu": 512, "cuda": 16384}
+TEMPERATURES = (0.8, 1.0)  # of the batches in turn: at 1.0 text is as varied as the teacher knows it
+VOCAB = 512  # of tok512.bin
 WORD = re.compile(r"[A-Za-z']+")
 
 
@@ -35,15 +41,18 @@ def split_stories(text: str) -> list[str]:
 
 
 def story_openings(stories: list[str], count: int, rng: random.Random) -> list[str]:
-    """Half are empty (the teacher invents the opening), half are the first 3 to 24 words of a real story."""
+    """The first 3 to 24 words of real stories."""
     openings = []
     for _ in range(count):
-        if rng.random() < 0.5:
-            openings.append("")
-        else:
-            words = rng.choice(stories).split("\n")[0].split(" ")
-            openings.append(" ".join(words[: rng.randint(3, 24)]))
+        words = rng.choice(stories).split("\n")[0].split(" ")
+        openings.append(" ".join(words[: rng.randint(3, 24)]))
     return openings
+
+
+def encoded_openings(tokenizer: TeacherTokenizer, stories: list[str], seed: int) -> list[list[int]]:
+    with ProcessPoolExecutor() as pool:
+        texts = story_openings(stories, OPENINGS, random.Random(seed))
+        return list(pool.map(tokenizer.encode, texts, chunksize=50))
 
 
 def choose(logits: torch.Tensor, top_p: float, generator: torch.Generator) -> torch.Tensor:
@@ -58,14 +67,14 @@ def choose(logits: torch.Tensor, top_p: float, generator: torch.Generator) -> to
 def sample_batch(
     teacher: Teacher,
     tokenizer: TeacherTokenizer,
-    openings: list[str],
+    openings: list[list[int]],
     temperature: float,
     top_p: float,
     generator: torch.Generator,
 ) -> tuple[list[str], int]:
     """Stories that came to an end within MAX_TOKENS, and the number of tokens computed."""
     device = teacher.device
-    prompts = [[tokenizer.BOS, *(tokenizer.encode(text) if text else [])] for text in openings]
+    prompts = [[tokenizer.BOS, *opening] for opening in openings]
     forced = torch.full((len(prompts), max(map(len, prompts)) + 1), -1, dtype=torch.long)
     for row, prompt in enumerate(prompts):
         forced[row, : len(prompt)] = torch.tensor(prompt)
@@ -93,7 +102,8 @@ def sample_batch(
             if not len(keep):
                 break
             token, forced, written, ended = token[keep], forced[keep], written[keep], ended[keep]
-            cache = [(k[keep], v[keep]) for k, v in cache]
+            for layer, (k, v) in enumerate(cache):  # one at a time: both copies of all would not fit
+                cache[layer] = k[keep], v[keep]
     return stories, computed
 
 
@@ -101,25 +111,27 @@ def sample(
     data: Path,
     cache: Path,
     target_bytes: int,
-    batch: int = 512,
-    temperature: float = 0.7,
-    top_p: float = 0.95,
+    minutes: float = math.inf,
+    top_p: float = 0.98,
     seed: int = 7,
     device: str = "cpu",
 ) -> None:
-    """Fill the folder `cache` with files batch_NNNN.jsonl until they hold `target_bytes` of text."""
+    """Fill the folder `cache` with files batch_NNNN.jsonl until they hold `target_bytes` of text or the
+    minutes are over. Half of the stories start from the first words of a real one."""
     cache.mkdir(parents=True, exist_ok=True)
-    compiled = device != "cpu" or shutil.which("g++") is not None  # several times faster; needs a compiler
-    teacher = Teacher(data / "bitllama2" / "bit_model_3M.bin", device, torch.bfloat16, compiled)
-    tokenizer = TeacherTokenizer(data / "stories260K" / "tok512.bin", teacher.config.vocab_size)
     real = split_stories((data / "text" / "tiny_stories_train.txt").read_text())
+    tokenizer = TeacherTokenizer(data / "stories260K" / "tok512.bin", VOCAB)
+    known = encoded_openings(tokenizer, real, seed)
+    compiled = device == "cpu" and shutil.which("g++") is not None  # several times faster; needs a compiler
+    teacher = Teacher(data / "bitllama2" / "bit_model_3M.bin", device, torch.bfloat16, compiled)
     have, index, start, fresh = 0, 0, time.monotonic(), 0
-    while have < target_bytes:
+    while have < target_bytes and time.monotonic() - start < 60 * minutes:
         path = cache / f"batch_{index:04d}.jsonl"
         if not path.exists():
             rng = random.Random(seed * 100_003 + index)
             generator = torch.Generator(device).manual_seed(rng.getrandbits(48))
-            openings = story_openings(real, batch, rng)
+            openings = [rng.choice(known) if rng.random() < 0.5 else [] for _ in range(BATCH[device])]
+            temperature = TEMPERATURES[index % len(TEMPERATURES)]
             stories, _ = sample_batch(teacher, tokenizer, openings, temperature, top_p, generator)
             lines = "".join(json.dumps(story) + "\n" for story in stories)
             fresh += len(lines)
@@ -141,26 +153,38 @@ def repeats_itself(story: str) -> bool:
     return len(set(sentences)) < len(sentences)
 
 
-def invented_words(stories: Iterable[str], known: set[str], minimum: int = 12) -> set[str]:
-    """Words that no real story has and that fewer than `minimum` of the sampled stories have."""
+def word_counts(path: Path) -> Counter[str]:
+    """How many stories of a file have each word."""
     counts: Counter[str] = Counter()
-    for story in stories:
-        counts.update({word.lower() for word in WORD.findall(story)})
-    return {word for word, count in counts.items() if word not in known and count < minimum}
+    for line in path.read_text().splitlines():
+        counts.update({word.lower() for word in WORD.findall(json.loads(line))})
+    return counts
 
 
-def read_samples(cache: Path, real: list[str]) -> Iterator[str]:
-    """The sampled stories that pass the filters, an empty line between paragraphs as in the real ones."""
-    raw: list[str] = []
-    for path in sorted(cache.glob("batch_*.jsonl")):
-        raw += [json.loads(line) for line in path.read_text().splitlines()]
-    known = {word.lower() for story in real for word in WORD.findall(story)}
-    invented = invented_words(raw, known)
-    for story in raw:
+def wanted_stories(path: Path, invented: set[str]) -> list[str]:
+    """A file's stories that pass the filters, an empty line between paragraphs as in the real ones."""
+    kept = []
+    for line in path.read_text().splitlines():
+        story = json.loads(line)
         words = {word.lower() for word in WORD.findall(story)}
         if not 300 <= len(story) <= 2500 or repeats_itself(story) or words & invented or "\ufffd" in story:
             continue
-        yield re.sub(r"\s*\n\s*", "\n\n", story.strip())
+        kept.append(re.sub(r"\s*\n\s*", "\n\n", story.strip()))
+    return kept
+
+
+def read_samples(cache: Path, real: list[str], minimum: int = 12) -> Iterator[str]:
+    """The sampled stories that pass the filters. Invented is a word that no real story has and fewer than
+    `minimum` of the sampled ones."""
+    paths = sorted(cache.glob("batch_*.jsonl"))
+    with ProcessPoolExecutor() as pool:
+        counts: Counter[str] = Counter()
+        for more in pool.map(word_counts, paths):
+            counts.update(more)
+        known = {word.lower() for story in real for word in WORD.findall(story)}
+        invented = {word for word, count in counts.items() if word not in known and count < minimum}
+        for stories in pool.map(wanted_stories, paths, [invented] * len(paths)):
+            yield from stories
 
 
 if __name__ == "__main__":
@@ -170,6 +194,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("--cache", type=Path, required=True, help="folder for the sampled text")
     parser.add_argument("--megabytes", type=float, default=7.0, help="how much text to sample")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", choices=sorted(BATCH), default="cpu")
     args = parser.parse_args()
     sample(args.data, args.cache, int(args.megabytes * 1e6), device=args.device)

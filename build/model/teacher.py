@@ -168,7 +168,11 @@ class Teacher:
             keys, values = cache[layer]
             keys[:, :, position:end] = k.transpose(1, 2)
             values[:, :, position:end] = v.view(batch, length, c.n_kv_heads, c.head_dim).transpose(1, 2)
-            if length == 1:
+            if length == 1 and self.device != "cpu":
+                k_all, v_all = keys[:, :, :end], values[:, :, :end]
+                q = q.transpose(1, 2).to(self.dtype)
+                mixed = F.scaled_dot_product_attention(q, k_all, v_all, enable_gqa=group > 1).float()
+            elif length == 1:
                 q = q.view(batch, c.n_kv_heads, group, c.head_dim)
                 mixed = self.attend_one(q, keys[:, :, :end], values[:, :, :end])
             else:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from corpus import Stream, batch
@@ -28,7 +29,7 @@ class TrainConfig:
     minutes: float = 50.0
     steps: int = 0  # 0: as many as the minutes allow
     seed: int = 7
-    tokens_per_step: int = 6144
+    tokens_per_step: int = 6144  # on a GPU some ten times as many
     long_every: int = 4  # every fourth step has windows of the whole context, the others of 256
     muon_lr: float = 0.02
     adam_lr: float = 0.003
@@ -40,7 +41,23 @@ class TrainConfig:
     # towards the end, since the real stories are few and would be learnt by heart
     real_share: tuple[tuple[float, float], ...] = ((0.0, 0.12), (0.33, 0.4), (0.67, 0.1))
     ema: float = 0.98
+    look_every: int = 5  # steps between looks at the loss, for which the device has to be waited for
     save_every_seconds: float = 60.0
+
+    @classmethod
+    def for_device(cls, device: str, minutes: float, steps: int) -> TrainConfig:
+        """A GPU takes larger batches of one length, and reads so much text that real stories must be rare."""
+        if device == "cpu":
+            return cls(minutes=minutes, steps=steps)
+        return cls(
+            minutes=minutes,
+            steps=steps,
+            tokens_per_step=65536,
+            long_every=1,
+            real_share=((0.0, 0.005),),
+            ema=0.996,
+            look_every=20,
+        )
 
 
 def learning_rate_factor(config: TrainConfig, done: float) -> float:
@@ -82,7 +99,7 @@ class Trainer:
         self.muon = Muon(matrices, config.muon_lr)
         self.adam = torch.optim.AdamW(others, config.adam_lr, betas=(0.9, 0.98), weight_decay=0.0)
         self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}
-        self.compiled_loss = torch.compile(self.model.loss)
+        self.compiled_loss = torch.compile(self.model.loss)  # a build for each of two lengths
         self.step, self.tokens, self.seconds = 0, 0, 0.0
 
     def done(self) -> float:
@@ -91,7 +108,7 @@ class Trainer:
             return min(1.0, self.step / self.config.steps)
         return min(1.0, self.seconds / (60 * self.config.minutes))
 
-    def train_step(self) -> float:
+    def train_step(self) -> torch.Tensor:
         c, done = self.config, self.done()
         factor = learning_rate_factor(c, done)
         for optimizer, lr in ((self.muon, c.muon_lr), (self.adam, c.adam_lr)):
@@ -104,7 +121,7 @@ class Trainer:
         )
         generator = torch.Generator(self.device).manual_seed(c.seed * 1_000_003 + self.step)
         ramp = min(1.0, max(0.0, done - c.noise_from) / 0.1)
-        strength = c.noise * ramp * torch.rand((), generator=generator, device=self.device).item()
+        strength = c.noise * ramp * float(np.random.default_rng((c.seed, self.step, 1)).random())
         with noisy_weights(self.model, strength, generator):
             with torch.autocast(self.device, torch.bfloat16):
                 loss = self.compiled_loss(windows.to(self.device))
@@ -114,11 +131,11 @@ class Trainer:
         self.adam.step()
         self.model.zero_grad(set_to_none=True)
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                self.average[name].lerp_(parameter, 1 - c.ema)
+            weights = [p.detach() for p in self.model.parameters()]
+            torch._foreach_lerp_(list(self.average.values()), weights, 1 - c.ema)
         self.step += 1
         self.tokens += windows.shape[0] * length
-        return loss.item()
+        return loss.detach()
 
     def save(self, path: Path) -> None:
         part = path.with_suffix(".part")
@@ -151,11 +168,12 @@ class Trainer:
         saved, smooth, last = time.monotonic(), math.nan, time.monotonic()
         while self.done() < 1.0:
             loss = self.train_step()
+            if self.step % self.config.look_every == 0:
+                smooth = loss.item() if math.isnan(smooth) else 0.7 * smooth + 0.3 * loss.item()
             now = time.monotonic()
             self.seconds += now - last
             last = now
-            smooth = loss if math.isnan(smooth) else 0.97 * smooth + 0.03 * loss
-            if self.step % 20 == 0:
+            if self.step % (10 * self.config.look_every) == 0:
                 share = self.done()
                 left = self.seconds * (1 / max(share, 1e-9) - 1) / 60
                 print(
