@@ -37,7 +37,9 @@ fi
 
 [[ -x .venv/bin/python ]] || python3 -m venv .venv
 extras=bench,wheel
-[[ $level == dev ]] && extras+=,dev,train
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+pinned=()
+# of this version indexes have files without the gigabytes of CUDA, and pip prefers those
+[[ $level == dev ]] && extras+=,dev,train && pinned+=(torch==2.13.0)
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" "${pinned[@]}"
 
 npm ci --silent --no-audit --no-fund
