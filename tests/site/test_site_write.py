@@ -100,7 +100,8 @@ def test_loading_can_be_stopped_and_shows_bytes(faulty: Any, repository: Path) -
     load_address(faulty, f"{faulty.at}/fault/slow?file=models/stories-pi-t3.gguf")
     faulty.wait_for_function("document.getElementById('progress').value > 0.2")
     shown = re.fullmatch(r"Downloading: [\d.]+ [kM]B of ([\d.]+) MB", faulty.inner_text("#status"))
-    assert shown and shown[1] == f"{size / 1e6:.1f}"
+    assert shown
+    assert shown[1] == f"{size / 1e6:.1f}"
     faulty.keyboard.press("Escape")
     await_state(faulty, "failed")
     assert faulty.inner_text("#status") == "Loading was stopped"
