@@ -40,10 +40,20 @@ def parts(folder: Path) -> list[Path]:
     return list(folder.glob(".*.work/part"))
 
 
+def heed_interrupts() -> None:
+    """As in a terminal: what a shell starts in the background ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def quantizing(model: Path, target: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     words = [*COMMAND, "quantize", "--input", str(model), "--output", str(target), "--threads", "1"]
     process = subprocess.Popen(
-        words, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        words,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
     )
     try:
         deadline = time.monotonic() + 60
