@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import ruvq
-from quant_table import MAX_TOKENS, insert
+from pages import insert
+from quant_table import MARKER, MAX_TOKENS
 from ruvq.calibrate import calibrate
 from ruvq.evaluate import perplexity
 from ruvq.quantize.pipeline import quantize_model
@@ -95,7 +96,7 @@ def main() -> int:
         return 3
     content = table(args.data, args.tokens, args.seeds, tuple(args.formats))
     if args.write:
-        insert(args.write, content)
+        insert(args.write, MARKER, content)
     else:
         print(content)
     return 0

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import ruvq
+from pages import insert
 from ruvq.evaluate import perplexity
 from ruvq.quantize.pipeline import quantize_model
 from ruvq.train import QatConfig, RunOptions, Work, qat
 from ruvq.train.run import AUTO_RATE
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- qat table: begin -->", "<!-- qat table: end -->"
+MARKER = "qat table"
 BATCH = {"batch_size": 8, "gradient_accumulation": 1}
 
 
@@ -112,15 +113,6 @@ def table(args: argparse.Namespace) -> str:
     return "\n".join(rows)
 
 
-def insert(page: Path, content: str) -> None:
-    """Puts the table between the page's markers."""
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    temporary = page.with_suffix(".tmp")
-    temporary.write_text(f"{before}{BEGIN}\n{content}\n{END}{after}", encoding="utf-8")
-    temporary.replace(page)
-
-
 def main() -> int:
     """Prints the table or writes it into a page."""
     parser = argparse.ArgumentParser(
@@ -141,7 +133,7 @@ def main() -> int:
         return 3
     content = table(args)
     if args.write:
-        insert(args.write, content)
+        insert(args.write, MARKER, content)
     else:
         print(content)
     return 0

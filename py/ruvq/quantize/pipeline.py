@@ -329,7 +329,7 @@ def quantize_model(
             draft.make(make, encode, calibrated, seed, damping, threads, report_step)
             make = stack.enter_context(draft).stored
         results = _write(source, plan, target, metadata, recipe, make, report_step, journal, budget)
-        return _report(source, plan, results, target, seed, time.perf_counter() - started)
+        return file_report(source, plan, results, target, seed, time.perf_counter() - started)
 
 
 def _key(plan: Plan, metadata: Mapping[str, Any], recipe: Recipe, calibrated: Calibration | None) -> str:
@@ -678,9 +678,10 @@ def snr_db(squares: float, squared_error: float) -> float:
     return 10 * math.log10(squares / squared_error) if squares > 0 else -math.inf
 
 
-def _report(
+def file_report(
     source: Source, plan: Plan, results: list[TensorReport], target: Path, seed: int, seconds: float
 ) -> Report:
+    """The report of a file that stands at `target`."""
     errors = sum(r.squared_error for r in results)
     squares = sum(r.squares for r in results)
     return Report(

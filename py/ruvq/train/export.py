@@ -18,7 +18,14 @@ from ..errors import UsageError
 from ..gguf.recipe import Recipe, timestamp_now
 from ..gguf.types import TensorSpec
 from ..gguf.writer import GGUFWriter
-from ..quantize.pipeline import Report, TensorReport, check_target, file_metadata, snr_db
+from ..quantize.pipeline import (
+    Report,
+    TensorReport,
+    check_target,
+    file_metadata,
+    file_report,
+    planned_report,
+)
 from ..quantize.plan import Plan, PlannedTensor
 from ..quantize.rows import EncodeOptions
 from ..sources import LlamaParameters, Source
@@ -151,37 +158,13 @@ def export_gguf(
     with GGUFWriter(target, parameters.architecture, metadata, specs, recipe=recipe) as writer:
         for tensor in tensors:
             writer.write(tensor.planned.name, tensor.data)
-    return _report(plan, tensors, source, target, config, time.perf_counter() - started)
+    reports = [_tensor_report(tensor) for tensor in tensors]
+    return file_report(source, plan, reports, target, config.seed, time.perf_counter() - started)
 
 
 def _main_format(config: QatConfig) -> str:
     return config.format if config.format not in ("uniform", "stretched") else REFERENCE
 
 
-def _report(
-    plan: Plan, tensors: list[_Stored], source: Source, target: Path, config: QatConfig, seconds: float
-) -> Report:
-    squares, error = sum(t.squares for t in tensors), sum(t.squared_error for t in tensors)
-    reports = []
-    for tensor in tensors:
-        p = tensor.planned
-        report = TensorReport(p.name, p.format, p.shape, p.hadamard, p.bits, p.nominal_bits, p.nbytes)
-        report.squares, report.squared_error = tensor.squares, tensor.squared_error
-        reports.append(report)
-    return Report(
-        output=target,
-        format=plan.format,
-        source=source.kind,
-        parameters=plan.weights,
-        file_bytes=target.stat().st_size,
-        tensor_bytes=plan.nbytes,
-        bits_per_weight=plan.nominal_bits,
-        bits_per_weight_actual=plan.actual_bits,
-        incoherence="hadamard" if plan.hadamard_tensors else "none",
-        seed=config.seed if plan.hadamard_tensors else None,
-        mse=error / plan.weights,
-        snr_db=snr_db(squares, error),
-        seconds=seconds,
-        tensors=reports,
-        notes=source.notes,
-    )
+def _tensor_report(tensor: _Stored) -> TensorReport:
+    return planned_report(tensor.planned, squares=tensor.squares, squared_error=tensor.squared_error)
