@@ -80,6 +80,30 @@ int32_t rq_inputs_set(rq_model *model, const float *x, int32_t tokens, int32_t w
 
 /* ---- products ---- */
 
+/* y += B hidden, for rows [first, last) and one token: each row's sum in the order of the rank. */
+static void add_adapter(const rq_adapter_part *part, const float *hidden, float *y, int32_t first,
+                        int32_t last) {
+  int32_t rank = part->a.rows;
+  for (int32_t r = first; r < last; r += RQ_UNIT_ROWS) {
+    const float *tile = part->b + (size_t)(r / RQ_UNIT_ROWS) * (size_t)rank * RQ_UNIT_ROWS;
+    float sum[RQ_UNIT_ROWS] = {0};
+    for (int32_t k = 0; k < rank; k++, tile += RQ_UNIT_ROWS)
+      for (int32_t l = 0; l < RQ_UNIT_ROWS; l++) sum[l] = sum[l] + tile[l] * hidden[k];
+    int32_t rows = rq_min_i32(RQ_UNIT_ROWS, last - r);
+    for (int32_t l = 0; l < rows; l++) y[r + l] = y[r + l] + sum[l];
+  }
+}
+
+void rq_adapters_begin(rq_model *model, const rq_inputs *inputs, const rq_product *products, int32_t count,
+                       int32_t tokens) {
+  for (int32_t n = 0; n < count; n++)
+    for (rq_adapter_part *part = products[n].matrix->parts; part; part = part->next) {
+      const rq_product product = {&part->a, part->hidden, NULL};
+      rq_multiply(model, inputs, &product, 1, tokens);
+      for (int32_t i = 0; i < tokens * part->a.rows; i++) part->hidden[i] = part->hidden[i] * part->scale;
+    }
+}
+
 void rq_multiply_rows(const rq_model *model, const rq_inputs *inputs, const rq_product *product,
                       int32_t tokens, int32_t first, int32_t last) {
   const rq_matrix *matrix = product->matrix;
@@ -88,12 +112,14 @@ void rq_multiply_rows(const rq_model *model, const rq_inputs *inputs, const rq_p
   int32_t variant = tokens == 1 ? model->variant_alone[matrix->format->info.format] : model->variant;
   rq_rows_product(matrix->format, matrix->data, matrix->width, first, last, x, tokens, product->y, rows,
                   variant);
-  if (!matrix->bias && !product->sum) return;
+  if (!matrix->bias && !matrix->parts && !product->sum) return;
   for (int32_t t = 0; t < tokens; t++) {
     float *y = product->y + (size_t)t * rows;
     float *sum = product->sum ? product->sum + (size_t)t * rows : NULL;
     if (matrix->bias)
       for (int32_t r = first; r < last; r++) y[r] += matrix->bias[r];
+    for (const rq_adapter_part *part = matrix->parts; part; part = part->next)
+      add_adapter(part, part->hidden + (size_t)t * (size_t)part->a.rows, y, first, last);
     if (product->sum)
       for (int32_t r = first; r < last; r++) sum[r] = sum[r] + y[r];
   }
@@ -127,6 +153,7 @@ static void multiply_units(void *data, int32_t first, int32_t last, int32_t thre
 
 void rq_multiply(rq_model *model, const rq_inputs *inputs, const rq_product *products, int32_t count,
                  int32_t tokens) {
+  rq_adapters_begin(model, inputs, products, count, tokens);
   product_job job = {model, inputs, products, count, tokens};
   int32_t units = 0;
   for (int32_t n = 0; n < count; n++) units += units_of(products[n].matrix);

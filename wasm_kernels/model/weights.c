@@ -133,6 +133,15 @@ static int32_t bind_matrix(binder *b, int32_t layer, const char *part, int32_t r
 
 /* ---- the model ---- */
 
+rq_matrix *rq_matrix_at(rq_weights *weights, int32_t n) {
+  if (n == 0) return &weights->embedding;
+  if (n == 1) return &weights->output;
+  rq_layer *layer = &weights->layers[(n - 2) / 7];
+  rq_matrix *of_layer[7] = {&layer->query, &layer->key, &layer->value, &layer->attention_out,
+                            &layer->gate,  &layer->up,  &layer->down};
+  return of_layer[(n - 2) % 7];
+}
+
 static int32_t bind_layer(binder *b, int32_t n, rq_layer *out) {
   const rq_model_info *i = &b->hyper->info;
   const rq_architecture *kind = b->hyper->architecture;
