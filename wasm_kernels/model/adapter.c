@@ -7,10 +7,9 @@
 #include "model.h"
 
 static const char SUFFIX_A[] = ".lora_a", SUFFIX_B[] = ".lora_b";
-enum { SUFFIX_BYTES = sizeof SUFFIX_A - 1, MAX_NAME = RQ_MAX_NAME_BYTES };
+enum { SUFFIX_BYTES = sizeof SUFFIX_A - 1 };
 static const char ANOTHER_BASE[] = "the adapter belongs to another base model";
-
-/* ---- what the file is ---- */
+static const char A_PAIR[] = "pairs of .lora_a and .lora_b";
 
 typedef struct adapter_file {
   rq_error *error;
@@ -18,174 +17,154 @@ typedef struct adapter_file {
   const uint8_t *data;
   rq_model *model;
   rq_arena *arena;
-  float alpha; /* 0: the products aren't scaled by alpha / rank */
+  float alpha; /* 0: products aren't scaled by alpha / rank */
 } adapter_file;
+
+static int32_t refuse(const adapter_file *f, int32_t code, const char *subject, const char *expected,
+                      const char *actual, const char *hint) {
+  rq_fail(f->error, code, "%s", subject);
+  rq_expected(f->error, "%s", expected);
+  rq_actual(f->error, "%s", actual);
+  rq_hint(f->error, "%s", hint);
+  return code;
+}
+
+/* ---- what the file is ---- */
 
 static int32_t expect_text(const adapter_file *f, const char *key, const char *wanted, const char *hint) {
   const char *text;
   uint32_t bytes;
+  char found[65] = "no such key";
   int32_t code = rq_gguf_read_string(f->error, f->index, f->data, key, false, &text, &bytes);
   if (code < 0) return code;
   if (text && bytes == rq_length(wanted) && rq_equal(text, wanted, bytes)) return RQ_OK;
-  rq_fail(f->error, RQ_E_HYPERPARAMETER, "%s", key);
-  rq_expected(f->error, "%s", wanted);
-  if (text)
-    rq_actual(f->error, "%.*s", (int)(bytes > 64 ? 64 : bytes), text);
-  else
-    rq_actual(f->error, "no such key");
-  rq_hint(f->error, "%s", hint);
-  return RQ_E_HYPERPARAMETER;
+  if (text) {
+    uint32_t shown = bytes < sizeof found ? bytes : sizeof found - 1;
+    rq_copy(found, text, shown);
+    found[shown] = 0;
+  }
+  return refuse(f, RQ_E_HYPERPARAMETER, key, wanted, found, hint);
 }
 
 static int32_t read_kind(adapter_file *f) {
   static const char NO_ADAPTER[] = "this file is no LoRA adapter: is it the model itself?";
+  static const char *const UNKNOWN[] = {"adapter.alora.invocation_tokens", "ruvq.hadamard.tensors"};
+  static const char ROPE[] = "ruvq.rope.neox"; /* in which order the rows of queries and keys lie */
   const rq_hyper *hyper = &f->model->hyper;
   int32_t code;
   if ((code = expect_text(f, "general.type", "adapter", NO_ADAPTER)) < 0) return code;
   if ((code = expect_text(f, "adapter.type", "lora", NO_ADAPTER)) < 0) return code;
   code = expect_text(f, "general.architecture", hyper->architecture->name, ANOTHER_BASE);
   if (code < 0) return code;
-  bool neox = hyper->architecture->rope_neox; /* rows of q and k lie in the order of the rotary pairs */
-  if ((code = rq_gguf_read_bool(f->error, f->index, f->data, "ruvq.rope.neox", false, &neox)) < 0)
-    return code;
-  const char *key = "ruvq.rope.neox";
-  bool activated = rq_gguf_key(f->index, f->data, "adapter.alora.invocation_tokens") != NULL;
-  if (activated || neox != (hyper->info.rope_neox != 0)) {
-    rq_fail(f->error, RQ_E_HYPERPARAMETER, "%s", activated ? "adapter.alora.invocation_tokens" : key);
-    rq_expected(f->error, activated ? "an adapter that acts on every token" : "the model's order of rows");
-    rq_actual(f->error, activated ? "one that acts behind certain tokens only" : "the other order");
-    rq_hint(f->error, activated ? "this version of ruvq has no such adapters" : ANOTHER_BASE);
-    return RQ_E_HYPERPARAMETER;
-  }
+  for (int32_t n = 0; n < RQ_COUNT(UNKNOWN); n++)
+    if (rq_gguf_key(f->index, f->data, UNKNOWN[n]))
+      return refuse(f, RQ_E_HYPERPARAMETER, UNKNOWN[n], "a plain LoRA adapter", "this key",
+                    "this version of ruvq can't apply such adapters");
+  bool neox = hyper->architecture->rope_neox;
+  if ((code = rq_gguf_read_bool(f->error, f->index, f->data, ROPE, false, &neox)) < 0) return code;
+  if (neox != (hyper->info.rope_neox != 0))
+    return refuse(f, RQ_E_HYPERPARAMETER, ROPE, "what the model has", "the other order", ANOTHER_BASE);
   f->alpha = 0.0f;
   return rq_gguf_read_f32(f->error, f->index, f->data, "adapter.lora.alpha", false, &f->alpha);
 }
 
 /* ---- tensors ---- */
 
-static bool ends_with(const char *name, uint32_t bytes, const char *suffix) {
-  return bytes > SUFFIX_BYTES && rq_equal(name + bytes - SUFFIX_BYTES, suffix, SUFFIX_BYTES);
+typedef struct tensor_name {
+  char text[RQ_MAX_NAME_BYTES + 1];
+  uint32_t base_bytes; /* of the matrix's name, in front of the suffix */
+} tensor_name;
+
+static bool ends_with(const tensor_name *name, const char *suffix) {
+  return rq_equal(name->text + name->base_bytes, suffix, SUFFIX_BYTES);
 }
 
-static int32_t fail_name(const adapter_file *f, const char *name, uint32_t bytes, const char *expected,
-                         const char *actual) {
-  rq_fail(f->error, RQ_E_TENSOR, "%.*s", (int)bytes, name);
-  rq_expected(f->error, "%s", expected);
-  rq_actual(f->error, "%s", actual);
-  rq_hint(f->error, "%s", ANOTHER_BASE);
-  return RQ_E_TENSOR;
+static tensor_name name_of(const adapter_file *f, const rq_gguf_tensor *tensor) {
+  tensor_name name = {.base_bytes =
+                          tensor->name_bytes > SUFFIX_BYTES ? tensor->name_bytes - SUFFIX_BYTES : 0};
+  rq_copy(name.text, f->data + tensor->name_offset, tensor->name_bytes);
+  return name;
 }
 
-/* The tensor NAME<suffix>, NULL when it isn't there. */
-static const rq_gguf_tensor *partner(const adapter_file *f, const char *name, uint32_t bytes,
-                                     const char *suffix) {
-  char text[MAX_NAME + 1];
-  rq_copy(text, name, bytes);
-  rq_copy(text + bytes - SUFFIX_BYTES, suffix, SUFFIX_BYTES);
-  int32_t position = rq_gguf_find_tensor(f->index, f->data, (const uint8_t *)text, (int32_t)bytes);
-  return position < 0 ? NULL : rq_gguf_tensors(f->index) + position;
+/* The tensor of the same matrix with the other suffix, and its name. */
+static const rq_gguf_tensor *partner(const adapter_file *f, tensor_name *name, const char *suffix) {
+  rq_copy(name->text + name->base_bytes, suffix, SUFFIX_BYTES);
+  return rq_gguf_tensor_named(f->index, f->data, name->text);
 }
 
 /* The matrix of that name, NULL for what can't be adapted. A tied output is the embedding. */
-static rq_matrix *matrix_named(const adapter_file *f, const char *name, uint32_t bytes) {
+static rq_matrix *matrix_of(const adapter_file *f, const tensor_name *name) {
   rq_model *m = f->model;
-  int32_t position = rq_gguf_find_tensor(m->index, m->file, (const uint8_t *)name, (int32_t)bytes);
-  if (position < 0) return NULL;
-  const uint8_t *data = m->file + rq_gguf_tensors(m->index)[position].data_offset;
+  int32_t at = rq_gguf_find_tensor(m->index, m->file, (const uint8_t *)name->text, (int32_t)name->base_bytes);
+  if (at < 0) return NULL;
+  const uint8_t *data = m->file + rq_gguf_tensors(m->index)[at].data_offset;
   int32_t n = 0, matrices = rq_matrix_count(&m->hyper);
   while (n < matrices && rq_matrix_at(&m->weights, n)->data != data) n++;
   return n == 0 || n == matrices ? NULL : rq_matrix_at(&m->weights, n);
 }
 
-/* Type, shape and size of A or B. */
-static int32_t check_tensor(const adapter_file *f, const rq_gguf_tensor *tensor, int32_t rows,
-                            int32_t width) {
-  const rq_format *format = tensor->format < 0 ? NULL : rq_format_get(tensor->format);
-  bool usable = format && !format->info.own;
-  bool fits = tensor->rows == (uint64_t)rows && tensor->width == (uint64_t)width;
-  int32_t row_bytes = usable && fits ? format->row_bytes(width) : -1;
-  if (row_bytes >= 0 && tensor->data_bytes == (uint64_t)row_bytes * (uint64_t)rows) return RQ_OK;
-  int32_t code = usable ? RQ_E_TENSOR : RQ_E_TYPE;
-  rq_fail(f->error, code, "%.*s", (int)tensor->name_bytes, (const char *)f->data + tensor->name_offset);
-  if (usable) {
-    rq_expected(f->error, "%d rows of %d", rows, width);
-    rq_actual(f->error, "%U rows of %U in %U bytes", tensor->rows, tensor->width, tensor->data_bytes);
-    rq_hint(f->error, "%s", ANOTHER_BASE);
-  } else {
-    rq_expected(f->error, "f32, f16, bf16 or a block format of ggml's");
-    rq_actual(f->error, "ggml type %d", tensor->ggml_type);
-    rq_hint(f->error, "convert the adapter again");
-  }
+static int32_t check_shape(const adapter_file *f, const tensor_name *name, const rq_gguf_tensor *tensor,
+                           int32_t rows, int32_t width) {
+  int32_t code = rq_tensor_check(f->error, name->text, tensor, rows, width, false);
+  if (code == RQ_E_TENSOR) rq_hint(f->error, "%s", ANOTHER_BASE);
   return code;
 }
 
-/* 1 to the smaller side of the matrix. */
-static int32_t check_rank(const adapter_file *f, const rq_gguf_tensor *a, const rq_matrix *matrix) {
-  int32_t most = rq_min_i32(matrix->rows, matrix->width);
-  if (a->rows >= 1 && a->rows <= (uint64_t)most) return RQ_OK;
-  rq_fail(f->error, RQ_E_TENSOR, "%.*s", (int)a->name_bytes, (const char *)f->data + a->name_offset);
-  rq_expected(f->error, "a rank of 1 to %d", most);
-  rq_actual(f->error, "%U", a->rows);
-  rq_hint(f->error, "%s", ANOTHER_BASE);
-  return RQ_E_TENSOR;
-}
-
 /* Row `row` of a tensor as floats. */
-static int32_t decode_row(const adapter_file *f, const rq_gguf_tensor *tensor, int32_t row, float *out) {
+static int32_t decode_row(const adapter_file *f, const tensor_name *name, const rq_gguf_tensor *tensor,
+                          int32_t row, float *out) {
   const rq_format *format = rq_format_get(tensor->format);
   int32_t width = (int32_t)tensor->width;
   const uint8_t *data = f->data + tensor->data_offset;
   format->decode(data + (size_t)row * (size_t)format->row_bytes(width), width, out, RQ_SCALAR);
   if (rq_all_finite(out, width)) return RQ_OK;
-  rq_fail(f->error, RQ_E_DATA, "%.*s", (int)tensor->name_bytes, (const char *)f->data + tensor->name_offset);
-  rq_expected(f->error, "finite numbers");
-  rq_actual(f->error, "NaN or infinity in row %d", row);
-  rq_hint(f->error, "the file is damaged, or training went wrong: make the adapter again");
-  return RQ_E_DATA;
+  return refuse(f, RQ_E_DATA, name->text, "finite numbers", "NaN or infinity",
+                "the file is damaged, or training went wrong: make the adapter again");
 }
 
-/* B in tiles of RQ_UNIT_ROWS rows, as rq_adapter_add reads it. */
-static int32_t decode_b(const adapter_file *f, const rq_gguf_tensor *tensor, rq_adapter_part *part) {
-  int32_t rank = part->a.rows;
-  for (int32_t r = 0; r < part->matrix->rows; r++) {
-    int32_t code = decode_row(f, tensor, r, part->hidden);
-    if (code < 0) return code;
-    float *tile = part->b + (size_t)(r / RQ_UNIT_ROWS) * (size_t)rank * RQ_UNIT_ROWS + r % RQ_UNIT_ROWS;
-    for (int32_t k = 0; k < rank; k++) tile[(size_t)k * RQ_UNIT_ROWS] = part->hidden[k];
+/* Finds, checks and decodes what belongs to `a`, named `name`. While counting, *out holds sizes only. */
+static int32_t bind_part(const adapter_file *f, tensor_name name, const rq_gguf_tensor *a,
+                         rq_adapter_part *out) {
+  rq_zero(out, sizeof *out);
+  rq_matrix *matrix = out->matrix = matrix_of(f, &name);
+  if (!matrix)
+    return refuse(f, RQ_E_TENSOR, name.text, "a matrix of the model's layers, or an output that is not tied",
+                  "the model has no such matrix", ANOTHER_BASE);
+  int32_t most = rq_min_i32(matrix->rows, matrix->width), code;
+  int32_t rank = a->rows <= (uint64_t)most ? (int32_t)a->rows : 0;
+  if (rank == 0) {
+    rq_fail(f->error, RQ_E_TENSOR, "%s", name.text);
+    rq_expected(f->error, "a rank of 1 to %d", most);
+    rq_actual(f->error, "%U", a->rows);
+    rq_hint(f->error, "%s", ANOTHER_BASE);
+    return RQ_E_TENSOR;
+  }
+  if ((code = check_shape(f, &name, a, rank, matrix->width)) < 0) return code;
+  tensor_name name_b = name;
+  const rq_gguf_tensor *b = partner(f, &name_b, SUFFIX_B);
+  if (!b) return refuse(f, RQ_E_TENSOR, name.text, A_PAIR, "only .lora_a", ANOTHER_BASE);
+  if ((code = check_shape(f, &name_b, b, matrix->rows, rank)) < 0) return code;
+
+  uint64_t row_bytes = (uint64_t)matrix->width * sizeof(float), rank_bytes = (uint64_t)rank * sizeof(float);
+  uint64_t rows = ((uint64_t)matrix->rows + RQ_UNIT_ROWS - 1) / RQ_UNIT_ROWS * RQ_UNIT_ROWS;
+  float *decoded = rq_arena_take(f->arena, (uint64_t)rank * row_bytes);
+  out->b = rq_arena_take(f->arena, rows * rank_bytes);
+  out->hidden = rq_arena_take(f->arena, (uint64_t)f->model->hyper.info.batch_tokens * rank_bytes);
+  if (!out->hidden) return RQ_OK;
+  out->a.data = (const uint8_t *)decoded;
+  out->a.format = rq_format_get(RQ_FORMAT_F32);
+  out->a.rows = rank;
+  out->a.width = matrix->width;
+  out->a.row_bytes = (int32_t)row_bytes;
+  out->own_scale = f->alpha != 0.0f ? f->alpha / (float)rank : 1.0f;
+  for (int32_t k = 0; k < rank; k++, decoded += matrix->width)
+    if ((code = decode_row(f, &name, a, k, decoded)) < 0) return code;
+  for (int32_t r = 0; r < matrix->rows; r++) {
+    if ((code = decode_row(f, &name_b, b, r, out->hidden)) < 0) return code;
+    float *tile = out->b + (size_t)(r - r % RQ_UNIT_ROWS) * (size_t)rank + r % RQ_UNIT_ROWS;
+    for (int32_t k = 0; k < rank; k++) tile[(size_t)k * RQ_UNIT_ROWS] = out->hidden[k];
   }
   return RQ_OK;
-}
-
-/* Finds, checks and decodes what belongs to `a`. While counting, *out holds sizes only. */
-static int32_t bind_part(const adapter_file *f, const rq_gguf_tensor *a, rq_adapter_part *out) {
-  const char *name = (const char *)f->data + a->name_offset;
-  rq_zero(out, sizeof *out);
-  out->matrix = matrix_named(f, name, a->name_bytes - SUFFIX_BYTES);
-  if (!out->matrix)
-    return fail_name(f, name, a->name_bytes, "a matrix of a layer, or of an output that is not tied",
-                     "the model has no such matrix");
-  const rq_gguf_tensor *b = partner(f, name, a->name_bytes, SUFFIX_B);
-  if (!b) return fail_name(f, name, a->name_bytes, "a pair of .lora_a and .lora_b", "only .lora_a");
-  int32_t rows = out->matrix->rows, width = out->matrix->width, code;
-  if ((code = check_rank(f, a, out->matrix)) < 0) return code;
-  int32_t rank = (int32_t)a->rows;
-  if ((code = check_tensor(f, a, rank, width)) < 0) return code;
-  if ((code = check_tensor(f, b, rows, rank)) < 0) return code;
-  uint64_t tiles = ((uint64_t)rows + RQ_UNIT_ROWS - 1) / RQ_UNIT_ROWS;
-  float *decoded = rq_arena_take(f->arena, (uint64_t)rank * (uint64_t)width * sizeof(float));
-  out->a = (rq_matrix){.data = (const uint8_t *)decoded,
-                       .format = rq_format_get(RQ_FORMAT_F32),
-                       .rows = rank,
-                       .width = width,
-                       .row_bytes = width * (int32_t)sizeof(float)};
-  out->b = rq_arena_take(f->arena, tiles * (uint64_t)rank * RQ_UNIT_ROWS * sizeof(float));
-  uint64_t batch = (uint64_t)f->model->hyper.info.batch_tokens;
-  out->hidden = rq_arena_take(f->arena, batch * (uint64_t)rank * sizeof(float));
-  out->own_scale = f->alpha != 0.0f ? f->alpha / (float)rank : 1.0f;
-  if (!out->hidden) return RQ_OK;
-  for (int32_t k = 0; k < rank; k++)
-    if ((code = decode_row(f, a, k, decoded + (size_t)k * (size_t)width)) < 0) return code;
-  return decode_b(f, b, out);
 }
 
 static int32_t lay_out(adapter_file *f, rq_adapter *out) {
@@ -198,17 +177,16 @@ static int32_t lay_out(adapter_file *f, rq_adapter *out) {
   out->parts = rq_arena_take(f->arena, ((uint64_t)tensors + 1) / 2 * sizeof(rq_adapter_part));
   for (uint32_t t = 0; t < tensors; t++) {
     const rq_gguf_tensor *tensor = rq_gguf_tensors(f->index) + t;
-    const char *name = (const char *)f->data + tensor->name_offset;
-    uint32_t bytes = tensor->name_bytes;
-    if (ends_with(name, bytes, SUFFIX_B) && partner(f, name, bytes, SUFFIX_A)) continue;
-    if (!ends_with(name, bytes, SUFFIX_A))
-      return fail_name(f, name, bytes, "pairs of .lora_a and .lora_b", "a tensor that is no such pair");
+    tensor_name name = name_of(f, tensor), other = name;
+    if (ends_with(&name, SUFFIX_B) && partner(f, &other, SUFFIX_A)) continue;
+    if (!ends_with(&name, SUFFIX_A))
+      return refuse(f, RQ_E_TENSOR, name.text, A_PAIR, "a tensor that is no such pair", ANOTHER_BASE);
     rq_adapter_part part;
-    if ((code = bind_part(f, tensor, &part)) < 0) return code;
+    if ((code = bind_part(f, name, tensor, &part)) < 0) return code;
     if (out->parts) out->parts[out->count] = part;
     out->count++;
   }
-  if (out->count == 0) return fail_name(f, "tensors", 7, "pairs of .lora_a and .lora_b", "none");
+  if (out->count == 0) return refuse(f, RQ_E_TENSOR, "tensors", A_PAIR, "none", ANOTHER_BASE);
   return RQ_OK;
 }
 

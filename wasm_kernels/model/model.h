@@ -55,7 +55,7 @@ typedef struct rq_matrix {
 struct rq_adapter_part {
   rq_matrix a;   /* (rank, width) float32 */
   float *b;      /* (tiles of RQ_UNIT_ROWS rows, rank, RQ_UNIT_ROWS), zeros behind the last row */
-  float *hidden; /* (batch, rank) scale A x of the step's tokens */
+  float *hidden; /* (batch, rank) A x of the step's tokens */
   rq_matrix *matrix;
   float own_scale, scale; /* alpha / rank; that times what the host asked for */
   rq_adapter_part *next;
@@ -164,6 +164,9 @@ int32_t rq_weights_bind(rq_error *error, const rq_gguf *index, const uint8_t *fi
 /* Marks the matrices named in ruvq.hadamard.tensors and makes the signs. */
 int32_t rq_weights_bind_hadamard(rq_error *error, const rq_gguf *index, const uint8_t *file, rq_hyper *hyper,
                                  rq_arena *arena, rq_weights *out);
+/* Type (`vector`: floats only), shape and size. */
+int32_t rq_tensor_check(rq_error *error, const char *name, const rq_gguf_tensor *tensor, int32_t rows,
+                        int32_t width, bool vector);
 int32_t rq_largest_input(const rq_hyper *hyper);
 /* The n-th of all matrices: embedding, output, then seven a layer. */
 rq_matrix *rq_matrix_at(rq_weights *weights, int32_t n);

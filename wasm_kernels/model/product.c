@@ -1,5 +1,7 @@
 /* product.c: matrices times the vectors of a step: every block of weights is decoded once for all tokens of
  * the batch, and each result is the same sum as alone. Threads split rows, never a sum. */
+#include "../base/fpenv.h"
+#include "lanes.h"
 #include "model.h"
 
 void rq_needs_add(rq_needs *needs, const rq_matrix *matrix) {
@@ -80,27 +82,27 @@ int32_t rq_inputs_set(rq_model *model, const float *x, int32_t tokens, int32_t w
 
 /* ---- products ---- */
 
-/* y += B hidden, for rows [first, last) and one token: each row's sum in the order of the rank. */
-static void add_adapter(const rq_adapter_part *part, const float *hidden, float *y, int32_t first,
-                        int32_t last) {
-  int32_t rank = part->a.rows;
+/* y += scale B hidden, for rows [first, last) of one token: each row's sum in the order of the rank. */
+static RQ_NOINLINE void add_adapter(const rq_adapter_part *part, const float *hidden, float *y, int32_t first,
+                                    int32_t last) {
+  enum { VECTORS = RQ_UNIT_ROWS / 4 };
   for (int32_t r = first; r < last; r += RQ_UNIT_ROWS) {
-    const float *tile = part->b + (size_t)(r / RQ_UNIT_ROWS) * (size_t)rank * RQ_UNIT_ROWS;
-    float sum[RQ_UNIT_ROWS] = {0};
-    for (int32_t k = 0; k < rank; k++, tile += RQ_UNIT_ROWS)
-      for (int32_t l = 0; l < RQ_UNIT_ROWS; l++) sum[l] = sum[l] + tile[l] * hidden[k];
-    int32_t rows = rq_min_i32(RQ_UNIT_ROWS, last - r);
-    for (int32_t l = 0; l < rows; l++) y[r + l] = y[r + l] + sum[l];
+    const rq_vec *tile = (const rq_vec *)(part->b + (size_t)r * (size_t)part->a.rows);
+    rq_vec_value sum[VECTORS] = {0};
+    for (int32_t k = 0; k < part->a.rows; k++)
+      for (int32_t v = 0; v < VECTORS; v++) sum[v] = sum[v] + *tile++ * hidden[k];
+    float added[RQ_UNIT_ROWS];
+    for (int32_t v = 0; v < VECTORS; v++) ((rq_vec *)added)[v] = sum[v] * part->scale;
+    for (int32_t l = 0; l < RQ_UNIT_ROWS && r + l < last; l++) y[r + l] = y[r + l] + added[l];
   }
 }
 
-void rq_adapters_begin(rq_model *model, const rq_inputs *inputs, const rq_product *products, int32_t count,
-                       int32_t tokens) {
+RQ_NOINLINE void rq_adapters_begin(rq_model *model, const rq_inputs *inputs, const rq_product *products,
+                                   int32_t count, int32_t tokens) {
   for (int32_t n = 0; n < count; n++)
     for (rq_adapter_part *part = products[n].matrix->parts; part; part = part->next) {
       const rq_product product = {&part->a, part->hidden, NULL};
       rq_multiply(model, inputs, &product, 1, tokens);
-      for (int32_t i = 0; i < tokens * part->a.rows; i++) part->hidden[i] = part->hidden[i] * part->scale;
     }
 }
 
