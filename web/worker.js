@@ -126,7 +126,8 @@ const CALLS = {
   async loadAdapter({ verify, ...from }, { signal, emit }) {
     const onProgress = atMostEvery(PROGRESS_MS, (progress) => emit("progress", progress));
     const onNotice = ({ kind, message }) => emit("notice", { kind, message });
-    const { made } = await bring(new AdapterLoader(model, { verify }), LocalAdapter, from, { signal, onProgress, onNotice });
+    const loader = new AdapterLoader(model, { verify });
+    const { made } = await bring(loader, LocalAdapter, from, { signal, onProgress, onNotice });
     onProgress.flush();
     adapters.set((adapterNumber += 1), made);
     return { id: adapterNumber, info: made.info };

@@ -48,7 +48,9 @@ def test_an_adapter_gives_what_merged_weights_give(
     merged = tiny.write(tmp_path / "merged.gguf", lora.merged(model, pairs, scale * 6.0 / rank))
     expected = logits(merged)
     assert np.abs(expected - logits(path)).max() > 0.1
-    np.testing.assert_allclose(logits(path, (adapter, scale)), expected, atol=TOLERANCE * np.abs(expected).max())
+    np.testing.assert_allclose(
+        logits(path, (adapter, scale)), expected, atol=TOLERANCE * np.abs(expected).max()
+    )
 
 
 def test_the_output_matrix_can_be_adapted(tmp_path: Path) -> None:
@@ -58,7 +60,9 @@ def test_the_output_matrix_can_be_adapted(tmp_path: Path) -> None:
     pairs = {"output.weight": tuple(rng.standard_normal(s).astype(np.float32) for s in ((2, 60), (131, 2)))}
     adapter = lora.write(tmp_path / "a.gguf", pairs, alpha=2.0)  # type: ignore[arg-type]
     expected = logits(tiny.write(tmp_path / "m.gguf", lora.merged(model, pairs, 1.0)))  # type: ignore[arg-type]
-    np.testing.assert_allclose(logits(path, (adapter, 1.0)), expected, atol=TOLERANCE * np.abs(expected).max())
+    np.testing.assert_allclose(
+        logits(path, (adapter, 1.0)), expected, atol=TOLERANCE * np.abs(expected).max()
+    )
 
 
 def test_without_alpha_products_are_not_scaled(base: tuple[tiny.Llama, Path], tmp_path: Path) -> None:
@@ -80,7 +84,10 @@ def test_adapters_act_on_the_input_before_the_transform(format: str, tmp_path: P
     if format == "q8_0":
         kinds = dict.fromkeys(names, gguf.GGMLQuantizationType.Q8_0)
         path = tiny.write(tmp_path / "base.gguf", model, dtypes=kinds)
-        decoded = {n: gguf.quants.dequantize(gguf.quants.quantize(model.tensors[n], kinds[n]), kinds[n]) for n in names}
+        decoded = {
+            n: gguf.quants.dequantize(gguf.quants.quantize(model.tensors[n], kinds[n]), kinds[n])
+            for n in names
+        }
     else:
         path, decoded = _turned(tmp_path, model, format)
     model.tensors.update(decoded)
@@ -109,7 +116,10 @@ def _turned(folder: Path, model: tiny.Llama, format: str) -> tuple[Path, dict[st
 
 def test_several_adapters_add_up_and_come_off(base: tuple[tiny.Llama, Path], tmp_path: Path) -> None:
     model, path = base
-    one, two = lora.random_pairs(model, 4, seed=1), lora.random_pairs(model, 2, seed=2, parts=("attn_q", "ffn_up"))
+    one, two = (
+        lora.random_pairs(model, 4, seed=1),
+        lora.random_pairs(model, 2, seed=2, parts=("attn_q", "ffn_up")),
+    )
     files = lora.write(tmp_path / "1.gguf", one, alpha=4.0), lora.write(tmp_path / "2.gguf", two, alpha=2.0)
     both = lora.merged(lora.merged(model, one, 0.5), two, 2.0)
     expected = logits(tiny.write(tmp_path / "merged.gguf", both))
@@ -117,15 +127,19 @@ def test_several_adapters_add_up_and_come_off(base: tuple[tiny.Llama, Path], tmp
     with Model.open(path, kv="f32") as opened:
         first = opened.load_adapter(files[0])
         second = opened.load_adapter(files[1], 2.0)
-        assert opened.adapters == (first, second) and first.name == "a test" and first.nbytes > 0
+        assert opened.adapters == (first, second)
+        assert first.name == "a test"
+        assert first.nbytes > 0
         first.scale = 0.5
         assert first.scale == 0.5
         np.testing.assert_allclose(opened.logits(TOKENS), expected, atol=TOLERANCE * np.abs(expected).max())
         second.unload()
         second.unload()
-        assert np.array_equal(opened.logits(TOKENS), alone) and opened.adapters == (first,)
+        assert np.array_equal(opened.logits(TOKENS), alone)
+        assert opened.adapters == (first,)
         opened.unload_adapter()
-        assert np.array_equal(opened.logits(TOKENS), plain) and opened.adapters == ()
+        assert np.array_equal(opened.logits(TOKENS), plain)
+        assert opened.adapters == ()
         with pytest.raises(UsageError, match="unloaded"):
             first.scale = 1.0
         opened.load_adapter(files[0], 0.5)
@@ -134,7 +148,9 @@ def test_several_adapters_add_up_and_come_off(base: tuple[tiny.Llama, Path], tmp
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0"])
 @pytest.mark.parametrize("format", ["f32", "pi-t2"])
-def test_the_same_bits_for_any_batch_kernel_and_number_of_threads(format: str, kind: str, tmp_path: Path) -> None:
+def test_the_same_bits_for_any_batch_kernel_and_number_of_threads(
+    format: str, kind: str, tmp_path: Path
+) -> None:
     model = tiny.random_llama(width=96, ff=160, heads=6, kv_heads=2, biases=True)
     encoded = None if format == "f32" else tiny.encode_all(model, format)
     changes = HADAMARD | {"ruvq.hadamard.tensors": (tiny.matrix_names(model), "arr")}
@@ -190,7 +206,8 @@ def _refused(path: Path, adapter: Path | bytes, error: type[Exception], *texts: 
             model.load_adapter(adapter)
         for text in texts:
             assert text in str(caught.value)
-        assert model.adapters == () and np.array_equal(model.logits(TOKENS), before)
+        assert model.adapters == ()
+        assert np.array_equal(model.logits(TOKENS), before)
 
 
 def test_files_of_another_kind_are_refused(base: tuple[tiny.Llama, Path], tmp_path: Path) -> None:
@@ -209,7 +226,9 @@ def test_files_of_another_kind_are_refused(base: tuple[tiny.Llama, Path], tmp_pa
     _refused(path, adapter.read_bytes()[:90], FileFormatError)
 
 
-def test_adapters_of_another_base_are_refused_by_name_and_shape(base: tuple[tiny.Llama, Path], tmp_path: Path) -> None:
+def test_adapters_of_another_base_are_refused_by_name_and_shape(
+    base: tuple[tiny.Llama, Path], tmp_path: Path
+) -> None:
     model, path = base
     pairs = lora.random_pairs(model)
     name = "blk.1.ffn_up.weight"
@@ -241,7 +260,9 @@ def test_hostile_adapters_are_refused(base: tuple[tiny.Llama, Path], tmp_path: P
         _refused(path, file, DataError, f"{name}.lora_{part}", "NaN")
     alone = {n: pair for n, pair in pairs.items() if n != name}
     for part in "ab":
-        file = lora.write(tmp_path / "p.gguf", alone, more={f"{name}.lora_{part}": pairs[name]["ab".index(part)]})
+        file = lora.write(
+            tmp_path / "p.gguf", alone, more={f"{name}.lora_{part}": pairs[name]["ab".index(part)]}
+        )
         _refused(path, file, ModelError, f"{name}.lora_{part}", ".lora_a and .lora_b")
     norm = {"blk.0.attn_norm.weight": np.ones(60, np.float32)}
     _refused(path, lora.write(tmp_path / "x.gguf", pairs, more=norm), ModelError, "attn_norm")

@@ -96,7 +96,8 @@ def test_f16_is_the_default_and_refuses_what_it_can_not_hold(base: Path, tmp_pat
     convert_adapter(tmp_path / "peft", tmp_path / "a.gguf", base)
     with ruvq.GGUFFile.open(tmp_path / "a.gguf") as file:
         assert {t.format for t in file.tensors} == {"f16"}
-        assert file.metadata["adapter.lora.alpha"] == 6.0 and file.verify().ok
+        assert file.metadata["adapter.lora.alpha"] == 6.0
+        assert file.verify().ok
     lora = read_adapter(tmp_path / "a.gguf")
     name = next(iter(lora.pairs))
     large = Lora({name: type(lora.pairs[name])(lora.pairs[name].a * 1e6, lora.pairs[name].b, 1.0)}, "llama")
@@ -110,9 +111,11 @@ def test_files_that_llama_cpp_makes_are_read(tmp_path: Path) -> None:
     model = tiny.random_llama()
     pairs = written.random_pairs(model)
     lora = read_adapter(written.write(tmp_path / "a.gguf", pairs, alpha=8.0))
-    assert lora.architecture == "llama" and lora.pairs.keys() == pairs.keys()
+    assert lora.architecture == "llama"
+    assert lora.pairs.keys() == pairs.keys()
     for name, (a, b) in pairs.items():
-        assert np.array_equal(lora.pairs[name].a, a) and np.array_equal(lora.pairs[name].b, b)
+        assert np.array_equal(lora.pairs[name].a, a)
+        assert np.array_equal(lora.pairs[name].b, b)
         assert lora.pairs[name].scale == 2.0
 
 
@@ -163,7 +166,8 @@ def test_damaged_folders_are_refused(base: Path, tmp_path: Path) -> None:
         "half a pair": {n: t for n, t in tensors.items() if n != name},
         "NaN": tensors | {name: np.full_like(tensors[name], np.nan)},
         "don't fit": tensors | {name: tensors[name][:2].copy()},
-        "can't apply": tensors | {name.replace("lora_A.weight", "lora_magnitude_vector"): np.ones(3, np.float32)},
+        "can't apply": tensors
+        | {name.replace("lora_A.weight", "lora_magnitude_vector"): np.ones(3, np.float32)},
         "empty": {},
     }
     for words, changed in cases.items():
@@ -202,7 +206,9 @@ def test_outputs_are_not_replaced_unasked(base: Path, tmp_path: Path) -> None:
 # ---- the command line ----
 
 
-def test_the_commands_convert_merge_and_run(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_convert_merge_and_run(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from ruvq.cli import main
 
     def call(*words: object) -> dict[str, Any]:
@@ -218,7 +224,8 @@ def test_the_commands_convert_merge_and_run(base: Path, tmp_path: Path, capsys: 
 
     run = ("run", base, "--prompt", "abc", "--temperature", 0, "--max-tokens", 12, "--hashes")
     plain, adapted = call(*run), call(*run, "--adapter", tmp_path / "a.gguf")
-    assert adapted["exit"] == 0 and adapted["hashes"] != plain["hashes"]
+    assert adapted["exit"] == 0
+    assert adapted["hashes"] != plain["hashes"]
     assert call(*run, "--adapter", f"{tmp_path / 'a.gguf'}:0")["tokens"] == plain["tokens"]
     halves = [f"--adapter={tmp_path / 'a.gguf'}:0.5"] * 2
     assert call(*run, *halves)["tokens"] == adapted["tokens"]
@@ -227,7 +234,8 @@ def test_the_commands_convert_merge_and_run(base: Path, tmp_path: Path, capsys: 
     text.write_text("abc def ghi " * 20)
     found = [call("eval", base, "--text", text, "--against", base, *more)
              for more in ((), ("--adapter", tmp_path / "a.gguf"))]  # fmt: skip
-    assert found[0]["kl_divergence"] == 0.0 and found[1]["kl_divergence"] > 0.0
+    assert found[0]["kl_divergence"] == 0.0
+    assert found[1]["kl_divergence"] > 0.0
 
     for words, code, error in (
         (("run", base, "--adapter", base), 3, "ModelError"),

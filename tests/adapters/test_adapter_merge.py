@@ -54,7 +54,9 @@ def peft_merge(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def assert_same(merged: Lora, expected: dict[str, np.ndarray]) -> None:
     assert merged.pairs.keys() == expected.keys()
     for name, delta in expected.items():
-        np.testing.assert_allclose(merged.pairs[name].delta(), delta, atol=2e-5 * max(1.0, np.abs(delta).max()))
+        np.testing.assert_allclose(
+            merged.pairs[name].delta(), delta, atol=2e-5 * max(1.0, np.abs(delta).max())
+        )
 
 
 @pytest.mark.parametrize("ranks", [(3, 3, 3), (2, 3, 5)])
@@ -69,7 +71,9 @@ def test_exact_sums_are_those_of_peft(method: str, ranks: tuple[int, ...], peft_
 @pytest.mark.parametrize("majority", ["total", "frequency"])
 @pytest.mark.parametrize("density", [0.3, 0.55])
 @pytest.mark.parametrize("method", ["linear", "ties", "magnitude_prune", "ties_svd", "magnitude_prune_svd"])
-def test_pruning_and_signs_are_those_of_peft(method: str, density: float, majority: str, peft_merge: Any) -> None:
+def test_pruning_and_signs_are_those_of_peft(
+    method: str, density: float, majority: str, peft_merge: Any
+) -> None:
     loras = [random_lora(seed, alpha=4.0 + seed) for seed in range(3)]
     expected = peft_merge(loras, WEIGHTS, method, density=density, majority_sign_method=majority)
     assert_same(merge(loras, method, WEIGHTS, density=density, majority=majority), expected)
@@ -123,7 +127,9 @@ def test_slerp_is_the_arc_of_the_products(share: float) -> None:
         first, second = (lora.pairs[name].delta().astype(np.float64) for lora in (one, two))
         cosine = (first * second).sum() / np.linalg.norm(first) / np.linalg.norm(second)
         angle = math.acos(cosine)
-        expected = (math.sin((1 - share) * angle) * first + math.sin(share * angle) * second) / math.sin(angle)
+        expected = (math.sin((1 - share) * angle) * first + math.sin(share * angle) * second) / math.sin(
+            angle
+        )
         np.testing.assert_allclose(merged.pairs[name].delta(), expected, atol=1e-4)
 
 
@@ -141,11 +147,13 @@ def test_a_matrix_that_only_some_have_is_merged_from_those(tmp_path: Path) -> No
     merged = merge([one, part], "cat", [0.5, 2.0])
     other = next(n for n in MODULES if n != name)
     np.testing.assert_allclose(merged.pairs[other].delta(), 0.5 * one.pairs[other].delta(), atol=1e-5)
-    assert merged.pairs[name].rank == 6 and merged.pairs[other].rank == 3
+    assert merged.pairs[name].rank == 6
+    assert merged.pairs[other].rank == 3
     write_adapter(tmp_path / "out", merged)  # ranks by pattern
     again = read_adapter(tmp_path / "out")
     for n, pair in merged.pairs.items():
-        assert again.pairs[n].scale == pytest.approx(pair.scale) and np.array_equal(again.pairs[n].b, pair.b)
+        assert again.pairs[n].scale == pytest.approx(pair.scale)
+        assert np.array_equal(again.pairs[n].b, pair.b)
 
 
 def test_ranks_never_pass_the_matrix() -> None:
@@ -169,7 +177,9 @@ def test_ranks_never_pass_the_matrix() -> None:
         ("ties", 2, {"majority": "loudest"}, "majority"),
     ],
 )
-def test_what_can_not_be_merged_is_refused(method: str, count: int, options: dict[str, Any], subject: str) -> None:
+def test_what_can_not_be_merged_is_refused(
+    method: str, count: int, options: dict[str, Any], subject: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         merge([random_lora(seed) for seed in range(count)], method, **options)
     assert caught.value.subject == subject

@@ -126,8 +126,10 @@ def test_layers_without_the_names_are_told_of() -> None:
 
 
 @pytest.mark.parametrize("incoherence", ["hadamard", "none"])
-def test_the_engine_computes_what_a_packed_base_with_adapters_computes(incoherence: str, tmp_path: Path) -> None:
-    """Base and adapter as they are exported, against torch: the rows' order of q and k, the transform, scales."""
+def test_the_engine_computes_what_a_packed_base_with_adapters_computes(
+    incoherence: str, tmp_path: Path
+) -> None:
+    """Base and adapter as they are exported, against torch: the order of rows, the transform, scales."""
     import numpy as np
 
     import ruvq

@@ -44,5 +44,6 @@ for (let n = 0; n < 50; n += 1) {
 model.unloadAdapter(); // more than one is there
 const after = run();
 console.log(JSON.stringify({
-  plain, adapted, same, zero, after, refusals, info: adapter.info, grown: engine.memoryBytes - held, left: model.adapters.size,
+  plain, adapted, same, zero, after, refusals, info: adapter.info, grown: engine.memoryBytes - held,
+  left: model.adapters.size,
 }));

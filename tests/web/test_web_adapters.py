@@ -55,12 +55,16 @@ def test_node_gives_the_native_bits(
     assert result["adapted"] == result["same"] == native(name, SCALE)
     assert result["adapted"]["text"] != result["plain"]["text"]
     assert result["zero"]["text"] == result["plain"]["text"]
-    assert result["info"]["name"] == "a test" and result["info"]["bytes"] > 0
+    assert result["info"]["name"] == "a test"
+    assert result["info"]["bytes"] > 0
     assert (result["grown"], result["left"]) == (0, 0)
     model_given, adapter_given, nan, short = result["refusals"]
-    assert model_given[0] == "ModelError" and "is it the model itself" in model_given[1]
-    assert adapter_given[0] == "ModelError" and "open the base model" in adapter_given[1]
-    assert nan[0] == "UsageError" and "scale" in nan[1]
+    assert model_given[0] == "ModelError"
+    assert "is it the model itself" in model_given[1]
+    assert adapter_given[0] == "ModelError"
+    assert "open the base model" in adapter_given[1]
+    assert nan[0] == "UsageError"
+    assert "scale" in nan[1]
     assert short[0] == "FileFormatError"
 
 
@@ -98,7 +102,9 @@ def test_a_page_gives_the_native_bits(
     assert result["adapted"] == result["again"] == native(name, SCALE)
     assert result["weaker"] == native(name, 0.25)
     assert result["late"][0] == "UsageError"
-    assert result["found"][:1] == ["a test"] and result["found"][2] == threads and "download" in result["found"][3]
+    assert result["found"][:1] == ["a test"]
+    assert result["found"][2] == threads
+    assert "download" in result["found"][3]
 
 
 def test_a_page_refuses_what_does_not_fit(page: Any, models: Path, adapter: Path, data_dir: Path) -> None:
@@ -127,8 +133,8 @@ def test_a_page_refuses_what_does_not_fit(page: Any, models: Path, adapter: Path
     )
     names = [error[0] for error in result["out"]]
     assert names == [
-        "ModelError", "ModelError", "DataError", "DownloadError", "UsageError", "IntegrityError", "AbortError",
-        "ModelError",
+        "ModelError", "ModelError", "DataError", "DownloadError",
+        "UsageError", "IntegrityError", "AbortError", "ModelError",
     ]  # fmt: skip
     assert "blk.9.attn_q.weight" in result["out"][1][1]
     assert result["before"] == result["after"]
@@ -148,4 +154,6 @@ def test_an_adapter_ends_a_generation_that_runs(page: Any, adapter: Path) -> Non
         return [first.stats.finishReason, second.stats.cachedTokens, second.text];
         }}"""
     )
-    assert result[0] == "aborted" and result[1] == 0 and not result[2].startswith("Once upon a time")
+    assert result[0] == "aborted"
+    assert result[1] == 0
+    assert not result[2].startswith("Once upon a time")

@@ -41,7 +41,8 @@ def write_adapter(path: PathLike, lora: Lora, *, type: str = "f16", overwrite: b
     as_gguf = target.suffix == ".gguf"
     if as_gguf != bool(lora.architecture):
         raise UsageError(
-            "the adapter is of the other kind", subject=str(path), expected="a folder" if as_gguf else "FILE.gguf",
+            "the adapter is of the other kind", subject=str(path),
+            expected="a folder" if as_gguf else "FILE.gguf",
             actual=str(path), hint="`ruvq adapter convert` makes one of the other",
         )  # fmt: skip
     if as_gguf:

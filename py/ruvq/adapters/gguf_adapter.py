@@ -1,4 +1,4 @@
-"""llama.cpp's layout: a GGUF file with general.type "adapter", and NAME.lora_a and NAME.lora_b beside each other.
+"""llama.cpp's layout: a GGUF file with general.type "adapter", with NAME.lora_a and NAME.lora_b for a matrix.
 
 B's rows lie in the order of the matrix's rows in GGUF, which for q and k of llama isn't Hugging Face's.
 """
@@ -18,7 +18,7 @@ from ..quantize.tensors import QuantizedTensor, dequantize
 from ..sources import LlamaParameters
 from ..sources.huggingface import gguf_name, huggingface_name
 from ..sources.rotary import row_order
-from .lora import Lora, Matrix, Pair, checked_pair
+from .lora import Lora, Matrix, checked_pair
 
 TYPES = {"f32": "<f4", "f16": "<f2"}
 _LARGEST = {"f32": np.finfo(np.float32).max, "f16": np.finfo(np.float16).max}
@@ -92,10 +92,12 @@ def _decoded(file: GGUFFile, name: str) -> Matrix:
     tensor = file.tensor(name)
     if not tensor.runnable or len(tensor.shape) != 2:
         raise FileFormatError(
-            "a tensor of the adapter can't be read", subject=name, expected="a matrix in a format that ruvq runs",
-            actual=f"{tensor.format} {tensor.shape}",
+            "a tensor of the adapter can't be read", subject=name,
+            expected="a matrix in a format that ruvq runs", actual=f"{tensor.format} {tensor.shape}",
         )  # fmt: skip
-    return np.asarray(dequantize(QuantizedTensor(tensor.format, tensor.shape, bytes(file.tensor_bytes(name)))))
+    return np.asarray(
+        dequantize(QuantizedTensor(tensor.format, tensor.shape, bytes(file.tensor_bytes(name))))
+    )
 
 
 def write_gguf_adapter(path: str | os.PathLike[str], lora: Lora, *, type: str = "f16") -> None:
@@ -119,7 +121,8 @@ def write_gguf_adapter(path: str | os.PathLike[str], lora: Lora, *, type: str = 
     for name, values in tensors.items():
         if np.abs(values).max() > _LARGEST[type]:
             raise DataError(
-                "a number is too large", subject=name, expected=f"at most {_LARGEST[type]:.0f}, as {type} holds",
+                "a number is too large", subject=name,
+                expected=f"at most {_LARGEST[type]:.0f}, as {type} holds",
                 actual=f"{np.abs(values).max():.4g}", hint="use --type f32",
             )  # fmt: skip
     with GGUFWriter(path, lora.architecture, metadata, specs) as writer:

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import FileFormatError, StorageError
 from ..sources.files import read_json
 from ..sources.safetensors_file import SafetensorsFile
-from .lora import Lora, Matrix, Pair, checked_pair
+from .lora import Lora, Matrix, checked_pair
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -86,7 +86,9 @@ def read_folder(folder: str | os.PathLike[str]) -> Lora:
         scale = _by_pattern(alphas, module, alpha) / (math.sqrt(rank) if stabilised else rank)
         pairs[module] = checked_pair(module, a, b, scale, str(where / WEIGHTS))
     if not pairs:
-        raise FileFormatError("the adapter is empty", subject=str(where / WEIGHTS), expected="pairs", actual="none")
+        raise FileFormatError(
+            "the adapter is empty", subject=str(where / WEIGHTS), expected="pairs", actual="none"
+        )
     return Lora(pairs, base=str(config.get("base_model_name_or_path") or ""))
 
 
@@ -100,7 +102,8 @@ def _read_tensors(path: Path) -> dict[str, dict[str, Matrix]]:
             if match is None or len(entry.shape) != 2 or 0 in entry.shape:
                 raise FileFormatError(
                     "a tensor that ruvq can't apply", subject=f"{path}: {name}",
-                    expected="lora_A.weight and lora_B.weight of linear layers", actual=f"shape {list(entry.shape)}",
+                    expected="lora_A.weight and lora_B.weight of linear layers",
+                    actual=f"shape {list(entry.shape)}",
                     hint="embeddings, DoRA and saved modules are not supported",
                 )  # fmt: skip
             raw = np.frombuffer(file.rows(name, 0, entry.shape[0]), np.float32)

@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     convert = parser.add_argument_group("convert")
     convert.add_argument(
-        "--base", metavar="PATH", help="the model it belongs to, as for `ruvq quantize`, or a quantized GGUF file"
+        "--base",
+        metavar="PATH",
+        help="the model it belongs to, as for `ruvq quantize`, or a quantized GGUF file",
     )
     convert.add_argument("--tokenizer", metavar="PATH", help="as for `ruvq quantize`")
     merge = parser.add_argument_group("merge (methods: docs/qat.md)")
@@ -43,10 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the last four also with _svd behind, or slerp",
     )  # fmt: skip
     merge.add_argument(
-        "--weights", nargs="+", type=number(-1e6, 1e6), metavar="W", help="one each (default: equal, 1 in all)"
+        "--weights",
+        nargs="+",
+        type=number(-1e6, 1e6),
+        metavar="W",
+        help="one each (default: equal, 1 in all)",
     )
     merge.add_argument(
-        "--density", type=number(1e-6, 1), default=1.0, help="part of the values that stays (ties, dare, prune)"
+        "--density",
+        type=number(1e-6, 1),
+        default=1.0,
+        help="part of the values that stays (ties, dare, prune)",
     )
     merge.add_argument("--rank", type=whole(1, 1 << 16), help="of methods with svd (default: the largest)")
     merge.add_argument(

@@ -82,8 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     files.add_argument(
         "--ship-adapter", metavar="FILE.gguf",
-        help="with --use-lora: train the adapters beside the quantized base instead of through the quantizer, and "
-        "write them here; the output is the base alone, to be run with --adapter",
+        help="with --use-lora: train the adapters beside the quantized base, not through the quantizer, "
+        "and write them here; the output is the base alone, to be run with --adapter",
     )  # fmt: skip
     teacher = parser.add_argument_group("teacher")
     teacher.add_argument(

@@ -1,8 +1,8 @@
 """LoRA adapters beside a model: small GGUF files that change what it computes, and come off again.
 
-    adapter = model.load_adapter("pirate.gguf", scale=0.8)
-    adapter.scale = 0.4
-    model.unload_adapter()
+adapter = model.load_adapter("pirate.gguf", scale=0.8)
+adapter.scale = 0.4
+model.unload_adapter()
 """
 
 from __future__ import annotations

@@ -71,7 +71,10 @@ class Packed(nn.Module):
     def __init__(self, quantizer: WeightQuantizer, floats: Tensor) -> None:
         super().__init__()
         error = floats.detach().float() - quantizer(floats).detach().float()
-        self.squares, self.squared_error = float(floats.detach().float().square().sum()), float(error.square().sum())
+        self.squares, self.squared_error = (
+            float(floats.detach().float().square().sum()),
+            float(error.square().sum()),
+        )
         self.codec: Codec = quantizer.codec
         self.config: QatConfig = quantizer.config
         self.shape, self.seed = tuple(quantizer.codes.shape), quantizer.seed
@@ -213,10 +216,10 @@ def merge(model: nn.Module) -> nn.Module:
 @torch.no_grad()
 def lora_of(model: nn.Module, base: str = "") -> Lora:
     """The adapters of a model, under Hugging Face's names. `base`: what they were made for."""
-    pairs = {
-        name: Pair(*(p.detach().float().cpu().numpy() for p in (adapter.lora_A, adapter.lora_B)), adapter.scale)
-        for name, adapter in adapted(model)
-    }
+    pairs = {}
+    for name, adapter in adapted(model):
+        a, b = (p.detach().float().cpu().numpy() for p in (adapter.lora_A, adapter.lora_B))
+        pairs[name] = Pair(a, b, adapter.scale)
     return Lora(pairs, base=base)
 
 

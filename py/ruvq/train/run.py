@@ -188,12 +188,17 @@ def qat(
 
 
 def _check_shipping(
-    adapter: str, output: str | os.PathLike[str], model: str | os.PathLike[str], config: QatConfig, overwrite: bool
+    adapter: str,
+    output: str | os.PathLike[str],
+    model: str | os.PathLike[str],
+    config: QatConfig,
+    overwrite: bool,
 ) -> None:
     """UsageError where there will be no adapter, or no place for it."""
     if not config.use_lora or Path(adapter).suffix != ".gguf" or Path(adapter) == Path(output):
         raise UsageError(
-            "an adapter can't be shipped so", subject="--ship-adapter", expected="--use-lora, and a FILE.gguf of its own",
+            "an adapter can't be shipped so", subject="--ship-adapter",
+            expected="--use-lora, and a FILE.gguf of its own",
             actual=adapter if config.use_lora else "no --use-lora",
         )  # fmt: skip
     check_target(Path(adapter), Path(model), overwrite)
