@@ -107,7 +107,7 @@ WASM_MODULES := $(WASM_NAMES:%=$(WASM_TARGET)/%.wasm)
 FUZZ_CC := clang-19
 FUZZ_FLAGS := -std=c11 -O2 -g -ffp-contract=off -fno-sanitize-recover=all -Iout/generated \
   -fsanitize=address,undefined
-FUZZ_TARGETS := file tokenizer model shards
+FUZZ_TARGETS := file tokenizer model shards adapter
 FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=out/fuzz/fuzz_%)
 
 .SECONDARY: $(CORE_SOURCES:wasm_kernels/%.c=out/fuzz/core/%.o)
