@@ -185,8 +185,8 @@ export class Model {
     await ready;
     const forward = () => stop.abort();
     signal?.addEventListener("abort", forward);
-    if (signal?.aborted) stop.abort();
     try {
+      if (signal?.aborted) throw new AbortError("the embedding"); // a short text would be ready before it is told
       return await this._link.request("embed", { text, options: { normalize } }, { signal: stop.signal });
     } finally {
       signal?.removeEventListener("abort", forward);

@@ -8,6 +8,7 @@
 //                  {id, value}               the answer
 //                  {id, error}               errorToPlain() of what went wrong
 //                  {ask, method, args}       a question: a call of the page's storage (storage.js)
+//                  {make, port}              a helper for the engine's threads (page_worker.js)
 import { Arrival, checkKeepOptions } from "./arrival.js";
 import { answerOptions, chatPrompt } from "./chat.js";
 import { Sha256 } from "./digest.js";
@@ -18,6 +19,7 @@ import { AdapterLoader, LocalAdapter } from "./local_adapter.js";
 import { LocalModel } from "./local_model.js";
 import { ModelLoader } from "./model_loader.js";
 import { openStore } from "./model_store.js";
+import { PageWorker } from "./page_worker.js";
 import { RemoteStorage } from "./storage.js";
 import { loadEngine } from "./threads.js";
 
@@ -37,7 +39,8 @@ const CALLS = {
     const onProgress = atMostEvery(PROGRESS_MS, (progress) => emit("progress", progress));
     onProgress({ phase: "engine", loaded: 0, total: null });
     const started = performance.now();
-    engine = await loadEngine(urls, threads, { signal, splitAll });
+    const makeWorker = (url) => new PageWorker(url);
+    engine = await loadEngine(urls, threads, { signal, splitAll, makeWorker });
     const context = { signal, onProgress, onNotice: ({ kind, message }) => emit("notice", { kind, message }) };
     let times;
     try {

@@ -60,6 +60,17 @@ def test_any_number_of_threads_does(
     assert {key: found[key] for key in ("text", "hashes")} == native_run("pi-t3")
 
 
+def test_the_page_makes_all_workers(page: Any) -> None:
+    """A worker's own `new Worker` now and then never returns in Firefox (page_worker.js)."""
+    page.evaluate(
+        """() => { window.made = []; window.Worker = class extends Worker {
+          constructor(url, options) { super(url, options); made.push(new URL(url, location).pathname); }
+        }; }"""
+    )
+    assert run(page, "pi-t3", threads=3)["threads"] == 3
+    assert page.evaluate("made") == ["/worker.js", "/pool-worker.js", "/pool-worker.js"]
+
+
 def test_without_isolation_one_thread_does_the_same_and_says_why(
     bare_page: Any, native_run: Callable[[str], dict[str, Any]]
 ) -> None:
