@@ -1,5 +1,6 @@
 // adapter.js: LoRA adapters of a model in a worker, as pages see them.
 import { checkUrl, isLocalSource } from "./download.js";
+import { AbortError } from "./errors.js";
 
 /**
  * @typedef {object} AdapterOptions
@@ -41,9 +42,11 @@ export async function loadAdapter(model, source, { scale = 1, onProgress, onNoti
     if (event === "progress") onProgress?.({ phase, loaded, total });
     else onNotice?.({ kind, message });
   };
+  if (signal?.aborted) throw new AbortError("the adapter");
   const args = { ...from, storage: model._storage, keep: { cache, sha256, bytes }, verify };
   const adapter = new Adapter(model, await model._link.request("loadAdapter", args, { signal, onEvent }));
   try {
+    if (signal?.aborted) throw new AbortError("the adapter"); // it was there before the worker heard of it
     await adapter.setScale(scale);
   } catch (error) {
     await adapter.unload();
