@@ -1,4 +1,4 @@
-"""Hatch metadata hook: the description that wheels carry. README.md, but one sentence in those that pages download."""
+"""Hatch metadata hook: the long description is README.md, one sentence in wheels that pages download."""
 
 from __future__ import annotations
 

@@ -330,8 +330,8 @@ class WorkerModel:
     async def load_adapter(
         self, url: str, scale: float = 1.0, *, cache: str = "default", sha256: str | None = None
     ) -> Any:
-        """Computes with a LoRA adapter from now on, as `ruvq.Model.load_adapter` does: ruvq.js's Adapter, with
-        `setScale` and `unload` to be awaited. The file is fetched and kept as `fetch` does it."""
+        """Computes with a LoRA adapter from now on, as `ruvq.Model.load_adapter` does: an Adapter of ruvq.js,
+        whose `setScale` and `unload` are awaited. The file is fetched and kept as `fetch` does it."""
         options = _options(scale=scale, cache=cache, sha256=sha256)
         return await _awaited(self._model.loadAdapter(url, options))
 
