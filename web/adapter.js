@@ -13,7 +13,8 @@ import { AbortError } from "./errors.js";
 
 /** An adapter that a model computes with; made by `Model.loadAdapter`. */
 export class Adapter {
-  /** @private */
+  /** @private
+   * @param {import("./ruvq.js").Model} model @param {{id: number, info: {name: string, bytes: number}}} loaded */
   constructor(model, { id, info }) {
     this._model = model;
     this._id = id;
@@ -34,7 +35,11 @@ export class Adapter {
   }
 }
 
-/** See Model.loadAdapter. */
+/**
+ * See Model.loadAdapter.
+ * @param {import("./ruvq.js").Model} model @param {string | URL | Blob | BufferSource} source
+ * @param {AdapterOptions & import("./arrival.js").KeepOptions} [options] @returns {Promise<Adapter>}
+ */
 export async function loadAdapter(model, source, { scale = 1, onProgress, onNotice, signal, ...rest } = {}) {
   const { cache, sha256, bytes, verify } = rest;
   const from = isLocalSource(source) ? { sources: [source] } : { addresses: [checkUrl(source)] };
@@ -55,7 +60,8 @@ export async function loadAdapter(model, source, { scale = 1, onProgress, onNoti
   return adapter;
 }
 
-/** Between two texts: a generation that runs is stopped first. */
+/** Between two texts: a generation that runs is stopped first.
+ * @param {import("./ruvq.js").Model} model @param {string} call @param {object} args @returns {Promise<void>} */
 export async function changeAdapter(model, call, args) {
   const { ready, release } = model._takeTurn(new AbortController());
   await ready;

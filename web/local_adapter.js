@@ -6,7 +6,7 @@ export class AdapterLoader extends ModelLoader {
   /** @param {import("./local_model.js").LocalModel} model @param {{verify?: boolean}} [options] */
   constructor(model, { verify } = {}) {
     super(model.engine, { verify });
-    this.options = { model };
+    this.options = { ...this.options, model };
     this._purpose = "the adapter";
   }
 

@@ -143,6 +143,13 @@ def test_a_base_ships_with_an_adapter_beside_it(
     more = ("--format", "pi-t2", "--use-lora", "--lora-init", "error", "--lora-rank", "8", "--steps", "20")
     found = report(capsys, *arguments(data_dir, base, *more, "--ship-adapter", str(adapter)))
     assert found["perplexity"] < found["perplexity_start"]
+    ruvq.quantize_model(
+        data_dir / "stories260K/stories260K.bin", tmp_path / "ptq.gguf", "pi-t2",
+        tokenizer=data_dir / "stories260K/tok512.bin", progress=False,
+    )  # fmt: skip
+    with ruvq.GGUFFile.open(base) as shipped, ruvq.GGUFFile.open(tmp_path / "ptq.gguf") as plain:
+        for name in (t.name for t in plain.tensors):
+            assert bytes(shipped.tensor_bytes(name)) == bytes(plain.tensor_bytes(name)), name
     text = (data_dir / "text/tiny_stories_test.txt").read_text()
     with ruvq.Model.open(base, kv="f32") as model:
         alone = perplexity(model, text, max_tokens=600)
