@@ -26,12 +26,20 @@ import { loadEngine } from "./threads.js";
 /** Requests that run now: id → AbortController. */
 const running = new Map();
 /** @type {import("./engine.js").Engine} */ let engine;
+/** @type {Promise<import("./engine.js").Engine> | null} what `prepare` has begun */ let prepared = null;
 /** @type {import("./local_model.js").LocalModel} */ let model;
 /** What pages know of the model's adapters: number → adapter. */
 const adapters = new Map();
 let adapterNumber = 0;
 
 const CALLS = {
+  /** Begins with the engine before there is a model to load; `load` with the same arguments goes on with it.
+   * args: {urls, threads, splitAll} */
+  async prepare({ urls, threads, splitAll }) {
+    prepared = loadEngine(urls, threads, { splitAll, makeWorker });
+    await prepared;
+  },
+
   /** Loads engine and model. args: {urls, threads, splitAll, memoryBudget, addresses | sources, storage, keep,
    * options}; emits {event: "progress"} and {event: "notice"} */
   async load({ urls, threads, splitAll, memoryBudget, ...from }, { signal, emit }) {
@@ -39,8 +47,8 @@ const CALLS = {
     const onProgress = atMostEvery(PROGRESS_MS, (progress) => emit("progress", progress));
     onProgress({ phase: "engine", loaded: 0, total: null });
     const started = performance.now();
-    const makeWorker = (url) => new PageWorker(url);
-    engine = await loadEngine(urls, threads, { signal, splitAll, makeWorker });
+    engine = await (prepared ?? loadEngine(urls, threads, { signal, splitAll, makeWorker }));
+    prepared = null;
     const context = { signal, onProgress, onNotice: ({ kind, message }) => emit("notice", { kind, message }) };
     let times;
     try {
@@ -153,7 +161,7 @@ const CALLS = {
   memory: () => engine.memoryBytes,
 };
 
-const WITHOUT_MODEL = ["load", "download", "digest"];
+const WITHOUT_MODEL = ["prepare", "load", "download", "digest"];
 const PROGRESS_MS = 50;
 
 /** Sets `model`; where it came from, and when its bytes began to come and were all there. */
@@ -193,6 +201,10 @@ async function bring(loader, Made, { addresses, sources, storage, keep }, contex
 function storeFor(storage) {
   const remote = (name) => new RemoteStorage(name, askPage);
   return openStore(storage ? remote(storage) : undefined, () => remote("memory"));
+}
+
+function makeWorker(url) {
+  return new PageWorker(url);
 }
 
 // ---- questions to the page, whose storage it is ----

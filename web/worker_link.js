@@ -85,6 +85,26 @@ export class WorkerLink {
   }
 }
 
+// ---- a worker that is started before it is known what for ----
+
+let ahead = null; // {link, key}
+const keyOf = (workerURL, engine) => JSON.stringify([String(workerURL ?? ""), engine]);
+
+/** @param {string | URL | undefined} workerURL @param {object} engine arguments of the worker's `prepare` */
+export function startAhead(workerURL, engine) {
+  ahead?.link.close();
+  ahead = { link: new WorkerLink(workerURL), key: keyOf(workerURL, engine) };
+  ahead.link.request("prepare", engine).catch(() => {}); // `load` meets the same error, and says it
+}
+
+/** The link that was started ahead, if it is for the same; else a new one. */
+export function linkFor(workerURL, storage, engine) {
+  if (!ahead || storage || ahead.key !== keyOf(workerURL, engine)) return new WorkerLink(workerURL, storage);
+  const { link } = ahead;
+  ahead = null;
+  return link;
+}
+
 /** Addresses that the worker understands too. */
 function absolute(wasmURL) {
   if (wasmURL.constructor !== Object) return new URL(wasmURL, globalThis.location?.href).href;
