@@ -1217,6 +1217,22 @@ export const FUNCTIONS = {
   "p",
   "pi"
  ],
+ "rq_adapter_measure": [
+  "i",
+  "epppp"
+ ],
+ "rq_adapter_open": [
+  "i",
+  "eppppp"
+ ],
+ "rq_adapter_apply": [
+  "i",
+  "epf"
+ ],
+ "rq_adapter_remove": [
+  "i",
+  "ep"
+ ],
  "rq_pool_bytes": [
   "i",
   ""

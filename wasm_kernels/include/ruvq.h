@@ -476,6 +476,23 @@ int32_t rq_model_moments(const void *model, int32_t layer, int32_t diagonal, uin
  * step ended. Valid until the next step. */
 const float *rq_model_tap(const void *model, int32_t input);
 
+/* ---- adapters --------------------------------------------------------------
+ * LoRA adapters beside a model: y = W x + scale alpha / rank B (A x), from GGUF files in llama.cpp's layout
+ * (general.type "adapter", adapter.type "lora", tensors NAME.lora_a and NAME.lora_b). */
+
+/* Checks an adapter against an open model: kind, architecture, names, shapes (RQ_E_HYPERPARAMETER,
+ * RQ_E_TENSOR, RQ_E_TYPE); the bytes that it will need. */
+int32_t rq_adapter_measure(rq_error *error, const void *index, const uint8_t *data, void *model,
+                           uint64_t *bytes);
+/* The same, and decodes it into `memory`: neither index nor data are needed afterwards. RQ_E_DATA on NaN. */
+int32_t rq_adapter_open(rq_error *error, const void *index, const uint8_t *data, void *model, void *memory,
+                        void *memory_end);
+/* From now on the model computes with it, behind those that were applied before, or with another scale; the
+ * model forgets all tokens. Any number of adapters may be there at once: their products are added. */
+int32_t rq_adapter_apply(rq_error *error, void *adapter, float scale);
+/* The model computes without it, and forgets all tokens; to be called before its memory is given back. */
+int32_t rq_adapter_remove(rq_error *error, void *adapter);
+
 /* ---- threads ----------------------------------------------------------------
  * The host brings the threads: each calls rq_pool_work on its own stack, which returns when the pool is
  * closed. The thread that steps the model is the first of `threads` and waits for no worker that hasn't

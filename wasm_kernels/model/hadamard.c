@@ -22,16 +22,6 @@ static int32_t check_name(rq_error *error, const rq_gguf *index, const uint8_t *
   return bad_layout(error, key, wanted, text, bytes);
 }
 
-/* The n-th of all matrices: embedding, output, then seven a layer. */
-static rq_matrix *matrix_at(rq_weights *w, int32_t n) {
-  if (n == 0) return &w->embedding;
-  if (n == 1) return &w->output;
-  rq_layer *layer = &w->layers[(n - 2) / 7];
-  rq_matrix *of_layer[7] = {&layer->query, &layer->key, &layer->value, &layer->attention_out,
-                            &layer->gate,  &layer->up,  &layer->down};
-  return of_layer[(n - 2) % 7];
-}
-
 /* Marks the matrix of that name (two entries where the output is tied); how many were marked anew. */
 static int32_t mark(const rq_gguf *index, const uint8_t *file, const rq_hyper *hyper, rq_weights *w,
                     const char *name, uint32_t bytes) {
@@ -39,8 +29,8 @@ static int32_t mark(const rq_gguf *index, const uint8_t *file, const rq_hyper *h
   if (position < 0) return 0;
   const uint8_t *data = file + rq_gguf_tensors(index)[position].data_offset;
   int32_t marked = 0;
-  for (int32_t n = 0; n < 2 + 7 * hyper->info.layers; n++) {
-    rq_matrix *matrix = matrix_at(w, n);
+  for (int32_t n = 0; n < rq_matrix_count(hyper); n++) {
+    rq_matrix *matrix = rq_matrix_at(w, n);
     if (matrix->data != data || matrix->turned) continue;
     matrix->turned = true;
     marked++;
@@ -69,7 +59,7 @@ int32_t rq_weights_bind_hadamard(rq_error *error, const rq_gguf *index, const ui
   if (!list) return RQ_OK;
   if (list->type != RQ_KV_ARRAY || list->element_type != RQ_KV_STRING)
     return bad_layout(error, key, "an array of strings", "another type", 12);
-  if (list->count > 2 + 7 * (uint64_t)hyper->info.layers)
+  if (list->count > (uint64_t)rq_matrix_count(hyper))
     return bad_layout(error, key, "at most the matrices of the model", "more names", 10);
   if (list->count == 0) return RQ_OK;
   uint64_t seed = 0;

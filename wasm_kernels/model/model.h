@@ -40,14 +40,36 @@ typedef struct rq_hyper {
   int32_t threads;                /* that there is scratch memory for, at least 1 */
 } rq_hyper;
 
-/* One weight matrix, where it lies in the file: y = W x + bias. */
+/* One weight matrix, where it lies in the file: y = W x + bias, and what adapters add to it. */
+typedef struct rq_adapter_part rq_adapter_part;
 typedef struct rq_matrix {
   const uint8_t *data; /* (rows, row_bytes), perhaps unaligned */
   const rq_format *format;
   float *bias; /* (rows), or NULL */
   int32_t rows, width, row_bytes;
-  bool turned; /* its input axis went through the Hadamard transform */
+  bool turned;            /* its input axis went through the Hadamard transform */
+  rq_adapter_part *parts; /* a list in the order in which adapters were applied, or NULL */
 } rq_matrix;
+
+/* What a LoRA adapter has for one matrix: scale B (A x). */
+struct rq_adapter_part {
+  rq_matrix a;   /* (rank, width) float32 */
+  float *b;      /* (tiles of RQ_UNIT_ROWS rows, rank, RQ_UNIT_ROWS), zeros behind the last row */
+  float *hidden; /* (batch, rank) A x of the step's tokens */
+  rq_matrix *matrix;
+  float own_scale, scale; /* alpha / rank; that times what the host asked for */
+  rq_adapter_part *next;
+};
+
+enum { RQ_ADAPTER_MAGIC = 0x41515652 };
+
+typedef struct rq_model rq_model;
+typedef struct rq_adapter {
+  uint32_t magic;
+  int32_t count;
+  rq_adapter_part *parts; /* (count) */
+  rq_model *model;        /* that it was opened for */
+} rq_adapter;
 
 typedef struct rq_layer {
   float *attention_norm, *ff_norm; /* (width) */
@@ -76,7 +98,7 @@ typedef struct rq_inputs {
 
 enum { RQ_MODEL_MAGIC = 0x4D515652 };
 
-typedef struct rq_model {
+struct rq_model {
   uint32_t magic;
   int32_t variant;                        /* what runs, as rq_variant gives it */
   int32_t variant_alone[RQ_FORMAT_COUNT]; /* for products with a single token, by format */
@@ -120,7 +142,7 @@ typedef struct rq_model {
 #if defined(RQ_PROFILE)
   rq_profile profile;
 #endif
-} rq_model;
+};
 
 /* architecture.c */
 const rq_architecture *rq_architecture_named(const char *name, uint32_t bytes); /* NULL: not supported */
@@ -142,7 +164,13 @@ int32_t rq_weights_bind(rq_error *error, const rq_gguf *index, const uint8_t *fi
 /* Marks the matrices named in ruvq.hadamard.tensors and makes the signs. */
 int32_t rq_weights_bind_hadamard(rq_error *error, const rq_gguf *index, const uint8_t *file, rq_hyper *hyper,
                                  rq_arena *arena, rq_weights *out);
+/* Type (`vector`: floats only), shape and size. */
+int32_t rq_tensor_check(rq_error *error, const char *name, const rq_gguf_tensor *tensor, int32_t rows,
+                        int32_t width, bool vector);
 int32_t rq_largest_input(const rq_hyper *hyper);
+/* The n-th of all matrices: embedding, output, then seven a layer. */
+rq_matrix *rq_matrix_at(rq_weights *weights, int32_t n);
+static inline int32_t rq_matrix_count(const rq_hyper *hyper) { return 2 + 7 * hyper->info.layers; }
 
 /* product.c: products of matrices with the vectors of a step. */
 /* Which forms of an input the matrices that read it need. */
@@ -179,7 +207,10 @@ typedef struct rq_product {
 /* Products that share an input, together as one job. */
 void rq_multiply(rq_model *model, const rq_inputs *inputs, const rq_product *products, int32_t count,
                  int32_t tokens);
-/* Rows [first, last) of one product. */
+/* A x of the adapters of these products' matrices, for the rq_multiply_rows that follow. */
+void rq_adapters_begin(rq_model *model, const rq_inputs *inputs, const rq_product *products, int32_t count,
+                       int32_t tokens);
+/* Rows [first, last) of one product; `first` is a multiple of RQ_UNIT_ROWS. */
 void rq_multiply_rows(const rq_model *model, const rq_inputs *inputs, const rq_product *product,
                       int32_t tokens, int32_t first, int32_t last);
 enum { RQ_UNIT_ROWS = 16 }; /* rows of a unit of work: outputs of two threads lie in different cache lines */

@@ -32,6 +32,7 @@ from ..sources import LlamaParameters, Source
 from ..sources.llama import llama3_frequency_factors
 from .config import QatConfig
 from .layers import QuantEmbedding, QuantLinear, effective, quantized_layers, refresh_model
+from .lora import Packed, packed_layers
 from .models import gguf_rows, parameters_of
 from .quantizer import WeightQuantizer
 
@@ -76,6 +77,11 @@ def _quantized(name: str, order: list[int] | None, layer: QuantLinear | QuantEmb
     return _Stored(planned, data, squares, error)
 
 
+def _packed(name: str, order: list[int] | None, packed: Packed) -> _Stored:
+    planned = _planned(name, packed.shape, packed.codec.format, packed.seed is not None)
+    return _Stored(planned, packed.stored(order), packed.squares, packed.squared_error)
+
+
 def _float(name: str, values: Tensor) -> _Stored:
     """Norms and biases as float32, matrices as FLOAT_MATRICES."""
     format = FLOAT_MATRICES if values.dim() > 1 else "f32"
@@ -96,6 +102,10 @@ def _collect(model: nn.Module, parameters: LlamaParameters) -> dict[str, _Stored
             continue
         out[target] = _quantized(target, order, layer)
         done.add(id(layer.weight))
+    for name, packed in packed_layers(model):
+        target, order = gguf_rows(f"{name}.weight", parameters)
+        if target != "output.weight" or not parameters.tied:
+            out[target] = _packed(target, order, packed)
     for name, tensor in model.named_parameters():
         if id(tensor) in done or ".quantizer." in name or ".adapter." in name:
             continue
@@ -111,6 +121,8 @@ def config_of_model(model: nn.Module) -> QatConfig:
     """The settings a model was prepared with. UsageError for one that wasn't."""
     for _, layer in quantized_layers(model):
         return layer.quantizer.config
+    for _, packed in packed_layers(model):
+        return packed.config
     raise UsageError(
         "the model has no quantized layer", expected="a model from prepare_qat", actual=type(model).__name__
     )
@@ -130,7 +142,8 @@ def export_gguf(
 ) -> Report:
     """Writes a prepared model as a GGUF file; `source` gives the tokenizer and names.
 
-    The file holds exactly the codes of the forward pass. `options`: what else the recipe should tell of the
+    The file holds exactly the codes of the forward pass; of a packed base with adapters beside it, the base
+    alone. `options`: what else the recipe should tell of the
     training. Raises UsageError, StorageError, ModelError, TokenizerError; nothing is left behind then.
     """
     started, target = time.perf_counter(), Path(path)
