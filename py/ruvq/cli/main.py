@@ -171,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _with_settings(args: argparse.Namespace, command: str) -> dict[str, Any]:
     """Runs a command whose flags may come from a file, or prints what they come to."""
+    from ..settings_file import to_toml
     from . import settings
 
     settings.complete(args)
@@ -180,7 +181,7 @@ def _with_settings(args: argparse.Namespace, command: str) -> dict[str, Any]:
         return args.run(args)
     found = settings.effective(args, command)
     if not args.json:
-        print(settings.to_toml(found))
+        print(to_toml(found))
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--bits", "bits", whole(2, 8), "bits of the reference grids"),
     ("--k", "k", whole(2, 5), "divisor of pi"),
     ("--ste", "ste", str, "how gradients pass rounding: standard, clipped, lsq (learned steps), ewgs"),
+    ("--ewgs-delta", "ewgs_delta", number(0, 0.99), "of ewgs (default 0.1)"),
     ("--granularity", "granularity", str, "steps of the reference grids: tensor, channel, block"),
     ("--incoherence", "incoherence", str, "auto, none or hadamard"),
     (
@@ -48,7 +48,8 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--lora-alpha", "lora_alpha", number(1e-6, 1e6), "their scale times rank"),
     ("--lora-init", "lora_init", str, "zero, or error: from the quantization's error"),
 )
-# what a run without --settings starts from, beside the preset of the format
+HAS_SETTINGS = True
+# what a run starts from, beside the preset of the format
 DEFAULTS = {"batch_size": 8, "gradient_accumulation": 1}
 
 
@@ -72,7 +73,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     files.add_argument("--output", required=True, metavar="FILE", help="the GGUF file to write")
     files.add_argument("--force", action="store_true", help="replace the output when it exists")
-    files.add_argument("--settings", metavar="FILE", help="ruvq.toml; flags change what it says")
     files.add_argument("--checkpoint", metavar="FOLDER", help="where checkpoints go, one a minute")
     files.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     files.add_argument("--events", metavar="FILE", help="losses and evaluations, one JSON object a line")
@@ -119,12 +119,13 @@ def _add_settings(group: Any) -> None:
         "--embeddings", choices=("same", "f16"), help="f16: embedding and output stay floats (default same)"
     )
     group.add_argument("--use-lora", action="store_true", default=None, help="train only adapters")
+    group.add_argument("--target-modules", metavar="LIST", help="layers with adapters (default: q, k, v, o)")
     for flag, _, kind, text in SETTINGS:
         group.add_argument(flag, type=kind, help=text)
 
 
 def settings_of(args: argparse.Namespace) -> Any:
-    """QatConfig from the file, if any, and the flags."""
+    """QatConfig from the flags, which have the file's values where they weren't given."""
     from ..train import QatConfig
 
     changes = {
@@ -144,9 +145,8 @@ def settings_of(args: argparse.Namespace) -> Any:
                 "not a learning rate", subject="--learning-rate", expected="a number or auto",
                 actual=args.learning_rate,
             ) from None  # fmt: skip
-    if args.settings:
-        config = QatConfig.from_file(args.settings)
-        return replace(config, **changes, **({"format": args.format} if args.format else {}))
+    if args.target_modules:
+        changes["target_modules"] = tuple(m.strip() for m in args.target_modules.split(",") if m.strip())
     return QatConfig.preset(args.format or "pi-t2", **{**DEFAULTS, **changes})
 
 
@@ -156,7 +156,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..train.loop import RunOptions
     from ..train.run import AUTO_RATE, Work, qat
 
-    automatic = args.learning_rate == "auto" or (args.learning_rate is None and not args.settings)
+    automatic = args.learning_rate in (None, "auto")
     bfloat16 = args.precision == "bfloat16" or (args.precision == "auto" and args.device.startswith("cuda"))
     options = RunOptions(
         window=args.window,
@@ -179,6 +179,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.model, args.text, args.output, config, options, work,
             tokenizer=args.tokenizer, overwrite=args.force, command=_recorded(args), timestamp=args.timestamp,
             progress=lambda done, text: bar.to(round(100 * done), 100, text),
+            settings=_recorded_settings(args),
         )  # fmt: skip
     note(
         args,
@@ -189,6 +190,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         f"trained {report.perplexity:.2f}",
     )
     return report.as_dict()
+
+
+def _recorded_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The effective configuration, without folders."""
+    from .settings import effective
+
+    found = effective(args, "qat")
+    found["distillation"]["teacher_path"] = Path(args.teacher).name
+    return found
 
 
 def _recorded(args: argparse.Namespace) -> str:

@@ -16,6 +16,7 @@ from torch import nn
 
 from ..errors import ModelError, TokenizerError, UsageError
 from ..quantize.pipeline import check_target, source_digest
+from ..settings_file import Sections
 from ..sources import Source, open_source
 from .config import QatConfig
 from .data import Record, Stream, read_records, tokenize, tokenizer_of
@@ -116,14 +117,16 @@ def qat(
     command: str | None = None,
     timestamp: str | None = None,
     progress: Callable[[float, str], None] | None = None,
+    settings: Sections | None = None,
 ) -> QatReport:
     """Trains `model` with its quantization in the loop and writes the GGUF file.
 
     `model`, `tokenizer`: what `ruvq.quantize_model` reads, a quantized GGUF file too. `texts`: what
-    `read_records` reads. Raises UsageError, StorageError, ModelError, TokenizerError, DataError (the loss
+    `read_records` reads. `settings`: what to record as the run's configuration (None: `config`). Raises UsageError, StorageError, ModelError, TokenizerError, DataError (the loss
     isn't finite), MemoryLimitError.
     """
     started = time.perf_counter()
+    settings = config.sections() if settings is None else settings
     check_target(Path(output), Path(model), overwrite)
     device = device_of(work.device)
     if work.threads:
@@ -154,7 +157,7 @@ def qat(
             student, output, source, overwrite=overwrite, command=command, timestamp=timestamp,
             options={
                 "source": source_digest(source), "steps": state.step, "tokens": state.tokens,
-                "settings": config.to_toml(),
+                "settings": settings,
             },
         )  # fmt: skip
     result = QatReport(
@@ -173,7 +176,7 @@ def qat(
         kl=best.kl,
         device=str(device),
         resumed=bool(resumed),
-        settings=asdict(config),
+        settings=settings,
     )
     return trainer.processes.share(result)
 
