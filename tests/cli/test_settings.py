@@ -242,7 +242,9 @@ def test_help_doesn_t_read_the_file(run: Run, tmp_path: Path) -> None:
 
 def test_a_file_that_is_right_for_one_command_is_right_for_all(run: Run, tmp_path: Path) -> None:
     text = SEEDS.replace("[qat]", '[qat]\nste = "lsq"\ntarget_modules = ["q_proj"]\nlearning_rate = 2e-5')
-    written(tmp_path, text.replace("k = 4", 'k = 4\ntarget_bpw = 2.5\ncandidates = ["pi-t2"]\nthorough = true'))
+    written(
+        tmp_path, text.replace("k = 4", 'k = 4\ntarget_bpw = 2.5\ncandidates = ["pi-t2"]\nthorough = true')
+    )
     assert configuration(run)["quantization"]["candidates"] == ["pi-t2"]
     assert configuration(run, command="calibrate")["calibration"]["math_samples"] == 2048
     found = configuration(run, "--lora-rank", 8, command="qat")

@@ -35,7 +35,7 @@ COMMANDS = {
     "chat": "talk with a model that has a chat template",
     "eval": "measure perplexity on a text, also against the float model",
     "report": "put a model's errors and figures on one page, with plots",
-    "gate": "compute the project's quality gates, g1 and g3, and say go or no-go",
+    "gate": "compute the project's quality gates, g1 to g3, and say go or no-go",
     "serve": "serve the web page with the headers that threads need",
     "doctor": "say what works on this machine, what is missing and how to get it",
     "completion": "print a script that completes ruvq's commands and flags in a shell",

@@ -49,8 +49,8 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--lora-init", "lora_init", str, "zero, or error: from the quantization's error"),
 )
 HAS_SETTINGS = True
-# what a run starts from, beside the preset of the format
-DEFAULTS = {"batch_size": 8, "gradient_accumulation": 1}
+# what a run starts from, beside the preset of the format (measured: docs/qat.md)
+DEFAULTS = {"batch_size": 4, "gradient_accumulation": 1, "beta_kd": 4.0, "temperature": 1.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

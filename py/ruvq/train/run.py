@@ -25,6 +25,7 @@ from .export import export_gguf
 from .layers import prepare_qat
 from .loop import Evaluation, RunOptions, Trainer
 from .lora import add_adapters, save_adapters
+from .memory import peak_bytes, reset_peak
 from .models import load_model
 from .teacher import CachedTeacher, ModelTeacher, Teacher, open_teacher
 
@@ -54,7 +55,8 @@ class Work:
 @dataclass(frozen=True)
 class QatReport:
     """What a run did. Perplexities are of the held-out text, in windows of the run; `start` is what the model
-    has before training (plain quantization), `result` the best state, which is what was exported."""
+    has before training (plain quantization), `perplexity` the best state's, which is what was exported;
+    `peak_bytes`: most memory that the process held on the CPU."""
 
     output: str
     format: str
@@ -69,6 +71,7 @@ class QatReport:
     perplexity_start: float
     perplexity: float
     kl: float | None
+    peak_bytes: int
     device: str
     resumed: bool
     settings: dict[str, Any] = field(default_factory=dict)
@@ -126,6 +129,7 @@ def qat(
     isn't finite), MemoryLimitError.
     """
     started = time.perf_counter()
+    reset_peak()
     settings = config.sections() if settings is None else settings
     check_target(Path(output), Path(model), overwrite)
     device = device_of(work.device)
@@ -148,7 +152,9 @@ def qat(
         resumed = work.resume and trainer.resume()
         start = _start(trainer)
         state = trainer.run()
-        best = trainer.evaluate()
+        best, peak = trainer.evaluate(), peak_bytes()
+        spent = round(time.perf_counter() - started, 2)
+        events.write("end", state.step, tokens=state.tokens, seconds=spent, peak_bytes=peak)
         if trainer.processes.rank:  # the first process writes
             return trainer.processes.share(None)
         if work.adapters:
@@ -174,6 +180,7 @@ def qat(
         perplexity_start=start.perplexity,
         perplexity=best.perplexity,
         kl=best.kl,
+        peak_bytes=peak,
         device=str(device),
         resumed=bool(resumed),
         settings=settings,
