@@ -15,7 +15,8 @@ EXAMPLES = """  ruvq qat --model stories260K.bin --tokenizer tok512.bin --format
   ruvq qat --model model_dir/ --format pi-t2 --text stories.txt --steps 4000 --device cuda --output qat.gguf
   ruvq qat --model model_dir/ --format pi-t3 --text gsm8k_train.jsonl --teacher large_dir/ --epochs 3 \\
       --checkpoint run/ --resume --events run.jsonl --output qat.gguf
-  ruvq qat --model model_dir/ --settings ruvq.toml --text stories.txt --output qat.gguf"""
+  ruvq qat --model model_dir/ --settings ruvq.toml --text stories.txt --output qat.gguf
+  ruvq qat --model model_dir/ --dataset train.parquet --dataset-field question,answer --output qat.gguf"""
 
 # flags that change a field of QatConfig: (flag, field, type, what it says)
 SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
@@ -64,9 +65,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     files.add_argument("--tokenizer", metavar="PATH", help="as for `ruvq quantize`")
     files.add_argument(
-        "--text", action="append", required=True, metavar="FILE",
+        "--text", action="append", default=[], metavar="FILE",
         help="UTF-8 text (pieces separated by <|endoftext|>) or .jsonl; may be given several times",
     )  # fmt: skip
+    files.add_argument(
+        "--dataset", metavar="NAME_OR_PATH",
+        help="a data set for the `datasets` library: .jsonl, .parquet, folder, or a name on the hub",
+    )  # fmt: skip
+    files.add_argument(
+        "--dataset-field", metavar="FIELD", help="what holds its text, or QUESTION,ANSWER (default: found)"
+    )
+    files.add_argument("--dataset-split", default="train", help="of the data set (default train)")
     files.add_argument(
         "--eval-text", action="append", default=[], metavar="FILE",
         help="what is evaluated on (default: 4 %% of the pieces, which aren't trained on then)",
@@ -152,6 +161,8 @@ def settings_of(args: argparse.Namespace) -> Any:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the command."""
+    if not args.text and not args.dataset:
+        raise UsageError("there is nothing to train on", subject="--text", expected="--text or --dataset")
     config = settings_of(args)
     from ..train.loop import RunOptions
     from ..train.run import AUTO_RATE, Work, qat
@@ -169,6 +180,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         precision="bfloat16" if bfloat16 else "float32",
     )
     work = Work(
+        dataset=args.dataset,
+        dataset_fields=[f.strip() for f in (args.dataset_field or "").split(",") if f.strip()],
+        dataset_split=args.dataset_split,
         teacher=args.teacher, teacher_cache=args.teacher_cache, eval_texts=args.eval_text, device=args.device,
         threads=args.threads, gradient_checkpointing=args.gradient_checkpointing,
         allow_float_layers=args.allow_float_layers, resume=args.resume, events=args.events,
@@ -206,6 +220,8 @@ def _recorded(args: argparse.Namespace) -> str:
     words = ["ruvq", "qat", "--model", Path(args.model).name]
     for text in args.text:
         words += ["--text", Path(text).name]
+    if args.dataset:
+        words += ["--dataset", Path(args.dataset).name]
     flags = [flag for flag, _, _, _ in SETTINGS] + ["--format", "--learning-rate", "--embeddings", "--steps"]
     for flag in [*flags, "--max-minutes", "--window"]:
         value = getattr(args, flag[2:].replace("-", "_"))

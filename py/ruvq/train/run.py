@@ -20,6 +20,7 @@ from ..settings_file import Sections
 from ..sources import Source, open_source
 from .config import QatConfig
 from .data import Record, Stream, read_records, tokenize, tokenizer_of
+from .datasets import read_dataset
 from .events import Events
 from .export import export_gguf
 from .layers import prepare_qat
@@ -42,6 +43,9 @@ class Work:
     teacher: str = SELF
     teacher_cache: str | None = None
     eval_texts: Sequence[str] = ()
+    dataset: str | None = None
+    dataset_fields: Sequence[str] = ()
+    dataset_split: str = "train"
     device: str = "cpu"
     threads: int | None = None
     gradient_checkpointing: bool = False
@@ -125,7 +129,7 @@ def qat(
     """Trains `model` with its quantization in the loop and writes the GGUF file.
 
     `model`, `tokenizer`: what `ruvq.quantize_model` reads, a quantized GGUF file too. `texts`: what
-    `read_records` reads. `settings`: what to record as the run's configuration (None: `config`). Raises UsageError, StorageError, ModelError, TokenizerError, DataError (the loss
+    `read_records` reads, beside the data set that `work` names. `settings`: what to record as the run's configuration (None: `config`). Raises UsageError, StorageError, ModelError, TokenizerError, DataError (the loss
     isn't finite), MemoryLimitError.
     """
     started = time.perf_counter()
@@ -189,7 +193,9 @@ def qat(
 
 
 def _streams(source: Source, texts: Sequence[str], work: Work) -> tuple[Stream, Stream]:
-    records = read_records(texts)
+    records = read_records(texts) if texts or work.dataset is None else []
+    if work.dataset is not None:
+        records += read_dataset(work.dataset, work.dataset_fields, work.dataset_split)
     if work.eval_texts:
         train, held_out = records, read_records(work.eval_texts)
     else:
