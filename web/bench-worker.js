@@ -100,12 +100,12 @@ async function model({ url, promptTokens, decodeTokens, threads }) {
 /** Which build of the engine runs here: variants.js has chosen it. */
 const build = async () => ({ variant: (await benchEngine()).variant });
 
-/** The Hadamard transform of one vector. @returns {Promise<Record<string, number[]>>} seconds by round */
-async function hadamard({ width, rounds }) {
+/** The Hadamard transform of some vectors. @returns {Promise<Record<string, number[]>>} seconds by round */
+async function hadamard({ rows, width, rounds }) {
   const engine = await benchEngine(1);
-  const x = engine.alloc(4 * width);
-  engine.write(x, new Uint8Array(Float32Array.from({ length: width }, (_, i) => Math.sin(i)).buffer));
-  return interleaved({ hadamard: () => engine.call("rq_hadamard", x, 1, width, 1, 0, 0, C.RQ_SIMD) }, rounds);
+  const x = engine.alloc(4 * rows * width);
+  engine.write(x, new Uint8Array(Float32Array.from({ length: rows * width }, (_, i) => Math.sin(i)).buffer));
+  return interleaved({ hadamard: () => engine.call("rq_hadamard", x, rows, width, 1, 0, 0, C.RQ_SIMD) }, rounds);
 }
 
 const fromFile = (file, task) => async (spec) => (await import(file))[task](spec);

@@ -9,7 +9,7 @@ import { checkUrl, isLocalSource } from "./download.js";
 import { AbortError, UsageError } from "./errors.js";
 import { checkBudget } from "./features.js";
 import { checkThreads } from "./threads.js";
-import { WorkerLink, engineURLs } from "./worker_link.js";
+import { engineURLs, linkFor, startAhead } from "./worker_link.js";
 
 export * from "./errors.js";
 export { diagnose } from "./diagnose.js";
@@ -43,6 +43,11 @@ export { Tokenizer } from "./tokenizer.js";
 /** @typedef {import("./local_model.js").ModelOptions & import("./arrival.js").KeepOptions & LoadExtras} LoadOptions */
 /** @typedef {import("./generate.js").GenerateOptions & {signal?: AbortSignal}} GenerateOptions */
 /** @typedef {import("./generate.js").GenerateStats & {engineBytes: number}} GenerateStats */
+
+/** What a worker is told of its engine. */
+function engineArguments({ wasmURL, wasmThreadsURL, poolWorkerURL, threads, splitAll = false }) {
+  return { urls: engineURLs({ wasmURL, wasmThreadsURL, poolWorkerURL }), threads: checkThreads(threads), splitAll };
+}
 
 /** A model in a worker. Make one with `Model.fetch` or `Model.open`; give it back with `dispose`. */
 export class Model {
@@ -79,15 +84,25 @@ export class Model {
     return Model._load({ sources }, options);
   }
 
-  static async _load(from, { onProgress, onNotice, signal, workerURL, threads, splitAll, storage, ...rest }) {
+  /**
+   * Starts a worker and its engine while the page is still finding out which model it wants. The next `fetch` or
+   * `open` with the same of these options goes on with them; what goes wrong is said there.
+   * @param {Pick<LoadOptions, "threads" | "workerURL" | "wasmURL" | "wasmThreadsURL" | "poolWorkerURL">} [options]
+   */
+  static prepare(options = {}) {
+    startAhead(options.workerURL, engineArguments(options));
+  }
+
+  static async _load(from, { onProgress, onNotice, signal, workerURL, storage, ...rest }) {
     if (signal?.aborted) throw new AbortError();
-    const { wasmURL, wasmThreadsURL, poolWorkerURL, memoryBudget, cache, sha256, bytes, ...options } = rest;
+    const { wasmURL, wasmThreadsURL, poolWorkerURL, threads, splitAll, ...more } = rest;
+    const { memoryBudget, cache, sha256, bytes, ...options } = more;
+    const engine = engineArguments({ wasmURL, wasmThreadsURL, poolWorkerURL, threads, splitAll });
     const args = {
-      ...from, threads: checkThreads(threads), splitAll, options, keep: { cache, sha256, bytes },
-      urls: engineURLs({ wasmURL, wasmThreadsURL, poolWorkerURL }), memoryBudget: checkBudget(memoryBudget),
+      ...from, ...engine, options, keep: { cache, sha256, bytes }, memoryBudget: checkBudget(memoryBudget),
       storage: storage?.name,
     };
-    const model = new Model(new WorkerLink(workerURL, storage));
+    const model = new Model(linkFor(workerURL, storage, engine));
     const onEvent = ({ event, kind, message, phase, loaded, total }) => {
       if (event === "progress") onProgress?.({ phase, loaded, total });
       else {
@@ -183,8 +198,8 @@ export class Model {
     await ready;
     const forward = () => stop.abort();
     signal?.addEventListener("abort", forward);
-    if (signal?.aborted) stop.abort();
     try {
+      if (signal?.aborted) throw new AbortError("the embedding"); // a short text would be ready before it is told
       return await this._link.request("embed", { text, options: { normalize } }, { signal: stop.signal });
     } finally {
       signal?.removeEventListener("abort", forward);

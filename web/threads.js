@@ -13,8 +13,8 @@ const START_SECONDS = 10;
 /** As poolWorkerURL: pool-worker.js lies beside this file. */
 export const BESIDE = "beside";
 
-/** The second form is what bundlers look for. */
-function browserWorker(url) {
+/** A helper, made in this thread. The first form is what bundlers look for. */
+export function browserWorker(url) {
   return url === BESIDE
     ? new Worker(new URL("./pool-worker.js", import.meta.url), { type: "module", name: "ruvq-pool" })
     : new Worker(url, { type: "module", name: "ruvq-pool" });
@@ -50,17 +50,18 @@ export function checkThreads(threads) {
  * An engine for so many threads, or for one with a `threadsNote` that says why. The helpers are still
  * starting: `await engine.pool.started` before telling anybody how many there are.
  * @param {EngineURLs} urls @param {number} threads
- * @param {{signal?: AbortSignal, splitAll?: boolean, note?: string}} [options] `splitAll`: share out even what is
- *   too small to gain by it, for tests; `note`: why one thread was asked for
+ * @param {{signal?: AbortSignal, splitAll?: boolean, note?: string, makeWorker?: (url: string) => any}} [options]
+ *   `splitAll`: share out even what is too small to gain by it, for tests; `note`: why one thread was asked for;
+ *   `makeWorker`: as for Pool.start
  * @returns {Promise<Engine>}
  */
-export async function loadEngine(urls, threads, { signal, splitAll = false, note = "" } = {}) {
+export async function loadEngine(urls, threads, { signal, splitAll = false, note = "", makeWorker } = {}) {
   let threadsNote = threads > 1 ? whyNot(urls) : note;
   if (threads > 1 && !threadsNote) {
     try {
       const engine = await Engine.load(urls.wasmThreadsURL, { signal, shared: true });
       engine.pool = new Pool(engine, threads, { splitAll });
-      engine.pool.start(urls.poolWorkerURL);
+      engine.pool.start(urls.poolWorkerURL, makeWorker);
       return engine;
     } catch (error) {
       if (error instanceof AbortError) throw error;

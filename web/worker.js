@@ -8,6 +8,7 @@
 //                  {id, value}               the answer
 //                  {id, error}               errorToPlain() of what went wrong
 //                  {ask, method, args}       a question: a call of the page's storage (storage.js)
+//                  {make, port}              a helper for the engine's threads (page_worker.js)
 import { Arrival, checkKeepOptions } from "./arrival.js";
 import { answerOptions, chatPrompt } from "./chat.js";
 import { Sha256 } from "./digest.js";
@@ -17,15 +18,24 @@ import { fetchFile } from "./kept_download.js";
 import { LocalModel } from "./local_model.js";
 import { ModelLoader } from "./model_loader.js";
 import { openStore } from "./model_store.js";
+import { PageWorker } from "./page_worker.js";
 import { RemoteStorage } from "./storage.js";
 import { loadEngine } from "./threads.js";
 
 /** Requests that run now: id → AbortController. */
 const running = new Map();
 /** @type {import("./engine.js").Engine} */ let engine;
+/** @type {Promise<import("./engine.js").Engine> | null} what `prepare` has begun */ let prepared = null;
 /** @type {import("./local_model.js").LocalModel} */ let model;
 
 const CALLS = {
+  /** Begins with the engine before there is a model to load; `load` with the same arguments goes on with it.
+   * args: {urls, threads, splitAll} */
+  async prepare({ urls, threads, splitAll }) {
+    prepared = loadEngine(urls, threads, { splitAll, makeWorker });
+    await prepared;
+  },
+
   /** Loads engine and model. args: {urls, threads, splitAll, memoryBudget, addresses | sources, storage, keep,
    * options}; emits {event: "progress"} and {event: "notice"} */
   async load({ urls, threads, splitAll, memoryBudget, ...from }, { signal, emit }) {
@@ -33,7 +43,8 @@ const CALLS = {
     const onProgress = atMostEvery(PROGRESS_MS, (progress) => emit("progress", progress));
     onProgress({ phase: "engine", loaded: 0, total: null });
     const started = performance.now();
-    engine = await loadEngine(urls, threads, { signal, splitAll });
+    engine = await (prepared ?? loadEngine(urls, threads, { signal, splitAll, makeWorker }));
+    prepared = null;
     const context = { signal, onProgress, onNotice: ({ kind, message }) => emit("notice", { kind, message }) };
     let times;
     try {
@@ -125,7 +136,7 @@ const CALLS = {
   memory: () => engine.memoryBytes,
 };
 
-const WITHOUT_MODEL = ["load", "download", "digest"];
+const WITHOUT_MODEL = ["prepare", "load", "download", "digest"];
 const PROGRESS_MS = 50;
 
 /** Sets `model` to what is at `addresses`, or in `sources`; where it came from, and when its bytes began to come
@@ -160,6 +171,10 @@ async function loadModel({ addresses, sources, storage, keep, options }, memoryB
 function storeFor(storage) {
   const remote = (name) => new RemoteStorage(name, askPage);
   return openStore(storage ? remote(storage) : undefined, () => remote("memory"));
+}
+
+function makeWorker(url) {
+  return new PageWorker(url);
 }
 
 // ---- questions to the page, whose storage it is ----

@@ -1,10 +1,11 @@
-// worker_link.js: the page's end of a worker: requests and their answers, and the storage that it asks for. The
-// protocol is at the top of worker.js.
+// worker_link.js: the page's end of a worker: requests and their answers, the storage that it asks for, and the
+// helpers. The protocol is at the top of worker.js.
 import { AbortError, UnsupportedError, UsageError, errorFromPlain, errorToPlain } from "./errors.js";
 import { pageMemory } from "./model_store.js";
 import { engineModules, threadModules } from "./modules.js";
+import { makeFor } from "./page_worker.js";
 import { STORAGE_METHODS, storageError } from "./storage.js";
-import { BESIDE } from "./threads.js";
+import { BESIDE, browserWorker } from "./threads.js";
 
 /** Requests to a worker of its own. */
 export class WorkerLink {
@@ -16,12 +17,13 @@ export class WorkerLink {
     this._nextId = 1;
     this._open = new Map(); // id → {resolve, reject, onEvent}
     this._storage = storage;
+    this._helpers = []; // of the worker's engine
     // the second form is what bundlers look for
     this._worker = url
       ? new Worker(url, { type: "module", name: "ruvq" })
       : new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "ruvq" });
     const address = String(url ?? "worker.js");
-    this._worker.onmessage = ({ data }) => (data.ask ? this._answer(data) : this._receive(data));
+    this._worker.onmessage = ({ data }) => this._hear(data);
     this._worker.onerror = (event) => this._fail(workerError(address, event.message));
     this._worker.onmessageerror = () => this._fail(workerError(address, "a message that can't be read"));
   }
@@ -37,6 +39,13 @@ export class WorkerLink {
       if (signal?.aborted) cancel();
       signal?.addEventListener("abort", cancel);
     }).finally(() => signal?.removeEventListener("abort", cancel));
+  }
+
+  _hear(data) {
+    if (!this._worker) return; // closed while this was under way
+    if (data.ask) void this._answer(data);
+    else if (data.make) this._helpers.push(makeFor(data, browserWorker));
+    else this._receive(data);
   }
 
   _receive({ id, event, value, error, ...fields }) {
@@ -69,10 +78,31 @@ export class WorkerLink {
   }
 
   close() {
-    this._worker?.terminate();
+    for (const worker of [this._worker, ...this._helpers]) worker?.terminate();
     this._worker = null;
+    this._helpers = [];
     this._fail(new AbortError("the model was disposed of, and its work"));
   }
+}
+
+// ---- a worker that is started before it is known what for ----
+
+let ahead = null; // {link, key}
+const keyOf = (workerURL, engine) => JSON.stringify([String(workerURL ?? ""), engine]);
+
+/** @param {string | URL | undefined} workerURL @param {object} engine arguments of the worker's `prepare` */
+export function startAhead(workerURL, engine) {
+  ahead?.link.close();
+  ahead = { link: new WorkerLink(workerURL), key: keyOf(workerURL, engine) };
+  ahead.link.request("prepare", engine).catch(() => {}); // `load` meets the same error, and says it
+}
+
+/** The link that was started ahead, if it is for the same; else a new one. */
+export function linkFor(workerURL, storage, engine) {
+  if (!ahead || storage || ahead.key !== keyOf(workerURL, engine)) return new WorkerLink(workerURL, storage);
+  const { link } = ahead;
+  ahead = null;
+  return link;
 }
 
 /** Addresses that the worker understands too. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +14,23 @@ import pytest
 from site_page import await_text, watched
 
 from browser import serving
+
+IMPORT = re.compile(r"""^(?:import|export) (?:[^"`;(]*? from )?"(\.[^"]+)";""", re.MULTILINE)
+
+
+def imported(site: Path, *scripts: str) -> set[str]:
+    """These scripts and all that they import, as paths below the site."""
+    found: set[str] = set()
+    waiting = list(scripts)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        folder = (site / name).parent
+        names = IMPORT.findall((site / name).read_text())
+        waiting += [(folder / other).resolve().relative_to(site.resolve()).as_posix() for other in names]
+    return found
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -66,3 +84,12 @@ def test_the_folder_is_complete(site_path: Path) -> None:
     assert len(list((site_path / "models").glob("*.gguf"))) == 2
     assert (site_path / "source" / "model.safetensors").is_file()
     assert not list(site_path.rglob("*.part"))
+
+
+def test_all_that_the_page_imports_is_asked_for_at_once(site_path: Path) -> None:
+    page = (site_path / "index.html").read_text()
+    listed = re.findall(r'<link rel="modulepreload" href="([^"]+)">', page)
+    started = re.findall(r'<script type="module" src="([^"]+)">', page)
+    assert started == ["site/ahead.js", "site/main.js"]
+    assert len(listed) == len(set(listed))
+    assert {*listed, "site/ahead.js"} == imported(site_path, *started)

@@ -60,6 +60,52 @@ def test_any_number_of_threads_does(
     assert {key: found[key] for key in ("text", "hashes")} == native_run("pi-t3")
 
 
+def test_the_page_makes_all_workers(page: Any) -> None:
+    """A worker's own `new Worker` now and then never returns in Firefox (page_worker.js)."""
+    page.evaluate(
+        """() => { window.made = []; window.Worker = class extends Worker {
+          constructor(url, options) { super(url, options); made.push(new URL(url, location).pathname); }
+        }; }"""
+    )
+    assert run(page, "pi-t3", threads=3)["threads"] == 3
+    assert page.evaluate("made") == ["/worker.js", "/pool-worker.js", "/pool-worker.js"]
+
+
+PREPARED = """async ([prepared, wanted]) => {
+  const { Model } = await import("/ruvq.js");
+  let made = 0;
+  window.Worker = class extends Worker { constructor(...all) { super(...all); made += 1; } };
+  Model.prepare(prepared);
+  const load = (options) => Model.fetch("/models/pi-t3.gguf", options);
+  const first = await load(wanted).catch((error) => error);
+  if (first instanceof Error) return { error: first.name, made };
+  const second = await load(wanted); // has a worker of its own
+  const texts = [];
+  for (const model of [first, second]) {
+    const run = model.generate("", { temperature: 0, maxTokens: 20 });
+    for await (const piece of run) void piece;
+    texts.push(run.text);
+    model.dispose();
+  }
+  return { made, same: texts[0] === texts[1] && texts[0].length > 0, threads: first.info.threads };
+}"""
+
+
+def test_an_engine_that_was_prepared_is_taken(page: Any) -> None:
+    found = page.evaluate(PREPARED, [{"threads": 2}, {"threads": 2}])
+    assert found == {"made": 4, "same": True, "threads": 2}  # two workers, a helper each
+
+
+def test_an_engine_that_was_prepared_otherwise_is_not(page: Any) -> None:
+    found = page.evaluate(PREPARED, [{"threads": 1}, {"threads": 2}])
+    assert found == {"made": 5, "same": True, "threads": 2}
+
+
+def test_what_fails_in_preparing_is_said_in_loading(page: Any) -> None:
+    options = {"wasmURL": "/missing.wasm", "threads": 1}
+    assert page.evaluate(PREPARED, [options, options]) == {"error": "DownloadError", "made": 1}
+
+
 def test_without_isolation_one_thread_does_the_same_and_says_why(
     bare_page: Any, native_run: Callable[[str], dict[str, Any]]
 ) -> None:

@@ -26,7 +26,8 @@ static float sign_of(uint64_t seed, int32_t i) {
   z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
   z = (z ^ z >> 27) * 0x94D049BB133111EBu;
   z ^= z >> 31;
-  return z >> 63 ? -1.0f : 1.0f;
+  return (float)(1 -
+                 2 * (int32_t)(z >> 63)); /* without a branch, which would be guessed wrong half the time */
 }
 
 void rq_hadamard_signs(uint32_t seed_low, uint32_t seed_high, int32_t width, float *signs) {
@@ -48,7 +49,7 @@ static void butterflies_scalar(float *x, int32_t size) {
 static void apply_piece(float *x, const float *signs, int32_t size, bool inverse, int32_t variant) {
   float factor = normaliser(size);
 #if RQ_HAVE_SIMD
-  if (variant != RQ_SCALAR && size >= 8) {
+  if (variant != RQ_SCALAR && size >= 16) {
     rq_hadamard_piece_simd(x, signs, size, factor, inverse);
     return;
   }
@@ -76,6 +77,7 @@ static RQ_NOINLINE void transform_rows(float *x, int32_t rows, int32_t width, ui
   float signs[HADAMARD_MAX];
   for (int32_t start = 0; start < width;) {
     int32_t size = piece_size(width - start);
+#pragma clang loop vectorize(disable) /* vectors have no product of 64 bits */
     for (int32_t i = 0; i < size; i++) signs[i] = sign_of(seed, start + i);
     for (int32_t row = 0; row < rows; row++)
       apply_piece(x + (size_t)row * (size_t)width + start, signs, size, inverse, variant);

@@ -85,37 +85,61 @@ RV_INLINE rq_vf butterflies_1_2(rq_vf v) {
   return rf_add(rf_swap_halves(v), flipped);
 }
 
-/* Distances h and 2h over four vectors h apart. */
-RV_INLINE void butterflies_4(float *x, int32_t h) {
-  rq_vf a = rf_load(x), b = rf_load(x + h), c = rf_load(x + 2 * h), d = rf_load(x + 3 * h);
-  rq_vf sum_ab = rf_add(a, b), diff_ab = rf_sub(a, b), sum_cd = rf_add(c, d), diff_cd = rf_sub(c, d);
-  rf_store(x, rf_add(sum_ab, sum_cd));
-  rf_store(x + h, rf_add(diff_ab, diff_cd));
-  rf_store(x + 2 * h, rf_sub(sum_ab, sum_cd));
-  rf_store(x + 3 * h, rf_sub(diff_ab, diff_cd));
+/* Two distances over four vectors: a with b and c with d, then their results. */
+RV_INLINE void butterflies_4(rq_vf v[4]) {
+  rq_vf sum_ab = rf_add(v[0], v[1]), diff_ab = rf_sub(v[0], v[1]);
+  rq_vf sum_cd = rf_add(v[2], v[3]), diff_cd = rf_sub(v[2], v[3]);
+  v[0] = rf_add(sum_ab, sum_cd);
+  v[1] = rf_add(diff_ab, diff_cd);
+  v[2] = rf_sub(sum_ab, sum_cd);
+  v[3] = rf_sub(diff_ab, diff_cd);
+}
+
+/* Signs and distances 1, 2, 4 and 8, over 16 numbers; `signs` may be NULL. */
+RV_INLINE void hadamard_16(float *x, const float *signs) {
+  rq_vf v[4];
+  for (int32_t n = 0; n < 4; n++) {
+    v[n] = rf_load(x + 4 * n);
+    if (signs) v[n] = rf_mul(v[n], rf_load(signs + 4 * n));
+    v[n] = butterflies_1_2(v[n]);
+  }
+  butterflies_4(v);
+  for (int32_t n = 0; n < 4; n++) rf_store(x + 4 * n, v[n]);
+}
+
+/* Distances h and 2h over the whole piece; times `factor`, which is 1 unless these are the last. */
+RV_INLINE void hadamard_pass(float *x, int32_t size, int32_t h, float factor) {
+  rq_vf scale = rf_splat(factor), v[4];
+  for (int32_t start = 0; start < size; start += 4 * h)
+    for (int32_t i = start; i < start + h; i += 4) {
+      for (int32_t n = 0; n < 4; n++) v[n] = rf_load(x + i + n * h);
+      butterflies_4(v);
+      for (int32_t n = 0; n < 4; n++) rf_store(x + i + n * h, rf_mul(v[n], scale));
+    }
+}
+
+/* The distance size / 2 alone, times `factor`. */
+RV_INLINE void hadamard_last(float *x, int32_t size, float factor) {
+  rq_vf scale = rf_splat(factor);
+  for (int32_t i = 0; i < size / 2; i += 4) {
+    rq_vf a = rf_load(x + i), b = rf_load(x + i + size / 2);
+    rf_store(x + i, rf_mul(rf_add(a, b), scale));
+    rf_store(x + i + size / 2, rf_mul(rf_sub(a, b), scale));
+  }
 }
 
 void rq_hadamard_piece_simd(float *x, const float *signs, int32_t size, float factor, bool inverse) {
-  for (int32_t i = 0; i < size; i += 4) {
-    rq_vf v = rf_load(x + i);
-    if (!inverse) v = rf_mul(v, rf_load(signs + i));
-    rf_store(x + i, butterflies_1_2(v));
-  }
-  int32_t h = 4;
-  for (; 4 * h <= size; h *= 4)
-    for (int32_t start = 0; start < size; start += 4 * h)
-      for (int32_t i = start; i < start + h; i += 4) butterflies_4(x + i, h);
-  if (h < size) /* one distance is left */
-    for (int32_t i = 0; i < h; i += 4) {
-      rq_vf a = rf_load(x + i), b = rf_load(x + i + h);
-      rf_store(x + i, rf_add(a, b));
-      rf_store(x + i + h, rf_sub(a, b));
-    }
-  rq_vf scale = rf_splat(factor);
-  for (int32_t i = 0; i < size; i += 4) {
-    rq_vf v = rf_mul(rf_load(x + i), scale);
-    rf_store(x + i, inverse ? rf_mul(v, rf_load(signs + i)) : v);
-  }
+  for (int32_t i = 0; i < size; i += 16) hadamard_16(x + i, inverse ? NULL : signs + i);
+  int32_t h = 16;
+  for (; 4 * h < size; h *= 4) hadamard_pass(x, size, h, 1.0f);
+  if (4 * h == size)
+    hadamard_pass(x, size, h, factor);
+  else if (2 * h == size)
+    hadamard_last(x, size, factor);
+  else
+    for (int32_t i = 0; i < size; i += 4) rf_store(x + i, rf_mul(rf_load(x + i), rf_splat(factor)));
+  if (!inverse) return;
+  for (int32_t i = 0; i < size; i += 4) rf_store(x + i, rf_mul(rf_load(x + i), rf_load(signs + i)));
 }
 
 #else

@@ -93,7 +93,7 @@ void rq_part_sums_simd(const int8_t *q, int32_t *sums /* (16) */);
  * o - 256 e with the odd ones o. */
 void rq_steps_simd(const int8_t *q, int8_t *steps);
 #endif
-void rq_hadamard_piece_simd(float *x, const float *signs, int32_t size /* 8 or more */, float factor,
+void rq_hadamard_piece_simd(float *x, const float *signs, int32_t size /* 16 or more */, float factor,
                             bool inverse);
 
 #endif

@@ -1,10 +1,11 @@
 // python-link.js: requests to a worker that runs Python, and how to stop one.
 //
 // Page → worker:   {id, call, args}, {stop: id}
-// Worker → page:   {id, event}*, then {id, value} or {id, error}
+// Worker → page:   {id, event}*, then {id, value} or {id, error}; {make, port}: see page_worker.js
 // Python that waits (await) hears {stop}; Python that computes is interrupted through shared memory, which only
 // an isolated page has. What hears neither is ended with its worker, and the next request starts a new one.
 import { AbortError, UnsupportedError, errorFromPlain } from "../errors.js";
+import { makeFor } from "../page_worker.js";
 
 const SIGINT = 2;
 const PATIENCE_MS = 400; // until Python that has not stopped is taken to compute
@@ -17,6 +18,7 @@ export class PythonLink {
     this._waiting = new Map(); // id → {resolve, reject, onEvent}
     this._nextId = 1;
     this._worker = null;
+    this._made = []; // workers that it wanted
   }
 
   /**
@@ -49,7 +51,10 @@ export class PythonLink {
   _start() {
     if (this._worker) return this._worker;
     const worker = (this._worker = new Worker(this._script, { type: "module" }));
-    worker.onmessage = ({ data }) => this._receive(data);
+    worker.onmessage = ({ data }) => {
+      if (data.make) this._made.push(makeFor(data, (url) => new Worker(url, { type: "module", name: "ruvq" })));
+      else this._receive(data);
+    };
     worker.onerror = (event) => this._end(new UnsupportedError("the Python worker failed", {
       actual: event.message || "it could not be started", hint: "reload the page",
     }));
@@ -80,8 +85,9 @@ export class PythonLink {
   }
 
   _end(error) {
-    this._worker?.terminate();
+    for (const worker of [this._worker, ...this._made]) worker?.terminate();
     this._worker = null;
+    this._made = [];
     for (const request of this._waiting.values()) request.reject(error);
     this._waiting.clear();
   }

@@ -1,6 +1,9 @@
 // python-worker.js: the worker of the Python host and of the Python view: each request is a coroutine of
 // bridge.py, which `stop` cancels.
+import { PageWorker } from "../page_worker.js";
 import { answer, boot } from "./python-boot.js";
+
+globalThis.Worker = PageWorker; // what ruvq in Pyodide starts
 
 let flag = null;
 let booted = null;

@@ -1,0 +1,51 @@
+// page_worker.js: workers that a worker needs but a page makes. Firefox 153 now and then never returns from
+// `new Worker` in a worker: its two threads wait for one signal of the page's. A page's own `new Worker` doesn't wait.
+//
+// Worker → page, beside the messages that the two exchange anyway:
+//   {make: url, port}               a worker at that address, please; `port` stands for it
+// Over the port, to the page:       {data} a message for the new worker, {end: true} terminate it
+//               from the page:      {data} a message of the new worker, {error: text} it failed
+
+/** What a worker gets instead of a Worker: the same methods, as far as they are needed here. */
+export class PageWorker extends EventTarget {
+  /** @param {string | URL} url */
+  constructor(url) {
+    super();
+    const { port1, port2 } = new MessageChannel();
+    this._port = port1;
+    this.onmessage = null;
+    this.onerror = null;
+    this._port.onmessage = ({ data: { data, error } }) => {
+      if (error === undefined) this._fire(new MessageEvent("message", { data }));
+      else this._fire(Object.assign(new Event("error"), { message: error }));
+    };
+    self.postMessage({ make: String(url), port: port2 }, [port2]);
+  }
+
+  _fire(event) {
+    this[`on${event.type}`]?.(event);
+    this.dispatchEvent(event);
+  }
+
+  postMessage(data) {
+    this._port.postMessage({ data });
+  }
+
+  terminate() {
+    this._port.postMessage({ end: true });
+    this._port.close();
+  }
+}
+
+/**
+ * The page's end: makes the worker that a message asked for.
+ * @param {{make: string, port: MessagePort}} wanted @param {(url: string) => Worker} makeWorker
+ * @returns {Worker} to be terminated with the worker that asked
+ */
+export function makeFor({ make, port }, makeWorker) {
+  const worker = makeWorker(make);
+  worker.onmessage = ({ data }) => port.postMessage({ data });
+  worker.onerror = (event) => port.postMessage({ error: event.message || `${make} failed` });
+  port.onmessage = ({ data: { data, end } }) => (end ? worker.terminate() : worker.postMessage(data));
+  return worker;
+}
