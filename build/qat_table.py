@@ -1,26 +1,31 @@
 """The table of quantization-aware training on stories260K, as Markdown.
 
-    python build/qat_table.py --minutes 12                          prints it
-    python build/qat_table.py --minutes 12 --write docs/qat.md      puts it between the page's markers
-    python build/qat_table.py --steps 200 --cases pi-t2             the same number of steps on any machine
+    python build/qat_table.py --minutes 3                            measures what the journal lacks, prints it
+    python build/qat_table.py --minutes 8 --pieces pi-t2/qat --again  one run again, with another budget
+    python build/qat_table.py --write docs/qat.md                    and puts it between the page's markers
+    python build/qat_table.py --steps 200                            the same number of steps on any machine
 
-Every line is one run of `ruvq qat`, and of `ruvq eval` by the protocol of docs/formats.md on a text that was
-not trained on. Needs the data folder (RUVQ_DATA, docs/data.md) and the extra `train`.
+Each piece is one quantization or one run of `ruvq qat`, and `ruvq eval` of its file on a text that was not
+trained on (protocol of docs/formats.md). A piece that is done is a line of the journal, so that the table can
+be stopped and gone on with; its time is bounded by --minutes of training. Needs the data folder (RUVQ_DATA,
+docs/data.md) and the extra `train`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ruvq
 from pages import insert
+from ruvq.calibrate import calibrate
+from ruvq.cli.qat_command import DEFAULTS
 from ruvq.evaluate import perplexity
 from ruvq.quantize.pipeline import quantize_model
 from ruvq.train import QatConfig, RunOptions, Work, qat
@@ -28,89 +33,129 @@ from ruvq.train.run import AUTO_RATE
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKER = "qat table"
-BATCH = {"batch_size": 8, "gradient_accumulation": 1}
+FORMATS = ("pi-t3", "pi-t2", "ternary")
+WAYS = ("ptq", "calibrated", "thorough", "qat", "lora")
+PIECES = ("float", *(f"{format}/{way}" for format in FORMATS for way in WAYS))
+CALIBRATED = 16384  # tokens of the training text
 
 
-@dataclass(frozen=True)
-class Case:
-    """One line: a name, and what is changed of the format's preset."""
-
-    name: str
-    format: str
-    lora: bool = False
-
-
-CASES = (
-    Case("pi-t2", "pi-t2"),
-    Case("pi-t3", "pi-t3"),
-    Case("ternary", "ternary"),
-    Case("pi-t2-lora", "pi-t2", lora=True),
-    Case("pi-t3-lora", "pi-t3", lora=True),
-)
-
-
-def measured(path: Path, text: str, tokens: int) -> Any:
+def measured(path: Path, text: str, tokens: int, kv: str) -> Any:
     """The engine's perplexity of a file."""
-    with ruvq.Model.open(path, kv="f32" if path.stem == "f32" else "f16") as model:
+    with ruvq.Model.open(path, kv=kv) as model:
         return perplexity(model, text, max_tokens=tokens)
 
 
-def line(case: Case, args: argparse.Namespace, folder: Path, text: str, float_loss: float) -> str:
-    """Plain quantization against training."""
-    model, tokenizer = args.data / "stories260K/stories260K.bin", args.data / "stories260K/tok512.bin"
-    quantize_model(
-        model, folder / "ptq.gguf", case.format, tokenizer=tokenizer, progress=False, overwrite=True
+def quantized(args: argparse.Namespace, folder: Path, format: str, way: str) -> Any:
+    """The file of one format without training: `calibrated` and `thorough` with a calibration."""
+    model, tokenizer = source(args)
+    options: dict[str, Any] = {}
+    if way in ("calibrated", "thorough"):
+        artifact, texts = folder / "calibration.gguf", [str(args.data / "text/tiny_stories_train.txt")]
+        calibrate(model, texts, artifact, tokenizer=tokenizer, max_tokens=CALIBRATED)
+        options = {"calibration": artifact, "incoherence": "hadamard"}
+    if way == "thorough":
+        options |= {"sequential": True, "thorough": format.startswith("pi-t")}
+    return quantize_model(
+        model, folder / "model.gguf", format, tokenizer=tokenizer, progress=False, overwrite=True, **options
     )
-    before = measured(folder / "ptq.gguf", text, args.max_tokens)
-    config = QatConfig.preset(case.format, use_lora=case.lora, **BATCH)
-    seconds = None if args.steps else 60 * args.minutes
-    options = RunOptions(steps=args.steps or 10**9, max_seconds=seconds, auto_rate=AUTO_RATE)
-    train = str(args.data / "text/tiny_stories_train.txt")
-    report = qat(
-        model, [train], folder / "qat.gguf", config, options, Work(threads=args.threads, device=args.device),
-        tokenizer=tokenizer, overwrite=True,
-    )  # fmt: skip
-    after = measured(folder / "qat.gguf", text, args.max_tokens)
-    lost = math.log(before) - float_loss
-    recovered = (math.log(before) - math.log(after)) / lost
-    cells = [
-        case.format + (" + LoRA" if case.lora else ""),
-        f"{report.bits_per_weight_actual:.2f}",
-        f"{float(before):.2f} ± {before.stderr:.2f}",
-        f"{float(after):.2f} ± {after.stderr:.2f}",
-        f"{100 * recovered:.0f} %",
-        f"{report.steps:,}",
-        f"{report.tokens / 1e6:.2f} M",
-        f"{report.seconds / 60:.1f}",
-    ]
-    return "| " + " | ".join(cells) + " |"
 
 
-def table(args: argparse.Namespace) -> str:
-    """The whole table."""
-    text = (args.data / "text/tiny_stories_test.txt").read_text(encoding="utf-8")
-    chosen = [c for c in CASES if not args.cases or c.name in args.cases]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        quantize_model(
-            args.data / "stories260K/stories260K.bin", folder / "f32.gguf", "f32",
-            tokenizer=args.data / "stories260K/tok512.bin", progress=False,
+def source(args: argparse.Namespace) -> tuple[Path, Path]:
+    """Model and tokenizer."""
+    return args.data / "stories260K/stories260K.bin", args.data / "stories260K/tok512.bin"
+
+
+def piece(name: str, args: argparse.Namespace, folder: Path, text: str) -> dict[str, Any]:
+    """Makes one file and measures it."""
+    format, _, way = name.partition("/")
+    out: dict[str, Any] = {"piece": name}
+    if way in ("qat", "lora"):
+        config = QatConfig.preset(format, use_lora=way == "lora", **DEFAULTS)
+        seconds = None if args.steps else 60 * args.minutes
+        report = qat(
+            source(args)[0], [str(args.data / "text/tiny_stories_train.txt")], folder / "model.gguf", config,
+            RunOptions(steps=args.steps or 10**9, max_seconds=seconds, auto_rate=AUTO_RATE),
+            Work(threads=args.threads, device=args.device), tokenizer=source(args)[1], overwrite=True,
         )  # fmt: skip
-        floats = measured(folder / "f32.gguf", text, args.max_tokens)
-        limit = f"--steps {args.steps}" if args.steps else f"--minutes {args.minutes:g}"
-        rows = [
-            "stories260K, embeddings quantized too; `tiny_stories_test.txt`, "
-            f"{args.max_tokens:,} tokens at least. Float: {float(floats):.2f} ± {floats.stderr:.2f}.",
-            f"Made by `python build/qat_table.py {limit} --threads {args.threads}`; of the loss that plain",
-            "quantization adds to the float model's, in nats, training takes back the share that is named.",
-            "",
-            "| format | bits | quantized | trained | taken back | steps | tokens | minutes |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        ]
-        for case in chosen:
-            rows.append(line(case, args, folder, text, math.log(floats)))
-            print(rows[-1], file=sys.stderr, flush=True)
+        out |= {"steps": report.steps, "tokens": report.tokens, "minutes": report.seconds / 60}
+        out["device"] = f"{report.device}, {args.threads} threads"
+        bits = report.bits_per_weight_actual
+    else:
+        bits = quantized(args, folder, "f32" if name == "float" else format, way).bits_per_weight_actual
+    found = measured(folder / "model.gguf", text, args.max_tokens, "f32" if name == "float" else "f16")
+    return {**out, "bits": bits, "perplexity": float(found), "stderr": found.stderr, "of": args.max_tokens}
+
+
+def journal(path: Path) -> dict[str, dict[str, Any]]:
+    """Pieces that are done, the last of each name."""
+    if not path.is_file():
+        return {}
+    return {line["piece"]: line for line in map(json.loads, path.read_text().splitlines())}
+
+
+def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Does what the journal lacks, one line after the other."""
+    text = (args.data / "text/tiny_stories_test.txt").read_text(encoding="utf-8")
+    done = journal(args.journal)
+    args.journal.parent.mkdir(parents=True, exist_ok=True)
+    for name in args.pieces or PIECES:
+        if name in done and not args.again:
+            continue
+        with tempfile.TemporaryDirectory(prefix="ruvq-table-") as folder:
+            found = piece(name, args, Path(folder), text)
+        with args.journal.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+        print(json.dumps(found), file=sys.stderr, flush=True)
+    return journal(args.journal)
+
+
+def cell(found: dict[str, Any] | None) -> str:
+    """A perplexity with its error, and what it was trained with."""
+    if found is None:
+        return "not measured"
+    text = f"{found['perplexity']:.2f} ± {found['stderr']:.2f}"
+    if "steps" not in found:
+        return text
+    return (
+        f"{text} ({found['steps']:,} steps, {found['tokens'] / 1e6:.2f} M tokens, {found['minutes']:.1f} min)"
+    )
+
+
+def table(done: dict[str, dict[str, Any]]) -> str:
+    """What the journal has."""
+    whole = done["float"]
+    rows = [
+        f"stories260K, embeddings quantized too; `tiny_stories_test.txt`, {whole['of']:,} tokens at least. Float: "
+        f"{whole['perplexity']:.2f} ± {whole['stderr']:.2f}.",
+        "Made by `python build/qat_table.py --write docs/qat.md`, one thread of a CPU that was busy with other",
+        "work too. PTQ is the better of `ruvq quantize` with `--calibration` (16,384 tokens) and without, and with",
+        "`--sequential --thorough`, chosen on the same text. Taken back: of the loss in nats that PTQ adds to the",
+        "float model's, how much training does away with.",
+        "",
+        "| format | bits | PTQ | QAT | of float | taken back | LoRA-QAT, rank 16 | taken back |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for format in FORMATS:
+        ptq = [done[f"{format}/{way}"] for way in WAYS[:3] if f"{format}/{way}" in done]
+        best = min(ptq, key=lambda found: found["perplexity"], default=None)
+        trained, lora = (done.get(f"{format}/{way}") for way in ("qat", "lora"))
+        bits = best or trained or lora
+        if bits is None:
+            continue
+        way = f", {best['piece'].partition('/')[2]}" if best else ""
+        ratio = f"{trained['perplexity'] / whole['perplexity']:.2f}" if trained else ""
+        cells = [format, f"{bits['bits']:.2f}", cell(best) + way, cell(trained), ratio, back(whole, best, trained),
+                 cell(lora), back(whole, best, lora)]  # fmt: skip
+        rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def back(whole: dict[str, Any], ptq: dict[str, Any] | None, trained: dict[str, Any] | None) -> str:
+    """The share of the loss that training takes back."""
+    if ptq is None or trained is None:
+        return ""
+    losses = [math.log(found["perplexity"]) for found in (whole, ptq, trained)]
+    return f"{100 * (losses[1] - losses[2]) / (losses[1] - losses[0]):.0f} %"
 
 
 def main() -> int:
@@ -120,18 +165,23 @@ def main() -> int:
     )
     data = Path(os.environ.get("RUVQ_DATA", ROOT.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=data)
-    parser.add_argument("--minutes", type=float, default=12.0, help="of training, for each line")
+    parser.add_argument("--minutes", type=float, default=12.0, help="of training, for each run")
     parser.add_argument("--steps", type=int, default=0, help="so many steps instead")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--max-tokens", type=int, default=8000, help="of the evaluation")
-    parser.add_argument("--cases", nargs="*", choices=[c.name for c in CASES], help="only these lines")
+    parser.add_argument("--pieces", nargs="*", choices=PIECES, metavar="PIECE", help="only these")
+    parser.add_argument("--again", action="store_true", help="also those that are done")
+    parser.add_argument("--journal", type=Path, default=ROOT / "out" / "qat_table.jsonl")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="Markdown page to put the table into")
     args = parser.parse_args()
     if not (args.data / "stories260K").is_dir():
         print(f"no data in {args.data}: set RUVQ_DATA, or fetch it with `make data`", file=sys.stderr)
         return 3
-    content = table(args)
+    done = measure(args)
+    if "float" not in done:
+        return 0
+    content = table(done)
     if args.write:
         insert(args.write, MARKER, content)
     else:

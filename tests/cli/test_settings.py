@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ruvq.calibrate.samples import DOMAINS
+from ruvq import settings_file
 from ruvq.cli import main, settings
 from ruvq.errors import UsageError
 from ruvq.gguf import GGUFFile
@@ -40,6 +41,9 @@ tool_use_samples = 1024
 [incoherence]
 enabled = true
 method = "hadamard"
+
+[distillation]
+beta_kd = 0.25
 
 [moe]
 cache_bonus = 0.5
@@ -143,7 +147,7 @@ def test_text_of_any_kind_survives_as_toml() -> None:
     values = {"quantization": {"format": 'a"b\\c\n\u00e9\U0001f600\x7f', "k": 3, "strict": True}}
     import tomllib
 
-    assert tomllib.loads(settings.to_toml(values)) == values
+    assert tomllib.loads(settings_file.to_toml(values)) == values
 
 
 def test_the_effective_configuration_is_in_the_recipe(run: Run, tmp_path: Path, model: Path) -> None:
@@ -218,15 +222,15 @@ def test_files_that_can_t_be_read_are_named(run: Run, tmp_path: Path) -> None:
     code, _, err = run("quantize", "--settings", "bytes.toml", "--show-config")
     assert code == 2
     assert "this isn't TOML" in err
-    (tmp_path / "long.toml").write_bytes(b"#" * (settings.MOST_BYTES + 1))
+    (tmp_path / "long.toml").write_bytes(b"#" * (settings_file.MOST_BYTES + 1))
     with pytest.raises(UsageError, match="too long"):
-        settings.read(tmp_path / "long.toml")
+        settings_file.read(tmp_path / "long.toml")
 
 
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "a = " + "[" * 5000 + "]" * 5000)
     with pytest.raises(UsageError):
-        settings.read(path)
+        settings_file.read(path)
 
 
 def test_help_doesn_t_read_the_file(run: Run, tmp_path: Path) -> None:
@@ -236,22 +240,58 @@ def test_help_doesn_t_read_the_file(run: Run, tmp_path: Path) -> None:
     assert caught.value.code == 0
 
 
+def test_a_file_that_is_right_for_one_command_is_right_for_all(run: Run, tmp_path: Path) -> None:
+    text = SEEDS.replace("[qat]", '[qat]\nste = "lsq"\ntarget_modules = ["q_proj"]\nlearning_rate = 2e-5')
+    written(
+        tmp_path, text.replace("k = 4", 'k = 4\ntarget_bpw = 2.5\ncandidates = ["pi-t2"]\nthorough = true')
+    )
+    assert configuration(run)["quantization"]["candidates"] == ["pi-t2"]
+    assert configuration(run, command="calibrate")["calibration"]["math_samples"] == 2048
+    found = configuration(run, "--lora-rank", 8, command="qat")
+    assert found["quantization"] == {"format": "pi-q3", "k": 4, "embeddings": "same"}
+    assert found["incoherence"] == {"enabled": True, "method": "hadamard", "seed": 0}
+    assert (found["qat"]["ste"], found["qat"]["target_modules"]) == ("lsq", ["q_proj"])
+    assert (found["qat"]["lora_rank"], found["qat"]["learning_rate"]) == (8, 2e-5)
+    assert (found["distillation"]["beta_kd"], found["distillation"]["teacher_path"]) == (0.25, "self")
+    code, out, _ = run("qat", "--show-config")
+    written(tmp_path, out)
+    assert code == 0
+    assert configuration(run, command="qat") == json.loads(run("qat", "--show-config", "--json")[1])
+    for command in ("quantize", "calibrate"):
+        assert run(command, "--show-config")[0] == 0
+
+
+@pytest.mark.parametrize("command", ["quantize", "calibrate", "qat"])
+def test_a_mistyped_key_stops_every_command(run: Run, tmp_path: Path, command: str) -> None:
+    for text in ("[qat]\nlora_rnk = 4\n", "[quantization]\nformt = 'pi-t2'\n", "[distillation]\nbeta = 1\n"):
+        written(tmp_path, text)
+        code, out, _ = run(command, "--show-config", "--json")
+        assert (code, json.loads(out.splitlines()[-1])["error"]) == (2, "UsageError")
+
+
+def test_every_flag_of_quantize_that_decides_the_bytes_has_a_key(run: Run) -> None:
+    words = ("--calibration", "c.gguf", "--sequential", "--thorough")
+    found = configuration(run, *words)
+    assert found["calibration"]["sequential"] is True
+    assert found["quantization"]["thorough"] is True
+
+
 def test_other_commands_have_no_settings(run: Run, tmp_path: Path) -> None:
     written(tmp_path, "[nonsense]\n")
     assert run("doctor", "--json")[0] in (0, 5)
 
 
 def test_every_domain_has_its_count_and_every_key_its_flag() -> None:
-    assert {f"{d.replace('-', '_')}_samples" for d in DOMAINS} <= set(settings.SECTIONS["calibration"])
+    assert {f"{d.replace('-', '_')}_samples" for d in DOMAINS} <= set(settings_file.SECTIONS["calibration"])
     from ruvq.cli.main import build_parser
 
-    for command in ("quantize", "calibrate"):
+    for command in ("quantize", "calibrate", "qat"):
         parser = build_parser(command)
         group = next(a for a in parser._actions if a.choices and command in a.choices)
         flags = {action.dest for action in group.choices[command]._actions}  # type: ignore[index,union-attr]
-        for keys in settings.SECTIONS.values():
-            named = {key.arguments[command] for key in keys.values() if command in key.arguments}
-            assert named <= flags
+        for section, keys in settings_file.SECTIONS.items():
+            named = {settings.argument_of(section, key, command) for key in keys}
+            assert named - {None} <= flags
 
 
 def test_a_file_named_like_the_settings_but_a_folder_is_left_alone(run: Run, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_missing_peers_are_a_note_and_nothing_else(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["gate", "g2", "--input", "x"], 2, "invalid choice"),
+        (["gate", "g4", "--input", "x"], 2, "invalid choice"),
         (["gate", "g1"], 2, "--input"),
         (["gate", "g1", "--input", "missing.safetensors"], 3, "missing.safetensors"),
         (["gate", "g1", "--input", "{file}", "--format", "pi-t2"], 2, "isn't compared"),

@@ -64,7 +64,7 @@ def test_settings_adapters_checkpoint_and_resume(
         data_dir, tmp_path / "a.gguf", *more, "--steps", "2", "--adapters", str(tmp_path / "lora")
     )
     first = report(capsys, *words)
-    assert (first["format"], first["settings"]["lora_rank"], first["resumed"]) == ("pi-t3", 4, False)
+    assert (first["format"], first["settings"]["qat"]["lora_rank"], first["resumed"]) == ("pi-t3", 4, False)
     assert {p.name for p in (tmp_path / "lora").iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",

@@ -81,11 +81,11 @@ def test_the_seeds_sections_are_understood() -> None:
 
 
 def test_unknown_keys_versions_and_no_toml() -> None:
-    with pytest.raises(UsageError, match="unknown setting"):
+    with pytest.raises(UsageError, match="unknown key"):
         QatConfig.from_toml("[qat]\nlearning_rte = 1e-5\n")
     with pytest.raises(VersionError):
         QatConfig.from_toml("version = 2\n")
-    with pytest.raises(UsageError, match="not TOML"):
+    with pytest.raises(UsageError, match="isn't TOML"):
         QatConfig.from_toml("[qat\n")
     with pytest.raises(UsageError):
         QatConfig.from_toml("qat = 1\n")

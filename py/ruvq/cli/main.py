@@ -36,7 +36,7 @@ COMMANDS = {
     "chat": "talk with a model that has a chat template",
     "eval": "measure perplexity on a text, also against the float model",
     "report": "put a model's errors and figures on one page, with plots",
-    "gate": "compute the project's quality gates, g1 and g3, and say go or no-go",
+    "gate": "compute the project's quality gates, g1 to g3, and say go or no-go",
     "serve": "serve the web page with the headers that threads need",
     "doctor": "say what works on this machine, what is missing and how to get it",
     "completion": "print a script that completes ruvq's commands and flags in a shell",
@@ -172,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _with_settings(args: argparse.Namespace, command: str) -> dict[str, Any]:
     """Runs a command whose flags may come from a file, or prints what they come to."""
+    from ..settings_file import to_toml
     from . import settings
 
     settings.complete(args)
@@ -181,7 +182,7 @@ def _with_settings(args: argparse.Namespace, command: str) -> dict[str, Any]:
         return args.run(args)
     found = settings.effective(args, command)
     if not args.json:
-        print(settings.to_toml(found))
+        print(to_toml(found))
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,15 @@ EXAMPLES = """  ruvq qat --model stories260K.bin --tokenizer tok512.bin --format
   ruvq qat --model model_dir/ --format pi-t2 --text stories.txt --steps 4000 --device cuda --output qat.gguf
   ruvq qat --model model_dir/ --format pi-t3 --text gsm8k_train.jsonl --teacher large_dir/ --epochs 3 \\
       --checkpoint run/ --resume --events run.jsonl --output qat.gguf
-  ruvq qat --model model_dir/ --settings ruvq.toml --text stories.txt --output qat.gguf"""
+  ruvq qat --model model_dir/ --settings ruvq.toml --text stories.txt --output qat.gguf
+  ruvq qat --model model_dir/ --dataset train.parquet --dataset-field question,answer --output qat.gguf"""
 
 # flags that change a field of QatConfig: (flag, field, type, what it says)
 SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--bits", "bits", whole(2, 8), "bits of the reference grids"),
     ("--k", "k", whole(2, 5), "divisor of pi"),
     ("--ste", "ste", str, "how gradients pass rounding: standard, clipped, lsq (learned steps), ewgs"),
+    ("--ewgs-delta", "ewgs_delta", number(0, 0.99), "of ewgs (default 0.1)"),
     ("--granularity", "granularity", str, "steps of the reference grids: tensor, channel, block"),
     ("--incoherence", "incoherence", str, "auto, none or hadamard"),
     (
@@ -48,8 +49,9 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--lora-alpha", "lora_alpha", number(1e-6, 1e6), "their scale times rank"),
     ("--lora-init", "lora_init", str, "zero, or error: from the quantization's error"),
 )
-# what a run without --settings starts from, beside the preset of the format
-DEFAULTS = {"batch_size": 8, "gradient_accumulation": 1}
+HAS_SETTINGS = True
+# what a run starts from, beside the preset of the format (measured: docs/qat.md)
+DEFAULTS = {"batch_size": 4, "gradient_accumulation": 1, "beta_kd": 4.0, "temperature": 1.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,16 +65,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     files.add_argument("--tokenizer", metavar="PATH", help="as for `ruvq quantize`")
     files.add_argument(
-        "--text", action="append", required=True, metavar="FILE",
+        "--text", action="append", default=[], metavar="FILE",
         help="UTF-8 text (pieces separated by <|endoftext|>) or .jsonl; may be given several times",
     )  # fmt: skip
+    files.add_argument(
+        "--dataset", metavar="NAME_OR_PATH",
+        help="a data set for the `datasets` library: .jsonl, .parquet, folder, or a name on the hub",
+    )  # fmt: skip
+    files.add_argument(
+        "--dataset-field", metavar="FIELD", help="what holds its text, or QUESTION,ANSWER (default: found)"
+    )
+    files.add_argument("--dataset-split", default="train", help="of the data set (default train)")
     files.add_argument(
         "--eval-text", action="append", default=[], metavar="FILE",
         help="what is evaluated on (default: 4 %% of the pieces, which aren't trained on then)",
     )  # fmt: skip
     files.add_argument("--output", required=True, metavar="FILE", help="the GGUF file to write")
     files.add_argument("--force", action="store_true", help="replace the output when it exists")
-    files.add_argument("--settings", metavar="FILE", help="ruvq.toml; flags change what it says")
     files.add_argument("--checkpoint", metavar="FOLDER", help="where checkpoints go, one a minute")
     files.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     files.add_argument("--events", metavar="FILE", help="losses and evaluations, one JSON object a line")
@@ -124,12 +133,13 @@ def _add_settings(group: Any) -> None:
         "--embeddings", choices=("same", "f16"), help="f16: embedding and output stay floats (default same)"
     )
     group.add_argument("--use-lora", action="store_true", default=None, help="train only adapters")
+    group.add_argument("--target-modules", metavar="LIST", help="layers with adapters (default: q, k, v, o)")
     for flag, _, kind, text in SETTINGS:
         group.add_argument(flag, type=kind, help=text)
 
 
 def settings_of(args: argparse.Namespace) -> Any:
-    """QatConfig from the file, if any, and the flags."""
+    """QatConfig from the flags, which have the file's values where they weren't given."""
     from ..train import QatConfig
 
     changes = {
@@ -149,19 +159,20 @@ def settings_of(args: argparse.Namespace) -> Any:
                 "not a learning rate", subject="--learning-rate", expected="a number or auto",
                 actual=args.learning_rate,
             ) from None  # fmt: skip
-    if args.settings:
-        config = QatConfig.from_file(args.settings)
-        return replace(config, **changes, **({"format": args.format} if args.format else {}))
+    if args.target_modules:
+        changes["target_modules"] = tuple(m.strip() for m in args.target_modules.split(",") if m.strip())
     return QatConfig.preset(args.format or "pi-t2", **{**DEFAULTS, **changes})
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the command."""
+    if not args.text and not args.dataset:
+        raise UsageError("there is nothing to train on", subject="--text", expected="--text or --dataset")
     config = settings_of(args)
     from ..train.loop import RunOptions
     from ..train.run import AUTO_RATE, Work, qat
 
-    automatic = args.learning_rate == "auto" or (args.learning_rate is None and not args.settings)
+    automatic = args.learning_rate in (None, "auto")
     bfloat16 = args.precision == "bfloat16" or (args.precision == "auto" and args.device.startswith("cuda"))
     options = RunOptions(
         window=args.window,
@@ -174,6 +185,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         precision="bfloat16" if bfloat16 else "float32",
     )
     work = Work(
+        dataset=args.dataset,
+        dataset_fields=[f.strip() for f in (args.dataset_field or "").split(",") if f.strip()],
+        dataset_split=args.dataset_split,
         teacher=args.teacher, teacher_cache=args.teacher_cache, eval_texts=args.eval_text, device=args.device,
         threads=args.threads, gradient_checkpointing=args.gradient_checkpointing,
         allow_float_layers=args.allow_float_layers, resume=args.resume, events=args.events,
@@ -184,6 +198,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.model, args.text, args.output, config, options, work,
             tokenizer=args.tokenizer, overwrite=args.force, command=_recorded(args), timestamp=args.timestamp,
             progress=lambda done, text: bar.to(round(100 * done), 100, text),
+            settings=_recorded_settings(args),
         )  # fmt: skip
     note(
         args,
@@ -196,11 +211,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return report.as_dict()
 
 
+def _recorded_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The effective configuration, without folders."""
+    from .settings import effective
+
+    found = effective(args, "qat")
+    found["distillation"]["teacher_path"] = Path(args.teacher).name
+    return found
+
+
 def _recorded(args: argparse.Namespace) -> str:
     """The command for the recipe, without folders."""
     words = ["ruvq", "qat", "--model", Path(args.model).name]
     for text in args.text:
         words += ["--text", Path(text).name]
+    if args.dataset:
+        words += ["--dataset", Path(args.dataset).name]
     flags = [flag for flag, _, _, _ in SETTINGS] + ["--format", "--learning-rate", "--embeddings", "--steps"]
     for flag in [*flags, "--max-minutes", "--window"]:
         value = getattr(args, flag[2:].replace("-", "_"))

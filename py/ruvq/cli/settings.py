@@ -1,94 +1,55 @@
-"""`ruvq.toml`: what the flags of `quantize` and `calibrate` say, in a file; a flag that is given wins.
-
-The sections and their first keys are those that the project's configuration has always had. Everything in
-the file is checked before any work, also what another command would use: a mistyped key is an error that
-names the nearest one.
-"""
+"""Flags of `quantize`, `calibrate` and `qat` from `ruvq.toml` (settings_file.py); a flag that is given wins."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..calibrate.samples import DOMAINS
-from ..errors import RuvqError, StorageError, UsageError
+from ..errors import RuvqError, UsageError
+from ..settings_file import SECTIONS, Sections, read
 
 FILE = "ruvq.toml"  # taken from the current folder when it is there
-MOST_BYTES = 1 << 20
-# sections of the same file that other parts of the project read
-ELSEWHERE = ("qat", "distillation", "moe", "sona")
-KINDS = {
-    str: "a string",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    list: "a list of strings",
-}
 FORMAT_OF_BITS = {2: "pi-t2", 3: "pi-t3"}
 # the ways to say what is wanted, of which a flag replaces the file's
 EXCLUSIVE = ("format", "target_size", "target_bpw")
+PATHS = (("calibration", "artifact"), ("distillation", "teacher_path"))  # relative to the file's folder
 
-
-@dataclass(frozen=True)
-class Key:
-    """One key: the TOML types it takes, and the argument it stands for, by command (none: see `_derived`)."""
-
-    types: tuple[type, ...]
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    path: bool = False  # relative to the file's folder
-
-
-def _quantize(argument: str, *types: type, path: bool = False) -> Key:
-    return Key(types or (str,), {"quantize": argument}, path)
-
-
-def _calibrate(argument: str, *types: type, path: bool = False) -> Key:
-    return Key(types or (str,), {"calibrate": argument}, path)
-
-
-SECTIONS: dict[str, dict[str, Key]] = {
-    "quantization": {
-        "format": _quantize("format"),
-        "k": _quantize("k", int),
-        "bits": Key((int,)),
-        "mixed_constants": Key((bool,)),
-        "target_size": _quantize("target_size", str, int),
-        "target_bpw": _quantize("target_bpw", float, int),
-        "candidates": _quantize("candidates", list),
-        "embeddings": _quantize("embeddings"),
-        "output_tensor": _quantize("output_tensor"),
-        "fallback": _quantize("fallback"),
-        "scale": _quantize("scale"),
-        "strict": _quantize("strict", bool),
-        "type_ids": _quantize("type_ids"),
-        "allow_requantize": _quantize("allow_requantize", bool),
-    },
-    "incoherence": {
-        "enabled": Key((bool,)),
-        "method": Key((str,)),
-        "seed": _quantize("seed", int),
-        "rotate": _quantize("rotate"),
-    },
-    "calibration": {
-        "artifact": _quantize("calibration", path=True),
-        "damping": _quantize("damping", float, int),
-        **{f"{domain.replace('-', '_')}_samples": Key((int,)) for domain in DOMAINS},
-        "text": _calibrate("text", list),
-        "domains": _calibrate("domains", list),
-        "samples": _calibrate("samples", int),
-        "max_tokens": _calibrate("max_tokens", int),
-        "window": _calibrate("window", int),
-        "seed": _calibrate("seed", int),
-        "diagonal": _calibrate("diagonal", bool),
-        "sensitivity": _calibrate("sensitivity", bool),
-        "allow_outliers": _calibrate("allow_outliers", bool),
-    },
+# the keys that stand for an argument of another name; without an entry a key is the argument of its name
+_RENAMED = {
+    ("calibration", "artifact"): "calibration",
+    ("distillation", "teacher_path"): "teacher",
+    ("distillation", "alpha_task"): "task_weight",
+    ("distillation", "beta_kd"): "kd_weight",
+    ("distillation", "gamma_reasoning"): "reasoning_weight",
 }
+# keys that several arguments or none come from: see `_derived`
+_COMPUTED = {
+    ("quantization", "bits"),
+    ("quantization", "mixed_constants"),
+    ("incoherence", "enabled"),
+    ("incoherence", "method"),
+    ("qat", "enabled"),
+    *(("calibration", f"{domain.replace('-', '_')}_samples") for domain in DOMAINS),
+}
+_FOR_QUANTIZE = ("artifact", "damping", "sequential")  # of [calibration]; the rest is for `calibrate`
+_FOR_QAT = (("quantization", "format"), ("quantization", "k"), ("quantization", "embeddings"),
+            ("incoherence", "seed"))  # fmt: skip
+
+
+def argument_of(section: str, key: str, command: str) -> str | None:
+    """The argument of a command that a key stands for by itself, or None."""
+    if (section, key) in _COMPUTED:
+        return None
+    if section == "calibration":
+        mine = command == ("quantize" if key in _FOR_QUANTIZE else "calibrate")
+    elif command == "qat":
+        mine = section in ("qat", "distillation") or (section, key) in _FOR_QAT
+    else:
+        mine = command == "quantize" and section in ("quantization", "incoherence")
+    return _RENAMED.get((section, key), key) if mine else None
 
 
 def add(parser: argparse.ArgumentParser, command: str, words: Sequence[str]) -> None:
@@ -127,85 +88,6 @@ def _path(words: Sequence[str]) -> Path | None:
     return None if named == "none" else Path(named)
 
 
-def read(path: Path) -> dict[str, dict[str, Any]]:
-    """Sections of a file: their keys, known and of the right type. StorageError, UsageError."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise StorageError(
-            "the settings can't be read",
-            subject=str(path),
-            expected="a TOML file",
-            actual=error.strerror or str(error),
-            hint="check the path given with --settings",
-        ) from error
-    if len(raw) > MOST_BYTES:
-        raise UsageError(
-            "this is too long for settings",
-            subject=str(path),
-            expected=f"at most {MOST_BYTES:,} bytes",
-            actual=f"{len(raw):,}",
-        )
-    try:
-        found = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(
-            "this isn't TOML", subject=str(path), expected="TOML 1.0", actual=str(error)
-        ) from error
-    out: dict[str, dict[str, Any]] = {}
-    for section, content in found.items():
-        if section in ELSEWHERE:
-            continue
-        if section not in SECTIONS:
-            raise _unknown("section", f"{path}: [{section}]", section, (*SECTIONS, *ELSEWHERE))
-        if not isinstance(content, dict):
-            raise UsageError(
-                "this is a section, not a key",
-                subject=f"{path}: {section}",
-                expected=f"[{section}] with keys below it",
-                actual=_kind(content),
-            )
-        out[section] = {key: _checked(path, section, key, value) for key, value in content.items()}
-    return out
-
-
-def _checked(path: Path, section: str, key: str, value: Any) -> Any:
-    where = f"{path}: [{section}] {key}"
-    if key not in SECTIONS[section]:
-        raise _unknown("key", where, key, SECTIONS[section])
-    types = SECTIONS[section][key].types
-    right = type(value) in types and (
-        not isinstance(value, list) or all(isinstance(item, str) for item in value)
-    )
-    if not right:
-        raise UsageError(
-            "a setting is of another type",
-            subject=where,
-            expected=" or ".join(KINDS[t] for t in types),
-            actual=_kind(value),
-        )
-    return value
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, list):
-        return "a list" + (" that holds something else" if value else "")
-    if isinstance(value, dict):
-        return "a section"
-    return f"{KINDS.get(type(value), type(value).__name__)}: {value!r}"[:80]
-
-
-def _unknown(what: str, subject: str, name: str, known: Iterable[str]) -> UsageError:
-    near = difflib.get_close_matches(name, list(known), 1, 0.4)
-    return UsageError(
-        f"unknown {what}",
-        subject=subject,
-        expected=", ".join(known),
-        actual=name,
-        hint=f"did you mean {near[0]}?" if near else "take it out",
-    )
-
-
 def arguments(
     values: Mapping[str, Mapping[str, Any]], command: str, path: Path, given: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -214,9 +96,9 @@ def arguments(
     out: dict[str, Any] = {}
     for section, content in values.items():
         for key, value in content.items():
-            entry = SECTIONS[section][key]
-            if command in entry.arguments:
-                out[entry.arguments[command]] = str(path.parent / value) if entry.path else value
+            argument = argument_of(section, key, command)
+            if argument is not None:
+                out[argument] = str(path.parent / value) if (section, key) in PATHS else value
     out |= _derived(values, command, path)
     flags = {word.partition("=")[0] for word in given}
     if any("--" + name.replace("_", "-") in flags for name in EXCLUSIVE):
@@ -246,13 +128,16 @@ def _derived(values: Mapping[str, Mapping[str, Any]], command: str, path: Path) 
             hint="with a searched scale every constant gives the same grid (docs/pi-quant.md)",
         )
     if "bits" in chosen:
-        out |= _format_of_bits(chosen, path)
+        out |= _format_of_bits(chosen, path, command)
     turn = values.get("incoherence", {})
     if turn:
         method = turn.get("method", "hadamard")
         out["incoherence"] = method if turn.get("enabled", True) else "none"
-    if "candidates" in chosen:
+    if command == "quantize" and "candidates" in chosen:
         out["candidates"] = ",".join(chosen["candidates"])
+    modules = values.get("qat", {}).get("target_modules")
+    if command == "qat" and modules is not None:
+        out["target_modules"] = ",".join(modules)
     return out
 
 
@@ -262,12 +147,16 @@ def _beside(path: Path, text: str) -> str:
     return f"{domain}{equals}{path.parent / name}"
 
 
-def _format_of_bits(chosen: Mapping[str, Any], path: Path) -> dict[str, str]:
-    """`bits` chooses the format where none is named, and must fit the one that is."""
+def _format_of_bits(chosen: Mapping[str, Any], path: Path, command: str) -> dict[str, Any]:
+    """`bits` chooses the format where none is named, and must fit the one that is; training's reference grids
+    have any number of them."""
     from .. import formats
     from ..quantize import mixes
+    from ..train.config import REFERENCES
 
     bits, where = chosen["bits"], f"{path}: [quantization] bits"
+    if command == "qat" and chosen.get("format") in REFERENCES:
+        return {"bits": bits}
     if "format" in chosen:
         mix = mixes.find(chosen["format"])
         nominal = formats.get(mix.most if mix else chosen["format"]).nominal_bits
@@ -325,16 +214,16 @@ def complete(args: argparse.Namespace) -> None:
             setattr(args, argument, value)
 
 
-def effective(args: argparse.Namespace, command: str) -> dict[str, dict[str, Any]]:
+def effective(args: argparse.Namespace, command: str) -> Sections:
     """All settings of a command in the file's sections: what flags, file and defaults come to."""
-    out: dict[str, dict[str, Any]] = {}
+    out: Sections = {}
     for section, keys in SECTIONS.items():
         found = {}
-        for key, entry in keys.items():
-            value = getattr(args, entry.arguments.get(command, ""), None)
+        for key, types in keys.items():
+            value = getattr(args, argument_of(section, key, command) or "", None)
             if value is None or value is False or value == []:
                 continue
-            found[key] = value.split(",") if entry.types == (list,) and isinstance(value, str) else value
+            found[key] = value.split(",") if types == (list,) and isinstance(value, str) else value
         if section == "incoherence" and command == "quantize":
             found = {"enabled": args.incoherence != "none", "method": args.incoherence, **found}
             if args.incoherence == "none":
@@ -344,29 +233,11 @@ def effective(args: argparse.Namespace, command: str) -> dict[str, dict[str, Any
             found |= {f"{d.replace('-', '_')}_samples": int(n) for d, n in counts.items()}
         if found:
             out[section] = found
+    if command == "qat":
+        from .qat_command import settings_of
+
+        for section, found in settings_of(args).sections().items():
+            out[section] = {**out.get(section, {}), **found}
+        if args.learning_rate is None:
+            out["qat"]["learning_rate"] = "auto"
     return out
-
-
-def to_toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
-    """The settings as a file that `read` takes."""
-    lines = []
-    for section, content in settings.items():
-        lines += [f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in content.items()), ""]
-    return "\n".join(lines).rstrip("\n")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    escaped = "".join(_escape(c) for c in str(value))
-    return f'"{escaped}"'
-
-
-def _escape(character: str) -> str:
-    if character in '"\\':
-        return "\\" + character
-    return character if character.isprintable() else f"\\U{ord(character):08x}"

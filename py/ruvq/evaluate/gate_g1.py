@@ -7,12 +7,13 @@ project's plan has it, and the same grid with its scale searched, as the candida
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import formats
 from ..errors import UsageError
 from . import ggml_peer
+from .gate import Gate
 from .metrics import Metrics, mean, measure
 from .peer_feedback import CODES
 from .schemes import SUPERBLOCK, Matrices, Matrix, Scheme, apply, needs_flat
@@ -78,15 +79,16 @@ class Verdict:
 
 
 @dataclass
-class GateG1:
+class GateG1(Gate):
     """The result. `go`: the candidate, without any preparation, passes against both baselines."""
 
+    NAME = "g1"
+    ROLLBACK = ROLLBACK
     candidate: str
     rows: list[Row]
     verdicts: list[Verdict]
     matrices: int
     weights: int
-    notes: list[str] = field(default_factory=list)
 
     @property
     def go(self) -> bool:
@@ -114,29 +116,24 @@ class GateG1:
             rows.append((*cells, f"{m.output_snr_db or 0:.2f}") if products else cells)
         return render(rows, markdown, 2)
 
-    def statement(self) -> str:
-        """Each verdict, and go or no-go, in a few lines."""
-        lines = [
+    @property
+    def title(self) -> str:
+        return f"G1, {self.candidate}"
+
+    def findings(self) -> list[str]:
+        return [
             f"{v.candidate} against {v.baseline} ({v.preparation}): better on {len(v.better)} of "
             f"{len(MEASURES)}" + (f" ({', '.join(v.better)})" if v.better else "")
             for v in self.verdicts
         ]
-        lines += [f"note: {text}" for text in self.notes]
-        end = f"G1, {self.candidate}: " + ("go" if self.go else f"no-go; {ROLLBACK}")
-        return "\n".join([*lines, end])
 
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+    def figures(self) -> dict[str, Any]:
         return {
-            "gate": "g1",
             "candidate": self.candidate,
-            "go": self.go,
-            "advice": None if self.go else ROLLBACK,
             "matrices": self.matrices,
             "weights": self.weights,
             "rows": [row.as_dict() for row in self.rows],
             "verdicts": [{**v.__dict__, "better": list(v.better), "go": v.go} for v in self.verdicts],
-            "notes": self.notes,
         }
 
 
@@ -158,29 +155,25 @@ def all_schemes(matrices: Matrices, peers: bool) -> list[Scheme]:
     own = [*plain, Scheme("pi-q2", "pi-q2"), Scheme("pi-t2", "pi-t2")]
     flat = _flat(matrices)
     if flat:
-        own += [_with(s, flat=True, label=f"{s.label}, rows of 256") for s in plain[1:]]
-    out = [*own, *(_with(s, hadamard=True) for s in own)]
+        own += [replace(s, flat=True, label=f"{s.label}, rows of 256") for s in plain[1:]]
+    out = [*own, *(replace(s, hadamard=True) for s in own)]
     if matrices.calibrated:
-        out += [_with(s, hadamard=True, feedback=True) for s in own if not s.flat]
+        out += [replace(s, hadamard=True, feedback=True) for s in own if not s.flat]
     if peers:
         for name in PEERS:
             label = f"{name}, rows of 256" if flat else name
             asked = Scheme(f"ggml {label}", name, peer=True, flat=flat)
-            even = _with(asked, label=f"ggml {label}, even importance", importance=True)
+            even = replace(asked, label=f"ggml {label}, even importance", importance=True)
             shown = [even] if name in ggml_peer.NEED_IMPORTANCE else [asked, even]
-            out += [*shown, *(_with(s, hadamard=True) for s in shown)]
+            out += [*shown, *(replace(s, hadamard=True) for s in shown)]
             if name in CODES and matrices.calibrated:
-                out.append(_with(asked, hadamard=True, feedback=True))
+                out.append(replace(asked, hadamard=True, feedback=True))
     return out
 
 
 def _flat(matrices: Matrices) -> bool:
     """Whether ggml's formats need the matrices in another shape."""
     return any(needs_flat("q3_k", tensor.width) for tensor in matrices.tensors)
-
-
-def _with(scheme: Scheme, **changes: Any) -> Scheme:
-    return Scheme(**{**scheme.__dict__, **changes})
 
 
 def gate_g1(
@@ -221,7 +214,7 @@ def gate_g1(
     if progress is not None:
         progress(total, total, "")
     rows = [_row(scheme, results, sizes) for scheme, results in zip(schemes, found, strict=True)]
-    return GateG1(name, rows, verdicts(rows), total, sum(sizes), notes)
+    return GateG1(name, rows, verdicts(rows), total, sum(sizes), notes=notes)
 
 
 def _measure(scheme: Scheme, matrix: Matrix, seed: int) -> tuple[Metrics, float]:

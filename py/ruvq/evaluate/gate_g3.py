@@ -11,7 +11,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from ..quantize.pipeline import quantize_model
 from ..quantize.plan import EMBEDDING, OUTPUT
 from ..runtime.model import Model, Perplexity
 from . import ggml_peer
+from .gate import Gate
 from .perplexity import perplexity
 from .round_trip import write_round_trip
 from .schemes import SUPERBLOCK, Matrix, Scheme, apply, moment_of, needs_flat
@@ -88,13 +89,14 @@ class Row:
 
 
 @dataclass
-class GateG3:
+class GateG3(Gate):
     """The result. `go`: every candidate is within `limit` times the float perplexity or Q3_K's best."""
 
+    NAME = "g3"
+    ROLLBACK = ROLLBACK
     rows: list[Row]
     limit: float
     tokens: int
-    notes: list[str] = field(default_factory=list)
 
     @property
     def float_row(self) -> Row:
@@ -122,17 +124,12 @@ class GateG3:
         """Go or no-go."""
         return all(v["go"] for v in self.verdicts().values())
 
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+    def figures(self) -> dict[str, Any]:
         return {
-            "gate": "g3",
-            "go": self.go,
-            "advice": None if self.go else ROLLBACK,
             "limit": self.limit,
             "tokens": self.tokens,
             "rows": [row.as_dict() for row in self.rows],
             "verdicts": self.verdicts(),
-            "notes": self.notes,
         }
 
     def table(self, markdown: bool = False) -> str:
@@ -153,8 +150,7 @@ class GateG3:
             )
         return render(rows, markdown, 2)
 
-    def statement(self) -> str:
-        """Go or no-go, in a few lines."""
+    def findings(self) -> list[str]:
         lines = []
         for name, found in self.verdicts().items():
             peer = "" if found["of_q3_k"] is None else f", {found['of_q3_k']:.2f} times Q3_K's"
@@ -162,8 +158,7 @@ class GateG3:
             lines.append(
                 f"{name}: {found['of_float']:.2f} times the float perplexity{peer}: {word} {self.limit:g}"
             )
-        lines += [f"note: {text}" for text in self.notes]
-        return "\n".join([*lines, "G3: go" if self.go else f"G3: no-go; {ROLLBACK}"])
+        return lines
 
 
 def gate_g3(
@@ -229,7 +224,7 @@ def gate_g3(
             notes.append(PEER_NOTE)
     if progress is not None:
         progress(total, total, "")
-    return GateG3(rows, limit, found.tokens, notes)
+    return GateG3(rows, limit, found.tokens, notes=notes)
 
 
 PEER_NOTE = (
@@ -267,7 +262,7 @@ def _peer_row(
         if embeddings != "same" and name in (EMBEDDING, OUTPUT):
             stored += formats.get(embeddings).bits_per_weight(values.shape[1]) * values.size
             return values
-        shape = Scheme(**{**scheme.__dict__, "flat": needs_flat(scheme.format, values.shape[1])})
+        shape = replace(scheme, flat=needs_flat(scheme.format, values.shape[1]))
         outcome = apply(shape, Matrix(name, values, moment_of(calibration, name, values.shape[1])))
         stored += outcome.bits * values.size
         return outcome.decoded

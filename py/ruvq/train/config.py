@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import StorageError, UsageError, VersionError
+from ..errors import UsageError, VersionError
+from ..settings_file import SECTIONS, VERSION, Sections, parse, read, to_toml
 
-VERSION = 1
 STES = ("standard", "clipped", "lsq", "ewgs")
 GRANULARITIES = ("tensor", "channel", "block")
 TRELLIS = ("pi-t3", "pi-t2")
@@ -24,36 +23,11 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 # what the presets set beside the format
 PRESETS: dict[str, dict[str, Any]] = {"pi-q3": {"k": 4}, "pi-q2": {"k": 3}, "pi-ternary": {"k": 4}}
 
-# the sections of a TOML file, and the fields in each
-SECTIONS = {
-    "quantization": (
-        "format",
-        "bits",
-        "k",
-        "granularity",
-        "embeddings",
-        "incoherence",
-        "seed",
-        "activation_bits",
-    ),
-    "qat": (
-        "ste",
-        "ewgs_delta",
-        "refresh_every",
-        "search_every",
-        "learning_rate",
-        "quantizer_learning_rate",
-        "epochs",
-        "batch_size",
-        "gradient_accumulation",
-        "warmup",
-        "weight_decay",
-        "use_lora",
-        "lora_rank",
-        "lora_alpha",
-        "lora_init",
-        "target_modules",
-    ),
+# where each field stands in ruvq.toml; `embeddings` and `incoherence` are written as the commands' flags are
+FIELDS = {
+    "quantization": ("format", "bits", "k", "embeddings"),
+    "incoherence": ("incoherence", "seed"),
+    "qat": tuple(key for key in SECTIONS["qat"] if key != "enabled"),
     "distillation": ("alpha_task", "beta_kd", "gamma_reasoning", "temperature"),
 }
 
@@ -198,61 +172,50 @@ class QatConfig:
         """-1, 0, 1 times one scale a block."""
         return cls.preset("ternary", **changes)
 
+    def sections(self) -> Sections:
+        """The settings as they stand in `ruvq.toml`."""
+        out: Sections = {}
+        for section, names in FIELDS.items():
+            found = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+            out[section] = {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
+        out["quantization"]["embeddings"] = "same" if self.embeddings else "f16"
+        if self.format in BITS:  # they say how many
+            del out["quantization"]["bits"]
+        method = out["incoherence"].pop("incoherence")
+        turn = {"enabled": False} if method == "none" else {"enabled": True, "method": method}
+        out["incoherence"] = {**turn, **out["incoherence"]}
+        return out
+
     def to_toml(self) -> str:
         """The sections of `ruvq.toml`."""
-        lines = [f"version = {self.version}"]
-        for section, names in SECTIONS.items():
-            lines += ["", f"[{section}]"]
-            lines += [f"{n} = {_toml(getattr(self, n))}" for n in names if getattr(self, n) is not None]
-        return "\n".join(lines) + "\n"
+        return f"version = {self.version}\n\n{to_toml(self.sections())}\n"
 
     @classmethod
     def from_toml(cls, text: str) -> QatConfig:
-        """Settings from TOML; sections that aren't about training are left alone, unknown keys refused."""
-        try:
-            data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError("not TOML", subject="settings", actual=str(error)) from error
-        values: dict[str, Any] = {"version": data["version"]} if "version" in data else {}
-        for section, names in SECTIONS.items():
-            table = data.get(section, {})
-            if not isinstance(table, Mapping):
-                raise _refusal(section, "a section", table)
-            for name, value in table.items():
-                if name in _ELSEWHERE.get(section, ()):
-                    continue
-                if name not in names:
-                    raise UsageError(
-                        "unknown setting", subject=f"{section}.{name}", expected=", ".join(names), actual=name
-                    )
-                values[name] = tuple(value) if isinstance(value, list) else value
+        """Settings from TOML; what is for other commands is checked and left alone. UsageError,
+        VersionError."""
+        return cls.from_sections(parse(text, "settings"))
+
+    @classmethod
+    def from_sections(cls, found: Mapping[str, Mapping[str, Any]]) -> QatConfig:
+        """Settings from the file's sections."""
+        values: dict[str, Any] = {}
+        for section, names in FIELDS.items():
+            values |= {k: v for k, v in found.get(section, {}).items() if k in names}
+        if "embeddings" in values:
+            _one_of("embeddings", values["embeddings"], ("same", "f16"))
+            values["embeddings"] = values["embeddings"] == "same"
+        turn = found.get("incoherence", {})
+        if turn:
+            values["incoherence"] = turn.get("method", "hadamard") if turn.get("enabled", True) else "none"
+        if values.get("learning_rate") == "auto":  # of a run, not of these settings
+            del values["learning_rate"]
         return cls(**values)
 
     @classmethod
     def from_file(cls, path: str | Path) -> QatConfig:
         """Settings from a TOML file. StorageError, UsageError, VersionError."""
-        try:
-            return cls.from_toml(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise StorageError("the settings can't be read", subject=str(path), actual=str(error)) from error
-
-
-# keys of the seeds' sections that other commands read
-_ELSEWHERE = {
-    "quantization": ("mixed_constants",),
-    "qat": ("enabled",),
-    "distillation": ("teacher_path",),
-}
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return repr(value)
+        return cls.from_sections(read(Path(path)))
 
 
 def _refusal(name: str, expected: str, actual: Any) -> UsageError:

@@ -52,7 +52,8 @@ def _marked(text: str) -> tuple[tuple[int, int], ...]:
     )
 
 
-def _record(fields: Any, where: str) -> Record:
+def record_of(fields: Any, where: str) -> Record:
+    """A record from its fields; UsageError, which names the place, where they aren't known."""
     if isinstance(fields, dict):
         if isinstance(fields.get("text"), str):
             text = fields["text"]
@@ -103,7 +104,7 @@ def read_records(paths: Sequence[str | Path]) -> list[Record]:
         for number, line in enumerate(text.splitlines(), 1):
             if line.strip():
                 out.append(
-                    _record(_parsed(line, f"{path.name}, line {number}"), f"{path.name}, line {number}")
+                    record_of(_parsed(line, f"{path.name}, line {number}"), f"{path.name}, line {number}")
                 )
     if not out:
         raise UsageError("there is no text to train on", subject="text", expected="at least one piece")

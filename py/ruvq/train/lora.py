@@ -24,6 +24,7 @@ from ..errors import FileFormatError, UsageError
 from .codecs import Codec, on_host
 from .config import QatConfig
 from .layers import QuantLinear, quantized_layers
+from .packed_rows import PackedMatrix, embedding, product, product_back
 from .quantizer import WeightQuantizer
 
 
@@ -105,22 +106,22 @@ class Packed(nn.Module):
 
 
 class _PackedProduct(Function):
-    """x W^T with a packed W: decoded in the forward and again in the backward pass, never kept."""
+    """x W^T with a packed W: decoded in the forward and again in the backward pass, never kept whole."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, packed: Packed) -> Tensor:
+    def forward(ctx: Any, x: Tensor, packed: PackedMatrix) -> Tensor:
         ctx.packed = packed
-        return F.linear(x, packed.weights().to(x.dtype))
+        return product(x, packed)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return grads[0] @ ctx.packed.weights().to(grads[0].dtype), None
+        return product_back(grads[0], ctx.packed), None
 
 
 class PackedLinear(nn.Module):
     """A linear layer on a packed base, perhaps with an adapter beside it."""
 
-    def __init__(self, packed: Packed, bias: Tensor | None, adapter: Adapter | None) -> None:
+    def __init__(self, packed: PackedMatrix, bias: Tensor | None, adapter: Adapter | None) -> None:
         super().__init__()
         self.packed, self.adapter = packed, adapter
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
@@ -135,12 +136,12 @@ class PackedLinear(nn.Module):
 class PackedEmbedding(nn.Module):
     """Rows of a packed matrix."""
 
-    def __init__(self, packed: Packed) -> None:
+    def __init__(self, packed: PackedMatrix) -> None:
         super().__init__()
         self.packed = packed
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return F.embedding(tokens, self.packed.weights())
+        return embedding(tokens, self.packed)
 
 
 def packed_layers(model: nn.Module) -> Iterator[tuple[str, Packed]]:

@@ -17,14 +17,17 @@ from torch import nn
 from ..adapters.gguf_adapter import to_gguf, write_gguf_adapter
 from ..errors import ModelError, TokenizerError, UsageError
 from ..quantize.pipeline import check_target, source_digest
+from ..settings_file import Sections
 from ..sources import Source, open_source
 from .config import QatConfig
 from .data import Record, Stream, read_records, tokenize, tokenizer_of
+from .datasets import read_dataset
 from .events import Events
 from .export import export_gguf
 from .layers import prepare_qat
 from .loop import Evaluation, RunOptions, Trainer
 from .lora import add_adapters, lora_of, pack_base, save_adapters
+from .memory import peak_bytes, reset_peak
 from .models import load_model
 from .teacher import CachedTeacher, ModelTeacher, Teacher, open_teacher
 
@@ -41,6 +44,9 @@ class Work:
     teacher: str = SELF
     teacher_cache: str | None = None
     eval_texts: Sequence[str] = ()
+    dataset: str | None = None
+    dataset_fields: Sequence[str] = ()
+    dataset_split: str = "train"
     device: str = "cpu"
     threads: int | None = None
     gradient_checkpointing: bool = False
@@ -55,7 +61,8 @@ class Work:
 @dataclass(frozen=True)
 class QatReport:
     """What a run did. Perplexities are of the held-out text, in windows of the run; `start` is what the model
-    has before training (plain quantization), `result` the best state, which is what was exported."""
+    has before training (plain quantization), `perplexity` the best state's, which is what was exported;
+    `peak_bytes`: most memory that the process held on the CPU."""
 
     output: str
     format: str
@@ -70,6 +77,7 @@ class QatReport:
     perplexity_start: float
     perplexity: float
     kl: float | None
+    peak_bytes: int
     device: str
     resumed: bool
     settings: dict[str, Any] = field(default_factory=dict)
@@ -118,14 +126,17 @@ def qat(
     command: str | None = None,
     timestamp: str | None = None,
     progress: Callable[[float, str], None] | None = None,
+    settings: Sections | None = None,
 ) -> QatReport:
     """Trains `model` with its quantization in the loop and writes the GGUF file.
 
     `model`, `tokenizer`: what `ruvq.quantize_model` reads, a quantized GGUF file too. `texts`: what
-    `read_records` reads. Raises UsageError, StorageError, ModelError, TokenizerError, DataError (the loss
+    `read_records` reads, beside the data set that `work` names. `settings`: what to record as the run's configuration (None: `config`). Raises UsageError, StorageError, ModelError, TokenizerError, DataError (the loss
     isn't finite), MemoryLimitError.
     """
     started = time.perf_counter()
+    reset_peak()
+    settings = config.sections() if settings is None else settings
     check_target(Path(output), Path(model), overwrite)
     if work.ship_adapter:
         _check_shipping(work.ship_adapter, output, model, config, overwrite)
@@ -151,7 +162,9 @@ def qat(
         resumed = work.resume and trainer.resume()
         start = _start(trainer)
         state = trainer.run()
-        best = trainer.evaluate()
+        best, peak = trainer.evaluate(), peak_bytes()
+        spent = round(time.perf_counter() - started, 2)
+        events.write("end", state.step, tokens=state.tokens, seconds=spent, peak_bytes=peak)
         if trainer.processes.rank:  # the first process writes
             return trainer.processes.share(None)
         if work.adapters:
@@ -163,7 +176,7 @@ def qat(
             student, output, source, overwrite=overwrite, command=command, timestamp=timestamp,
             options={
                 "source": source_digest(source), "steps": state.step, "tokens": state.tokens,
-                "settings": config.to_toml(),
+                "settings": settings,
             },
         )  # fmt: skip
     result = QatReport(
@@ -180,9 +193,10 @@ def qat(
         perplexity_start=start.perplexity,
         perplexity=best.perplexity,
         kl=best.kl,
+        peak_bytes=peak,
         device=str(device),
         resumed=bool(resumed),
-        settings=asdict(config),
+        settings=settings,
     )
     return trainer.processes.share(result)
 
@@ -205,7 +219,9 @@ def _check_shipping(
 
 
 def _streams(source: Source, texts: Sequence[str], work: Work) -> tuple[Stream, Stream]:
-    records = read_records(texts)
+    records = read_records(texts) if texts or work.dataset is None else []
+    if work.dataset is not None:
+        records += read_dataset(work.dataset, work.dataset_fields, work.dataset_split)
     if work.eval_texts:
         train, held_out = records, read_records(work.eval_texts)
     else:

@@ -1,0 +1,155 @@
+"""Memory and time of LoRA-QAT on a packed base, for a random model in the shape of Qwen2.5-0.5B.
+
+    python build/qat_memory.py                          the 0.5B shape, pi-t2, 256 tokens a step
+    python build/qat_memory.py --layers 4 --steps 3
+    python build/qat_memory.py --format pi-t3 --write docs/qat.md
+
+Prints peak memory (VmHWM of this process, Python and torch included), seconds of a step (median), and the
+time of a matrix's scale gradients. The values of the weights are random; what is measured doesn't depend on
+them. The loss is the next token's; a teacher would have to fit beside it, or be cached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pages import insert
+from ruvq.train import QatConfig
+from ruvq.train.codecs import codec
+from ruvq.train.lora import Adapter, PackedEmbedding, PackedLinear
+from ruvq.train.memory import peak_bytes
+from ruvq.train.packed_rows import PackedRows, packed_loss
+from ruvq.train.quantizer import WeightQuantizer
+from torch import nn
+
+MARKER = "qat memory"
+SAMPLE = 64  # rows that are quantized; the others are copies of them
+SHAPE = {
+    "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14,
+    "num_key_value_heads": 2, "max_position_embeddings": 32768, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def packed(rows: int, width: int, config: QatConfig) -> PackedRows:
+    """A random matrix in its format, made without holding it in floats."""
+    sample = torch.randn(SAMPLE, width) / width**0.5
+    of = WeightQuantizer(sample, config)
+    data = torch.frombuffer(bytearray(of.data()), dtype=torch.uint8).reshape(SAMPLE, -1)
+    return PackedRows(codec(config.format, width, config.k), (rows, width), of.seed,
+                      data[torch.randint(0, SAMPLE, (rows,))].reshape(-1))  # fmt: skip
+
+
+def build(layers: int, config: QatConfig) -> Any:
+    """The model, every matrix packed, adapters beside q, k, v and o, the embedding shared with the output."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    shape = Qwen2Config(num_hidden_layers=layers, **SHAPE)
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(shape)
+    output = packed(SHAPE["vocab_size"], SHAPE["hidden_size"], config)
+    for name, module in list(model.named_modules()):
+        parent, _, last = name.rpartition(".")
+        if isinstance(module, nn.Embedding):
+            new: nn.Module = PackedEmbedding(output)
+        elif isinstance(module, nn.Linear):
+            rows, width = module.out_features, module.in_features
+            matrix = output if last == "lm_head" else packed(rows, width, config)
+            bias = None if module.bias is None else torch.zeros(rows)
+            wanted = last in config.target_modules
+            adapter = Adapter(rows, width, config, torch.device("cpu")) if wanted else None
+            new = PackedLinear(matrix, bias, adapter)
+        elif "RMSNorm" in type(module).__name__:
+            module.weight = nn.Parameter(torch.ones(module.weight.shape), requires_grad=False)
+            continue
+        else:
+            continue
+        setattr(model.get_submodule(parent), last, new)
+    model.model.rotary_emb = type(model.model.rotary_emb)(config=shape)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model.train()
+
+
+def steps(model: Any, length: int, count: int) -> list[float]:
+    """Seconds of each step on random tokens; the first warms up and isn't among them."""
+    adapters = [p for p in model.parameters() if p.requires_grad]
+    optimizer, spent = torch.optim.AdamW(adapters, lr=1e-4), []
+    for _ in range(count + 1):
+        started = time.perf_counter()
+        packed_loss(model, torch.randint(0, SHAPE["vocab_size"], (1, length))).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        spent.append(time.perf_counter() - started)
+    return spent[1:]
+
+
+def scale_gradient(config: QatConfig, rows: int, width: int) -> float:
+    """Milliseconds of the backward pass of one matrix whose scales are learned."""
+    weights = torch.randn(rows, width) / width**0.5
+    quantizer = WeightQuantizer(weights, config.changed(ste="lsq"))
+    weights.requires_grad_()
+    spent = []
+    for _ in range(5):
+        value = quantizer(weights)
+        started = time.perf_counter()
+        value.sum().backward()
+        spent.append(time.perf_counter() - started)
+    return 1000 * statistics.median(spent)
+
+
+def table(args: argparse.Namespace) -> str:
+    """The figures as Markdown."""
+    torch.manual_seed(0)
+    torch.set_num_threads(args.threads)
+    config = QatConfig.preset(args.format, use_lora=True, lora_rank=args.rank)
+    before = peak_bytes()
+    model = build(args.layers, config)
+    weights = sum(
+        m.packed.shape[0] * m.packed.shape[1] for m in model.modules() if isinstance(m, PackedLinear)
+    )
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    spent, peak = steps(model, args.tokens, args.steps), peak_bytes()
+    width = SHAPE["hidden_size"]
+    flags = f"--format {args.format} --layers {args.layers} --tokens {args.tokens} --threads {args.threads}"
+    lines = [
+        f"`python build/qat_memory.py {flags}`: {weights / 1e6:.0f} million weights packed as {args.format}, ",
+        f"{trained / 1e6:.2f} million trained in adapters of rank {args.rank}, gradient checkpointing, "
+        f"{args.tokens} tokens a step, on a CPU that was busy with other work too.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| peak memory (VmHWM) | {peak / 1e6:.0f} MB |",
+        f"| of that, Python with torch | {before / 1e6:.0f} MB |",
+        f"| a step, median of {args.steps} | {statistics.median(spent):.1f} s |",
+        f"| gradients of a matrix {width} x {width} with learned scales | "
+        f"{scale_gradient(config, width, width):.1f} ms |",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the figures or writes them into a page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--format", default="pi-t2", help="pi-t2 (default), pi-t3, ternary, ...")
+    parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="Markdown page to put the figures into")
+    args = parser.parse_args()
+    content = table(args)
+    if args.write:
+        insert(args.write, MARKER, content)
+    else:
+        print(content)
+
+
+if __name__ == "__main__":
+    main()
