@@ -17,8 +17,9 @@ import gguf
 import ruvq
 from ruvq.errors import DataError, StorageError, UsageError
 from ruvq.gguf import GGUFFile
-from ruvq.quantize import pipeline
-from ruvq.quantize.pipeline import Step, quantize_model
+from ruvq.quantize import writing
+from ruvq.quantize.pipeline import quantize_model
+from ruvq.quantize.writing import Step
 from ruvq.sources import LlamaParameters, open_source
 from sources.numpy_llama import logits as numpy_logits
 from sources.tiny_models import TINY, llama2c_bytes, random_weights, write_huggingface
@@ -447,7 +448,7 @@ def test_what_a_killed_run_left_is_removed_once_it_is_stale(
     left.write_bytes(b"half")
     quantize_model(model, tmp_path / "a.gguf", "f16", **FIXED)
     assert left.exists()  # it may be another run's, still writing
-    monkeypatch.setattr(pipeline, "STALE_SECONDS", -1)
+    monkeypatch.setattr(writing, "STALE_SECONDS", -1)
     quantize_model(model, tmp_path / "a.gguf", "f16", overwrite=True, **FIXED)
     assert leftovers(tmp_path) == ["a.gguf"]
 

@@ -11,8 +11,8 @@ from ..errors import UsageError
 from .console import SEED, Progress, note, number, whole
 
 if TYPE_CHECKING:
-    from ..quantize.pipeline import Step
     from ..quantize.plan import Plan
+    from ..quantize.writing import Step
     from ..sources import Source
 
 HAS_SETTINGS = True

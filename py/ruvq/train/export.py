@@ -18,15 +18,10 @@ from ..errors import UsageError
 from ..gguf.recipe import Recipe, timestamp_now
 from ..gguf.types import TensorSpec
 from ..gguf.writer import GGUFWriter
-from ..quantize.pipeline import (
-    Report,
-    TensorReport,
-    check_target,
-    file_metadata,
-    file_report,
-    planned_report,
-)
+from ..quantize.checks import check_target
+from ..quantize.metadata import file_metadata
 from ..quantize.plan import Plan, PlannedTensor
+from ..quantize.reports import Report, TensorReport, file_report, planned_report
 from ..quantize.rows import EncodeOptions
 from ..sources import LlamaParameters, Source
 from ..sources.llama import llama3_frequency_factors

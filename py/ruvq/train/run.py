@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from ..errors import ModelError, TokenizerError, UsageError
-from ..quantize.pipeline import check_target, source_digest
+from ..quantize.checks import check_target
+from ..quantize.metadata import source_digest
 from ..sources import Source, open_source
 from .config import QatConfig
 from .data import Record, Stream, read_records, tokenize, tokenizer_of
