@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import formats
+from ..formats.transform import CUTS, GENERATOR
 from ..gguf.recipe import Recipe
 from ..gguf.values import Typed
 from ..sources import Source
@@ -36,11 +37,11 @@ def file_metadata(
     if source.tokenizer is not None:
         keys = {key: _stored(value) for key, value in source.tokenizer.metadata().items()}
         out |= checked_vocabulary(source, keys, chat_template)
-    if plan.hadamard_tensors:
+    if plan.method:
         out["ruvq.hadamard.seed"] = Typed(seed, "u64")
-        out["ruvq.hadamard.generator"] = "splitmix64"
-        out["ruvq.hadamard.cut"] = "greedy-256"
-        out["ruvq.hadamard.tensors"] = plan.hadamard_tensors
+        out["ruvq.hadamard.generator"] = GENERATOR
+        out["ruvq.hadamard.cut"] = CUTS[plan.method]
+        out["ruvq.hadamard.tensors"] = plan.turned_tensors
     own = [t for t in plan.tensors if formats.get(t.format).own]
     if any(t.format in DEFAULT_K for t in own):
         values = [(options.k or DEFAULT_K[t.format]) if t.format in DEFAULT_K else 0 for t in own]
@@ -74,7 +75,7 @@ def file_recipe(
     chosen = {
         "format": plan.format,
         "source_kind": source.kind,
-        "hadamard": bool(plan.hadamard_tensors),
+        "hadamard": plan.method == "hadamard",
         "k": options.k,
         "scale": options.scale,
         "formats": sorted({t.format for t in plan.tensors}),
@@ -84,6 +85,8 @@ def file_recipe(
         chosen["sequential"] = sequential
     if options.effort:
         chosen["effort"] = options.effort
+    if plan.method == "orthogonal":
+        chosen["orthogonal"] = True
     if rotate != "none":
         chosen["rotate"] = rotate
     if settings is not None:

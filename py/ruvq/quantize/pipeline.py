@@ -81,9 +81,10 @@ def quantize_model(
     """Converts a float model to a GGUF file.
 
     `input`: what `open_source` reads. `format`: a name of docs/formats.md, or a mix, q4_k_m or q5_k_m.
-    `incoherence`: "hadamard", "none", or "auto" (hadamard for the trellis formats). `seed`: of the
-    transform's signs. `embeddings`, `output_tensor`: another format for these tensors. `fallback`: the format
-    for tensors whose width the main one can't hold; "auto": the smallest that holds it with no fewer bits.
+    `incoherence`: "hadamard", "orthogonal" (dense, for widths up to 256), "none", or "auto" (hadamard for the
+    trellis formats). `seed`: of the transform. `embeddings`, `output_tensor`: another format for these
+    tensors. `fallback`: the format for tensors whose width the main one can't hold; "auto": the smallest
+    that holds it with no fewer bits.
     `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices in ruvq's own formats
     are then rounded with error feedback (LDLQ) and `damping` times the mean of the diagonal is added to the
     second moments; other formats weigh the columns' errors. `sequential`: the layers' matrices are rounded
@@ -181,8 +182,7 @@ def quantize_model(
         encode = partial(encode_tensor, source, options, seed, pool, 2 * threads, observe)
 
         def make(planned: PlannedTensor) -> Encoded:
-            turned = seed if planned.hadamard else None
-            return encode(planned, guides.of(planned, turned) if guides else None)
+            return encode(planned, guides.of(planned, planned.transform(seed)) if guides else None)
 
         if sequential:
             assert calibrated is not None

@@ -20,7 +20,7 @@ class TensorReport:
     name: str
     format: str
     shape: tuple[int, ...]
-    hadamard: bool
+    method: str  # of the transform, "" without
     bits: float
     nominal_bits: float
     nbytes: int
@@ -65,7 +65,8 @@ class TensorReport:
             "name": self.name,
             "format": self.format,
             "shape": list(self.shape),
-            "hadamard": self.hadamard,
+            "hadamard": self.method == "hadamard",
+            "transform": self.method or None,
             "bpw": self.bits,
             "bpw_nominal": self.nominal_bits,
             "bytes": self.nbytes,
@@ -73,7 +74,7 @@ class TensorReport:
             "snr_db": self.snr_db if math.isfinite(self.snr_db) else None,
             "output_snr_db": self.output_snr_db,
             "mu": self.mu(False),
-            "mu_hadamard": self.mu(True) if self.hadamard else None,
+            "mu_turned": self.mu(True) if self.method else None,
             "seconds": round(self.seconds, 4),
         }
 
@@ -115,11 +116,11 @@ class Report:
         """A few lines for people."""
         snr = f"{self.snr_db:.2f} dB SNR" if math.isfinite(self.snr_db) else "exact"
         speed = self.parameters / max(self.seconds, 1e-9) / 1e6
-        turned = [t for t in self.tensors if t.hadamard and t.mu(True)]
+        turned = [t for t in self.tensors if t.method and t.mu(True)]
         coherence = ""
         if turned:
             before, after = (max(t.mu(side) or 0.0 for t in turned) for side in (False, True))
-            coherence = f"; the most coherent matrix: mu {before:.1f}, with Hadamard {after:.1f} at most"
+            coherence = f"; the most coherent matrix: mu {before:.1f}, transformed {after:.1f} at most"
         return (
             f"{self.output}: {self.file_bytes:,} bytes, {self.format}, {self.parameters:,} weights\n"
             f"bits per weight: {self.bits_per_weight:.2f} nominal, {self.bits_per_weight_actual:.2f} actual; "
@@ -133,7 +134,7 @@ def planned_report(planned: PlannedTensor, **sums: float) -> TensorReport:
         planned.name,
         planned.format,
         planned.shape,
-        planned.hadamard,
+        planned.method,
         planned.bits,
         planned.nominal_bits,
         planned.nbytes,
@@ -163,8 +164,8 @@ def file_report(
         tensor_bytes=plan.nbytes,
         bits_per_weight=plan.nominal_bits,
         bits_per_weight_actual=plan.actual_bits,
-        incoherence="hadamard" if plan.hadamard_tensors else "none",
-        seed=seed if plan.hadamard_tensors else None,
+        incoherence=plan.method or "none",
+        seed=seed if plan.method else None,
         mse=errors / plan.weights,
         snr_db=snr_db(squares, errors),
         seconds=seconds,

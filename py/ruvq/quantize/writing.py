@@ -147,8 +147,8 @@ def encode_tensor(
     tensor = source.tensors[planned.name]
     used = options_for(planned.format, options)
     see = None if observe is None else partial(observe, planned.name)
-    turned = seed if planned.hadamard else None
-    encoder = RowEncoder(formats.get(planned.format), tensor.width, used, turned, see, guide)
+    transform = planned.transform(seed)
+    encoder = RowEncoder(formats.get(planned.format), tensor.width, used, transform, see, guide)
     report = planned_report(planned)
 
     def add(chunk: EncodedRows) -> None:
