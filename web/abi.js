@@ -84,6 +84,7 @@ export const CONSTANTS = {
  "RQ_SCALE_ABSMEAN": 4,
  "RQ_SCALE_MSE": 5,
  "RQ_SCALE_MSE_UNSIGNED": 6,
+ "RQ_ORTHOGONAL_MAX": 256,
  "RQ_KV_U8": 0,
  "RQ_KV_I8": 1,
  "RQ_KV_U16": 2,
@@ -1076,6 +1077,14 @@ export const FUNCTIONS = {
  "rq_hadamard": [
   "i",
   "epiiuuii"
+ ],
+ "rq_orthogonal_scratch": [
+  "i",
+  "i"
+ ],
+ "rq_orthogonal": [
+  "i",
+  "epiiuuipp"
  ],
  "rq_compare_scratch": [
   "i",

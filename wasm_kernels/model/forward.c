@@ -33,14 +33,14 @@ static void swiglu(float *gate, const float *up, size_t count, int32_t variant) 
   }
 }
 
-/* Rows of the embedding, back from the Hadamard transform where the file holds them so. */
+/* Rows of the embedding, back from the transform where the file holds them so. */
 static void embed(rq_model *model, int32_t tokens) {
   const rq_matrix *w = &model->weights.embedding;
   for (int32_t t = 0; t < tokens; t++) {
     float *x = model->x + (size_t)t * (size_t)w->width;
     size_t token = (size_t)model->tokens[model->position + t];
     w->format->decode(w->data + token * (size_t)w->row_bytes, w->width, x, model->variant);
-    if (w->turned) rq_hadamard_apply(x, model->weights.signs, w->width, true, model->variant);
+    if (w->turned) rq_turn(model, x, 0, w->width, true);
   }
   RQ_LAP(model, RQ_OP_EMBEDDING);
 }

@@ -47,7 +47,7 @@ typedef struct rq_matrix {
   const rq_format *format;
   float *bias; /* (rows), or NULL */
   int32_t rows, width, row_bytes;
-  bool turned;            /* its input axis went through the Hadamard transform */
+  bool turned;            /* its input axis went through the file's transform */
   rq_adapter_part *parts; /* a list in the order in which adapters were applied, or NULL */
 } rq_matrix;
 
@@ -82,15 +82,17 @@ typedef struct rq_layer {
 typedef struct rq_weights {
   rq_layer *layers; /* (layers) */
   rq_matrix embedding, output;
-  float *output_norm;          /* (width) */
-  float *signs;                /* (largest input width) of the Hadamard transform, NULL without */
+  float *output_norm; /* (width) */
+  float *signs;       /* (largest input width) of the Hadamard transform, NULL without */
+  float *reflections; /* of the rotation, for widths up to `rotated`; NULL without */
+  int32_t rotated;
   const uint8_t *rope_factors; /* (rope_width / 2) float32 as stored, or NULL */
 } rq_weights;
 
 /* Vectors made ready to be multiplied by matrices, for every token of a batch. */
 typedef struct rq_inputs {
   rq_activations *plain;  /* (batch) */
-  rq_activations *turned; /* (batch) after the Hadamard transform */
+  rq_activations *turned; /* (batch) after the transform */
   float *turned_x;        /* (batch, largest width) */
   int32_t stride;         /* the largest width */
   _Atomic int32_t *left;  /* (blocks of the largest width) numbers of a block that aren't there yet */
@@ -161,9 +163,12 @@ rq_key_name rq_model_key(const rq_architecture *architecture, const char *suffix
  * arena everything is checked and measured, and `out->layers` stays NULL. */
 int32_t rq_weights_bind(rq_error *error, const rq_gguf *index, const uint8_t *file, rq_hyper *hyper,
                         rq_arena *arena, rq_weights *out);
-/* Marks the matrices named in ruvq.hadamard.tensors and makes the signs. */
+/* hadamard.c: marks the matrices named in ruvq.hadamard.tensors and makes what their transform needs. */
 int32_t rq_weights_bind_hadamard(rq_error *error, const rq_gguf *index, const uint8_t *file, rq_hyper *hyper,
                                  rq_arena *arena, rq_weights *out);
+/* The file's transform (or its inverse) of `numbers` numbers, which begin at number `start` of a vector: a
+ * block of 256, the tail, or all of it. */
+void rq_turn(const rq_model *model, float *x, int32_t start, int32_t numbers, bool inverse);
 /* Type (`vector`: floats only), shape and size. */
 int32_t rq_tensor_check(rq_error *error, const char *name, const rq_gguf_tensor *tensor, int32_t rows,
                         int32_t width, bool vector);

@@ -34,7 +34,7 @@ void rq_inputs_begin(rq_inputs_job *job, rq_model *model, rq_inputs *in, const f
     atomic_store_explicit(&in->left[block], block_numbers(block, width), memory_order_relaxed);
 }
 
-/* A block of the Hadamard transform is one of the activations, so that blocks don't need each other. */
+/* A block of the transform is one of the activations, so that blocks don't need each other. */
 static int32_t set_block(const rq_inputs_job *job, int32_t t, int32_t block) {
   rq_model *model = job->model;
   const rq_inputs *in = job->inputs;
@@ -47,7 +47,7 @@ static int32_t set_block(const rq_inputs_job *job, int32_t t, int32_t block) {
   int32_t start = block * RQ_BLOCK, numbers = block_numbers(block, job->width);
   float *turned = in->turned_x + (size_t)t * (size_t)in->stride + start;
   rq_copy(turned, job->x + (size_t)t * (size_t)job->width + start, (size_t)numbers * sizeof(float));
-  rq_hadamard_apply(turned, model->weights.signs + start, numbers, false, model->variant);
+  rq_turn(model, turned, start, numbers, false);
   RQ_LAP_ALONE(model, RQ_OP_HADAMARD);
   return rq_activations_block(&in->turned[t], block, job->needs.turned_quantized, model->variant);
 }

@@ -18,15 +18,10 @@ from ..errors import UsageError
 from ..gguf.recipe import Recipe, timestamp_now
 from ..gguf.types import TensorSpec
 from ..gguf.writer import GGUFWriter
-from ..quantize.pipeline import (
-    Report,
-    TensorReport,
-    check_target,
-    file_metadata,
-    file_report,
-    planned_report,
-)
+from ..quantize.checks import check_target
+from ..quantize.metadata import file_metadata
 from ..quantize.plan import Plan, PlannedTensor
+from ..quantize.reports import Report, TensorReport, file_report, planned_report
 from ..quantize.rows import EncodeOptions
 from ..sources import LlamaParameters, Source
 from ..sources.llama import llama3_frequency_factors
@@ -50,11 +45,11 @@ class _Stored:
     squared_error: float
 
 
-def _planned(name: str, shape: tuple[int, ...], format: str, hadamard: bool) -> PlannedTensor:
+def _planned(name: str, shape: tuple[int, ...], format: str, method: str) -> PlannedTensor:
     entry = formats.get(format)
     rows = int(np.prod(shape[:-1])) if len(shape) > 1 else 1
     return PlannedTensor(
-        name, shape, "f32", entry.name, hadamard, rows * entry.row_bytes(shape[-1]), entry.nominal_bits
+        name, shape, "f32", entry.name, method, rows * entry.row_bytes(shape[-1]), entry.nominal_bits
     )
 
 
@@ -70,10 +65,12 @@ def _quantized(name: str, order: list[int] | None, layer: QuantLinear | QuantEmb
     squares, error = float(weights.square().sum()), float((weights - value).square().sum())
     if isinstance(quantizer, WeightQuantizer):
         data = quantizer.codec.pack(_ordered(quantizer.codes, order), _ordered(quantizer.headers, order))
-        planned = _planned(name, shape, quantizer.codec.format, quantizer.seed is not None)
+        planned = _planned(
+            name, shape, quantizer.codec.format, "hadamard" if quantizer.seed is not None else ""
+        )
     else:
         data = _ordered(value, order).numpy().astype("<f4").tobytes()
-        planned = _planned(name, shape, REFERENCE, False)
+        planned = _planned(name, shape, REFERENCE, "")
     return _Stored(planned, data, squares, error)
 
 
@@ -88,7 +85,7 @@ def _float(name: str, values: Tensor) -> _Stored:
     weights = values.float().numpy()
     stored = weights.astype("<f2" if format == "f16" else "<f4")
     error = float(np.square(weights - stored.astype(np.float32), dtype=np.float64).sum())
-    planned = _planned(name, tuple(values.shape), format, False)
+    planned = _planned(name, tuple(values.shape), format, "")
     return _Stored(planned, stored.tobytes(), float(np.square(weights, dtype=np.float64).sum()), error)
 
 
@@ -165,7 +162,7 @@ def export_gguf(
         source=source.path.name,
         timestamp=timestamp if timestamp is not None else timestamp_now(),
         versions={"python": sys.version.split()[0], "torch": str(torch.__version__)},
-        options={"format": plan.format, "hadamard": bool(plan.hadamard_tensors), **(options or {})},
+        options={"format": plan.format, "hadamard": plan.method == "hadamard", **(options or {})},
     )
     specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
     with GGUFWriter(target, parameters.architecture, metadata, specs, recipe=recipe) as writer:

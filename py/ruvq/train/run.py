@@ -16,7 +16,8 @@ from torch import nn
 
 from ..adapters.gguf_adapter import to_gguf, write_gguf_adapter
 from ..errors import ModelError, TokenizerError, UsageError
-from ..quantize.pipeline import check_target, source_digest
+from ..quantize.checks import check_target
+from ..quantize.metadata import source_digest
 from ..settings_file import Sections
 from ..sources import Source, open_source
 from .config import QatConfig
