@@ -75,7 +75,7 @@ def _quantized(name: str, order: list[int] | None, layer: QuantLinear | QuantEmb
 
 
 def _packed(name: str, order: list[int] | None, packed: Packed) -> _Stored:
-    planned = _planned(name, packed.shape, packed.codec.format, packed.seed is not None)
+    planned = _planned(name, packed.shape, packed.codec.format, "hadamard" if packed.seed is not None else "")
     return _Stored(planned, packed.stored(order), packed.squares, packed.squared_error)
 
 
