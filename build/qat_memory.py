@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
 from pages import insert
 from ruvq.train import QatConfig
 from ruvq.train.codecs import codec
@@ -25,11 +27,10 @@ from ruvq.train.lora import Adapter, PackedEmbedding, PackedLinear
 from ruvq.train.memory import peak_bytes
 from ruvq.train.packed_rows import PackedRows, packed_loss
 from ruvq.train.quantizer import WeightQuantizer
-from torch import nn
 
 MARKER = "qat memory"
 SAMPLE = 64  # rows that are quantized; the others are copies of them
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14,
     "num_key_value_heads": 2, "max_position_embeddings": 32768, "tie_word_embeddings": True,
 }  # fmt: skip
@@ -116,7 +117,7 @@ def table(args: argparse.Namespace) -> str:
     width = SHAPE["hidden_size"]
     flags = f"--format {args.format} --layers {args.layers} --tokens {args.tokens} --threads {args.threads}"
     lines = [
-        f"`python build/qat_memory.py {flags}`: {weights / 1e6:.0f} million weights packed as {args.format}, ",
+        f"`python build/qat_memory.py {flags}`: {weights / 1e6:.0f} million weights packed as {args.format},",
         f"{trained / 1e6:.2f} million trained in adapters of rank {args.rank}, gradient checkpointing, "
         f"{args.tokens} tokens a step, on a CPU that was busy with other work too.",
         "",

@@ -1,9 +1,9 @@
 """The table of quantization-aware training on stories260K, as Markdown.
 
-    python build/qat_table.py --minutes 3                            measures what the journal lacks, prints it
-    python build/qat_table.py --minutes 8 --pieces pi-t2/qat --again  one run again, with another budget
-    python build/qat_table.py --write docs/qat.md                    and puts it between the page's markers
-    python build/qat_table.py --steps 200                            the same number of steps on any machine
+    python build/qat_table.py --minutes 3                           measures what the journal lacks, prints it
+    python build/qat_table.py --minutes 8 --pieces pi-t2/qat --again one run again, with another budget
+    python build/qat_table.py --write docs/qat.md                   and puts it between the page's markers
+    python build/qat_table.py --steps 200                           the same number of steps on any machine
 
 Each piece is one quantization or one run of `ruvq qat`, and `ruvq eval` of its file on a text that was not
 trained on (protocol of docs/formats.md). A piece that is done is a line of the journal, so that the table can
@@ -125,12 +125,13 @@ def table(done: dict[str, dict[str, Any]]) -> str:
     """What the journal has."""
     whole = done["float"]
     rows = [
-        f"stories260K, embeddings quantized too; `tiny_stories_test.txt`, {whole['of']:,} tokens at least. Float: "
-        f"{whole['perplexity']:.2f} ± {whole['stderr']:.2f}.",
-        "Made by `python build/qat_table.py --write docs/qat.md`, one thread of a CPU that was busy with other",
-        "work too. PTQ is the better of `ruvq quantize` with `--calibration` (16,384 tokens) and without, and with",
-        "`--sequential --thorough`, chosen on the same text. Taken back: of the loss in nats that PTQ adds to the",
-        "float model's, how much training does away with.",
+        "stories260K, embeddings quantized too; perplexity on `tiny_stories_test.txt`, "
+        f"{whole['of']:,} tokens at least;",
+        f"float: {whole['perplexity']:.2f} ± {whole['stderr']:.2f}. One run of each, on a CPU that was busy with "
+        "other work too; made by",
+        "`python build/qat_table.py --write docs/qat.md`. PTQ is the best of `ruvq quantize` without",
+        f"`--calibration`, with it ({CALIBRATED:,} tokens) and with `--sequential --thorough`, chosen on the same",
+        "text. Taken back: of the loss in nats that PTQ adds to the float model's, what training undoes.",
         "",
         "| format | bits | PTQ | QAT | of float | taken back | LoRA-QAT, rank 16 | taken back |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -144,8 +145,8 @@ def table(done: dict[str, dict[str, Any]]) -> str:
             continue
         way = f", {best['piece'].partition('/')[2]}" if best else ""
         ratio = f"{trained['perplexity'] / whole['perplexity']:.2f}" if trained else ""
-        cells = [format, f"{bits['bits']:.2f}", cell(best) + way, cell(trained), ratio, back(whole, best, trained),
-                 cell(lora), back(whole, best, lora)]  # fmt: skip
+        cells = [format, f"{bits['bits']:.2f}", cell(best) + way, cell(trained), ratio,
+                 back(whole, best, trained), cell(lora), back(whole, best, lora)]  # fmt: skip
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 

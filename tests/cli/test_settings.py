@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ruvq.calibrate.samples import DOMAINS
 from ruvq import settings_file
+from ruvq.calibrate.samples import DOMAINS
 from ruvq.cli import main, settings
 from ruvq.errors import UsageError
 from ruvq.gguf import GGUFFile

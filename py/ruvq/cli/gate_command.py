@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 EXAMPLES = """  ruvq gate g1 --input layers.safetensors
   ruvq gate g1 --input model_dir/ --calibration train.gguf --held-out test.gguf --format pi-t3 --json
   RUVQ_LLAMA_PYTHON=peers/bin/python ruvq gate g1 --input layers.safetensors   (beside ggml's own quantizers)
-  ruvq gate g2 --input model_dir/ --train-text train.txt --text test.txt --format pi-t2 --max-minutes 10 --ladder
-  ruvq gate g2 --input model_dir/ --trained qat.gguf --events run.jsonl --text test.txt --gsm8k test.jsonl --json
+  ruvq gate g2 --input model_dir/ --train-text train.txt --text test.txt --max-minutes 10 --ladder
+  ruvq gate g2 --input model_dir/ --trained qat.gguf --events run.jsonl --text test.txt --gsm8k q.jsonl
   ruvq gate g3 --input model_dir/ --calibration train.gguf --text test.txt --max-tokens 8000
   ruvq gate g3 --input model_dir/ --calibration train.gguf --text test.txt --embeddings f16 --table"""
 

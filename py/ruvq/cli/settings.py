@@ -1,4 +1,4 @@
-"""Flags of `quantize`, `calibrate` and `qat` from `ruvq.toml` (settings_file.py); a flag that is given wins."""
+"""Flags of `quantize`, `calibrate` and `qat` from `ruvq.toml` (settings_file.py); a given flag wins."""
 
 from __future__ import annotations
 

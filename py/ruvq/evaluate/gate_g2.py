@@ -1,4 +1,4 @@
-"""Gate G2: does training with the quantization in the loop converge, fit, and keep what the float model knows?
+"""Gate G2: does training with the quantization in the loop converge, fit, and keep what the floats know?
 
 It goes where training converges within the memory that is allowed, and where the trained file loses at most
 20 % of perplexity, 15 points of GSM8K, 10 of HumanEval, 5 of tool use and 5 of long context. What can't be
@@ -115,7 +115,7 @@ class GateG2(Gate):
         return {"rungs": [rung.as_dict() for rung in self.rungs]}
 
     def table(self, markdown: bool = False) -> str:
-        rows = [("way", "measure", "float", "trained", "change", "limit", "")]
+        rows: list[tuple[str, ...]] = [("way", "measure", "float", "trained", "change", "limit", "")]
         for rung in self.rungs:
             if rung.training is not None:
                 t = rung.training

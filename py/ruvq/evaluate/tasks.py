@@ -1,7 +1,7 @@
 """Questions with checkable answers: word problems, programs, calls of tools, and finding a word far back.
 
-A task gives prompts and judges what a model wrote, greedily and the same on every host. Nothing is downloaded:
-the files are those that the benchmarks' authors publish (docs/data.md).
+A task gives prompts and judges what a model wrote, greedily and the same on every host. Nothing is
+downloaded: the files are those that the benchmarks' authors publish (docs/data.md).
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _is_call(call: dict[str, Any], expected: dict[str, Any]) -> bool:
 
 
 class LongContext(Task):
-    """A number said at the beginning, and asked for after so much other text that the context is half full."""
+    """A number said at the beginning, and asked for after as much other text as half the context."""
 
     name, limit, max_tokens = "long context", 5.0, 12
     SHARE = 0.5

@@ -14,8 +14,8 @@ BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "c
 
 def read_dataset(name: str, fields: Sequence[str] = (), split: str = "train") -> list[Record]:
     """All records of a split. `name`: a local .jsonl, .json, .parquet, .csv or .txt file, a local folder, or
-    a data set's name on the hub, perhaps with ":CONFIGURATION". `fields`: one that holds the text, or two, the
-    question's and the answer's; none: as `read_records` looks for them.
+    a data set's name on the hub, perhaps with ":CONFIGURATION". `fields`: one that holds the text, or two,
+    the question's and the answer's; none: as `read_records` looks for them.
 
     Raises MissingDependencyError, StorageError (it can't be loaded), UsageError (other fields, no text).
     """

@@ -1,7 +1,7 @@
 """What is computed with a packed matrix without ever holding all of it in floats.
 
-A packed matrix holds T W (T the transform of the rows, orthogonal) in its format. x W^T = (T x) (T W)^T, so the
-activations are turned instead of the weights, and the weights are decoded a few rows at a time.
+A packed matrix holds T W (T the transform of the rows, orthogonal) in its format. x W^T = (T x) (T W)^T, so
+the activations are turned instead of the weights, and the weights are decoded a few rows at a time.
 """
 
 from __future__ import annotations
@@ -34,11 +34,14 @@ class PackedMatrix(Protocol):
 class PackedRows(nn.Module):
     """A packed matrix from its bytes: (rows * bytes of a row,) uint8."""
 
-    data: Tensor
+    codec: Codec
+    shape: tuple[int, ...]
+    seed: int | None
+    data: Tensor | None
     codes: Tensor
     headers: Tensor
 
-    def __init__(self, codec: Codec, shape: tuple[int, int], seed: int | None, data: Tensor) -> None:
+    def __init__(self, codec: Codec, shape: tuple[int, ...], seed: int | None, data: Tensor) -> None:
         super().__init__()
         self.codec, self.shape, self.seed = codec, shape, seed
         self.register_buffer("data", data)

@@ -129,8 +129,9 @@ def qat(
     """Trains `model` with its quantization in the loop and writes the GGUF file.
 
     `model`, `tokenizer`: what `ruvq.quantize_model` reads, a quantized GGUF file too. `texts`: what
-    `read_records` reads, beside the data set that `work` names. `settings`: what to record as the run's configuration (None: `config`). Raises UsageError, StorageError, ModelError, TokenizerError, DataError (the loss
-    isn't finite), MemoryLimitError.
+    `read_records` reads, beside the data set that `work` names. `settings`: what to record as the run's
+    configuration (None: `config`). Raises UsageError, StorageError, ModelError, TokenizerError, DataError
+    (the loss isn't finite), MemoryLimitError.
     """
     started = time.perf_counter()
     reset_peak()
