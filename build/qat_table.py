@@ -127,11 +127,11 @@ def table(done: dict[str, dict[str, Any]]) -> str:
     rows = [
         "stories260K, embeddings quantized too; perplexity on `tiny_stories_test.txt`, "
         f"{whole['of']:,} tokens at least;",
-        f"float: {whole['perplexity']:.2f} ± {whole['stderr']:.2f}. One run of each, on a CPU that was busy with "
-        "other work too; made by",
+        f"float: {whole['perplexity']:.2f} ± {whole['stderr']:.2f}. One run of each, on a CPU "
+        "that was busy with other work too; made by",
         "`python build/qat_table.py --write docs/qat.md`. PTQ is the best of `ruvq quantize` without",
-        f"`--calibration`, with it ({CALIBRATED:,} tokens) and with `--sequential --thorough`, chosen on the same",
-        "text. Taken back: of the loss in nats that PTQ adds to the float model's, what training undoes.",
+        f"`--calibration`, with it ({CALIBRATED:,} tokens) and with `--sequential --thorough`, chosen on",
+        "the same text. Taken back: of the loss in nats that PTQ adds to the float model's, what training undoes.",
         "",
         "| format | bits | PTQ | QAT | of float | taken back | LoRA-QAT, rank 16 | taken back |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
