@@ -74,8 +74,8 @@ endif
 # code that reads files or is the plain reference runs seldom, and every page downloads it: small before fast
 SMALL_SOURCES := $(filter-out %/sha256.c,$(wildcard wasm_kernels/container/*.c)) \
   $(wildcard wasm_kernels/tokenizer/*.c wasm_kernels/formats/ggml*.c) \
-  $(addprefix wasm_kernels/,base/base.c formats/compare.c formats/encode.c formats/foreign.c formats/own.c \
-    formats/registry.c formats/self_test.c model/architecture.c model/hyper.c model/model.c model/weights.c)
+  $(addprefix wasm_kernels/,base/base.c formats/compare.c formats/encode.c formats/encode_pack.c formats/foreign.c formats/own.c \
+    formats/registry.c formats/self_test.c model/adapter.c model/architecture.c model/hyper.c model/model.c model/weights.c)
 size_flag = $(if $(filter $(1),$(SMALL_SOURCES)),-Oz)
 
 # one module a variant: $(call wasm_variant,name,compiler flags,linker flags,folder)
@@ -107,7 +107,7 @@ WASM_MODULES := $(WASM_NAMES:%=$(WASM_TARGET)/%.wasm)
 FUZZ_CC := clang-19
 FUZZ_FLAGS := -std=c11 -O2 -g -ffp-contract=off -fno-sanitize-recover=all -Iout/generated \
   -fsanitize=address,undefined
-FUZZ_TARGETS := file tokenizer model shards
+FUZZ_TARGETS := file tokenizer model shards adapter
 FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=out/fuzz/fuzz_%)
 
 .SECONDARY: $(CORE_SOURCES:wasm_kernels/%.c=out/fuzz/core/%.o)

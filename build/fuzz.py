@@ -6,9 +6,9 @@
 
 Targets in C, by libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer: `file` (any bytes through
 parser, checks, tokenizer and model), `tokenizer` (vocabularies that parse, opened, and a text through them),
-`model` (hyper-parameters, tensors and options of a small model), `shards` (files that are joined). Each
-starts from the kept corpus; `file` also from the hostile files of attacks/. What crashes, hangs for 5 s or
-takes more than 512 MB is a finding.
+`model` (hyper-parameters, tensors and options of a small model), `shards` (files that are joined), `adapter`
+(LoRA adapters of a small model). Each starts from the kept corpus; `file` also from the hostile files of
+attacks/. What crashes, hangs for 5 s or takes more than 512 MB is a finding.
 
 Targets in Python, by atheris (without it by seeded mutation): `readers` (safetensors, tokenizers and other
 sources), `template` (chat templates); by seeded mutation in Node: `template-js`. Their limits are in the
@@ -35,7 +35,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out" / "fuzz"
 KEPT = ROOT / "tests" / "fuzz" / "corpus.tar.xz"
-LONGEST = {"file": 4096, "tokenizer": 512, "model": 256, "shards": 512}  # bytes of an input, by target in C
+# bytes of an input, by target in C
+LONGEST = {"file": 4096, "tokenizer": 512, "model": 256, "shards": 512, "adapter": 256}
 SCRIPTS = {"readers": "fuzz_readers.py", "template": "fuzz_template.py", "template-js": "fuzz_template.mjs"}
 TARGETS = [*LONGEST, *SCRIPTS]
 HANG_SECONDS = 5

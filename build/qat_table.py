@@ -131,7 +131,7 @@ def table(done: dict[str, dict[str, Any]]) -> str:
         "that was busy with other work too; made by",
         "`python build/qat_table.py --write docs/qat.md`. PTQ is the best of `ruvq quantize` without",
         f"`--calibration`, with it ({CALIBRATED:,} tokens) and with `--sequential --thorough`, chosen on",
-        "the same text. Taken back: of the loss in nats that PTQ adds to the float model's, what training undoes.",
+        "the same text. Taken back: of the loss in nats that PTQ adds to the floats', what training undoes.",
         "",
         "| format | bits | PTQ | QAT | of float | taken back | LoRA-QAT, rank 16 | taken back |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -32,7 +32,8 @@ from ruvq.calibrate import calibrate
 from ruvq.evaluate import ggml_peer, perplexity
 from ruvq.evaluate.round_trip import write_round_trip
 from ruvq.quantize.calibration import Calibration
-from ruvq.quantize.pipeline import Report, quantize_model
+from ruvq.quantize.pipeline import quantize_model
+from ruvq.quantize.reports import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKER = "quantization table"

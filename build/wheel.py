@@ -28,7 +28,8 @@ BUDGET = 600_000  # bytes: what a page may have to download
 
 def inputs(kind: str) -> list[Path]:
     """Every file whose change means a new wheel."""
-    files = [*list((ROOT / "py").rglob("*.py")), ROOT / "pyproject.toml", ROOT / "build" / "hatch_hook.py"]
+    hooks = (ROOT / "build").glob("hatch_*.py")
+    files = [*list((ROOT / "py").rglob("*.py")), ROOT / "pyproject.toml", *hooks]
     core = ROOT / "py" / "ruvq" / "core"
     if kind == "native":
         return [*files, *(core / "_native").glob("*")]

@@ -84,6 +84,7 @@ export const CONSTANTS = {
  "RQ_SCALE_ABSMEAN": 4,
  "RQ_SCALE_MSE": 5,
  "RQ_SCALE_MSE_UNSIGNED": 6,
+ "RQ_ORTHOGONAL_MAX": 256,
  "RQ_KV_U8": 0,
  "RQ_KV_I8": 1,
  "RQ_KV_U16": 2,
@@ -1077,6 +1078,14 @@ export const FUNCTIONS = {
   "i",
   "epiiuuii"
  ],
+ "rq_orthogonal_scratch": [
+  "i",
+  "i"
+ ],
+ "rq_orthogonal": [
+  "i",
+  "epiiuuipp"
+ ],
  "rq_compare_scratch": [
   "i",
   "ii"
@@ -1216,6 +1225,22 @@ export const FUNCTIONS = {
  "rq_model_tap": [
   "p",
   "pi"
+ ],
+ "rq_adapter_measure": [
+  "i",
+  "epppp"
+ ],
+ "rq_adapter_open": [
+  "i",
+  "eppppp"
+ ],
+ "rq_adapter_apply": [
+  "i",
+  "epf"
+ ],
+ "rq_adapter_remove": [
+  "i",
+  "ep"
  ],
  "rq_pool_bytes": [
   "i",

@@ -8,6 +8,7 @@ import { CONSTANTS as C, STRUCTS } from "./abi.js";
 import { bytesOf } from "./engine.js";
 import { UsageError } from "./errors.js";
 import { generate, promptTokens } from "./generate.js";
+import { AdapterLoader, LocalAdapter } from "./local_adapter.js";
 import { ModelLoader } from "./model_loader.js";
 import { describe, withOptions } from "./model_options.js";
 import { Sampler } from "./sampler.js";
@@ -32,18 +33,7 @@ export class LocalModel {
    * @param {ModelOptions} [options]
    */
   static fromBytes(engine, source, options) {
-    const loader = new ModelLoader(engine, options);
-    try {
-      for (const bytes of (Array.isArray(source) ? source : [source]).map(bytesOf)) {
-        loader.begin(bytes.length);
-        loader.write(bytes);
-        loader.endFile();
-      }
-    } catch (error) {
-      loader.abandon();
-      throw error;
-    }
-    return finish(loader.end(LocalModel));
+    return loadBytes(new ModelLoader(engine, options), Array.isArray(source) ? source : [source], LocalModel);
   }
 
   /** Takes over `file` and `memory` only when it succeeds. */
@@ -52,6 +42,7 @@ export class LocalModel {
     this.file = file;
     this.tokenizer = new Tokenizer(engine, file);
     this._history = []; // tokens computed or waiting
+    /** @type {Set<LocalAdapter>} */ this.adapters = new Set();
     try {
       checkTokenizer(file, this.tokenizer);
       withOptions(engine, options, (address) =>
@@ -146,6 +137,26 @@ export class LocalModel {
     return new Uint32Array(this.engine.read(address, (this.shape.layers + 2) * 4).buffer);
   }
 
+  /**
+   * Computes with a LoRA adapter from now on, beside those that are there; forgets all tokens.
+   * @param {BufferSource} source @param {{scale?: number, verify?: boolean}} [options] @returns {LocalAdapter}
+   */
+  loadAdapter(source, { scale = 1, verify } = {}) {
+    const adapter = loadBytes(new AdapterLoader(this, { verify }), [source], LocalAdapter);
+    try {
+      adapter.setScale(scale);
+    } catch (error) {
+      adapter.dispose();
+      throw error;
+    }
+    return adapter;
+  }
+
+  /** @param {LocalAdapter} [adapter] default: all of them */
+  unloadAdapter(adapter) {
+    for (const one of adapter ? [adapter] : [...this.adapters]) one.dispose();
+  }
+
   // ---- sampling ----
 
   /** @param {ReturnType<typeof import("./sampling.js").checkOptions>["sampling"]} options */
@@ -219,12 +230,28 @@ export class LocalModel {
   /** Gives all of its memory back to the engine. May be called twice. */
   dispose() {
     if (!this._memory) return;
+    this.unloadAdapter();
     this.tokenizer.dispose();
     this._sampler.dispose();
     this.engine.free(this._memory);
     this.file.dispose();
     this._memory = 0;
   }
+}
+
+/** @param {ModelLoader} loader @param {BufferSource[]} sources @param {any} Made the class of what is loaded */
+function loadBytes(loader, sources, Made) {
+  try {
+    for (const bytes of sources.map(bytesOf)) {
+      loader.begin(bytes.length);
+      loader.write(bytes);
+      loader.endFile();
+    }
+  } catch (error) {
+    loader.abandon();
+    throw error;
+  }
+  return finish(loader.end(Made));
 }
 
 /** Runs a generator to its end. @template T @param {Generator<unknown, T>} steps @returns {T} */

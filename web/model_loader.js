@@ -16,6 +16,7 @@ export class ModelLoader {
     this._files = []; // complete, with their headers read
     this._file = null;
     this._memory = 0;
+    this._purpose = "the KV cache and activations of this model";
     this._clear();
   }
 
@@ -68,10 +69,13 @@ export class ModelLoader {
   }
 
   _measure(file) {
-    const { engine } = this;
-    this._bytes = withOptions(engine, this.options, (options) =>
-      measure(engine, "rq_model_measure", file.index, file.address, options));
-    this._memory = engine.alloc(this._bytes, "the KV cache and activations of this model");
+    this._bytes = this._needed(file);
+    this._memory = this.engine.alloc(this._bytes, this._purpose);
+  }
+
+  _needed(file) {
+    return withOptions(this.engine, this.options, (options) =>
+      measure(this.engine, "rq_model_measure", file.index, file.address, options));
   }
 
   _freeMemory() {
@@ -141,7 +145,7 @@ export class ModelLoader {
 }
 
 /** Runs a measuring function of the core, which writes its result as a uint64. */
-function measure(engine, name, ...args) {
+export function measure(engine, name, ...args) {
   return engine.withMemory(8, (size) => {
     engine.call(name, ...args, size);
     return Number(engine.view.getBigUint64(size, true));

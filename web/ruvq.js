@@ -5,6 +5,7 @@
 //   const model = await Model.fetch("model.gguf", { onProgress: ({ loaded, total }) => show(loaded, total) });
 //   for await (const piece of model.generate("Once upon a time", { maxTokens: 100, seed: 1 })) write(piece);
 //   model.dispose();
+import { changeAdapter, loadAdapter } from "./adapter.js";
 import { checkUrl, isLocalSource } from "./download.js";
 import { AbortError, UsageError } from "./errors.js";
 import { checkBudget } from "./features.js";
@@ -103,6 +104,7 @@ export class Model {
       storage: storage?.name,
     };
     const model = new Model(linkFor(workerURL, storage, engine));
+    model._storage = storage?.name;
     const onEvent = ({ event, kind, message, phase, loaded, total }) => {
       if (event === "progress") onProgress?.({ phase, loaded, total });
       else {
@@ -205,6 +207,25 @@ export class Model {
       signal?.removeEventListener("abort", forward);
       release();
     }
+  }
+
+  /**
+   * Computes with a LoRA adapter from now on, beside those that are there: y = W x + scale alpha / rank B (A x).
+   * The file, a GGUF in llama.cpp's layout, comes and is kept as `fetch` and `open` do it. Stops a generation that
+   * runs once it is there; the model forgets all tokens.
+   * @param {string | URL | Blob | BufferSource} source an address, or the file itself
+   * @param {import("./adapter.js").AdapterOptions & import("./arrival.js").KeepOptions} [options]
+   * @returns {Promise<import("./adapter.js").Adapter>} with `setScale` and `unload`
+   * @throws {ModelError} it is no adapter, or one of another base model: its architecture, names or shapes don't
+   *   fit; and what `fetch` throws
+   */
+  loadAdapter(source, options) {
+    return loadAdapter(this, source, options);
+  }
+
+  /** Computes without any adapter from now on. */
+  unloadAdapter() {
+    return changeAdapter(this, "unloadAdapter", {});
   }
 
   /** A value of the file's metadata: number, boolean or text; of an array {count, elementType}.

@@ -15,6 +15,7 @@ import { Sha256 } from "./digest.js";
 import { readLocal } from "./download.js";
 import { AbortError, MemoryLimitError, UsageError, errorFromPlain, errorToPlain } from "./errors.js";
 import { fetchFile } from "./kept_download.js";
+import { AdapterLoader, LocalAdapter } from "./local_adapter.js";
 import { LocalModel } from "./local_model.js";
 import { ModelLoader } from "./model_loader.js";
 import { openStore } from "./model_store.js";
@@ -27,6 +28,9 @@ const running = new Map();
 /** @type {import("./engine.js").Engine} */ let engine;
 /** @type {Promise<import("./engine.js").Engine> | null} what `prepare` has begun */ let prepared = null;
 /** @type {import("./local_model.js").LocalModel} */ let model;
+/** What pages know of the model's adapters: number → adapter. */
+const adapters = new Map();
+let adapterNumber = 0;
 
 const CALLS = {
   /** Begins with the engine before there is a model to load; `load` with the same arguments goes on with it.
@@ -129,6 +133,27 @@ const CALLS = {
     return vector;
   },
 
+  /** Reads an adapter, which counts from its first scale on. args: {addresses | sources, storage, keep, verify} */
+  async loadAdapter({ verify, ...from }, { signal, emit }) {
+    const onProgress = atMostEvery(PROGRESS_MS, (progress) => emit("progress", progress));
+    const onNotice = ({ kind, message }) => emit("notice", { kind, message });
+    const loader = new AdapterLoader(model, { verify });
+    const { made } = await bring(loader, LocalAdapter, from, { signal, onProgress, onNotice });
+    onProgress.flush();
+    adapters.set((adapterNumber += 1), made);
+    return { id: adapterNumber, info: made.info };
+  },
+  scaleAdapter({ id, scale }) {
+    if (!adapters.has(id)) throw new UsageError("the adapter is unloaded", { hint: "load it again" });
+    adapters.get(id).setScale(scale);
+  },
+  unloadAdapter({ id }) {
+    for (const one of id === undefined ? [...adapters.keys()] : [id]) {
+      adapters.get(one)?.dispose();
+      adapters.delete(one);
+    }
+  },
+
   metadata: ({ key }) => (key === undefined ? model.file.metadataKeys() : model.file.metadata(key)),
   tokenize: ({ text, options }) => model.tokenize(text, options),
   detokenize: ({ ids, options }) => model.detokenize(ids, options),
@@ -139,28 +164,33 @@ const CALLS = {
 const WITHOUT_MODEL = ["prepare", "load", "download", "digest"];
 const PROGRESS_MS = 50;
 
-/** Sets `model` to what is at `addresses`, or in `sources`; where it came from, and when its bytes began to come
- * and were all there. */
-async function loadModel({ addresses, sources, storage, keep, options }, memoryBudget, context) {
+/** Sets `model`; where it came from, and when its bytes began to come and were all there. */
+async function loadModel({ options, ...from }, memoryBudget, context) {
+  if (memoryBudget) engine.limit(memoryBudget);
+  const { made, ...times } = await bring(new ModelLoader(engine, options), LocalModel, from, context);
+  model = made;
+  return times;
+}
+
+/** What `loader` makes of what is at `addresses`, or in `sources`, as a `Made`. */
+async function bring(loader, Made, { addresses, sources, storage, keep }, context) {
   const wanted = checkKeepOptions(keep);
-  const loader = new ModelLoader(engine, options);
   const store = addresses && wanted.cache !== "no-store" ? await storeFor(storage) : null;
   if (store?.notice) context.onNotice({ kind: "memory", message: store.notice });
   const arrival = new Arrival(engine, loader, { ...context, ...wanted, store });
   const begun = performance.now();
   try {
-    if (memoryBudget) engine.limit(memoryBudget);
     if (addresses) await arrival.fromURLs(addresses);
     else await arrival.fromSources(sources);
     const arrived = performance.now();
     loader.verify ||= arrival.unverified;
     const { onProgress, signal } = context;
     const onStep = ([loaded, total]) => onProgress({ phase: "verify", loaded, total });
-    model = await inSteps(loader.end(LocalModel), signal, onStep);
-    if (!model) throw new AbortError();
+    const made = await inSteps(loader.end(Made), signal, onStep);
+    if (!made) throw new AbortError();
     const source = arrival.describe();
     await arrival.commit(loader.verify);
-    return { begun, arrived, source };
+    return { made, begun, arrived, source };
   } catch (error) {
     loader.abandon();
     await arrival.abandon(error);

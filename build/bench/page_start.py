@@ -28,7 +28,7 @@ from ruvq.cli.server import make_server  # noqa: E402
 from timing import summary  # noqa: E402
 
 TIMEOUT = 180_000  # ms; Pyodide on a slow machine
-# what the page's status says while Pyodide boots, as web/demo.js words it
+# what the page's status says while Pyodide boots, as web/site/session.js words it
 BOOT = "Starting Python"
 # %s: the host to choose. Times are milliseconds since the navigation began.
 WATCH = """
@@ -67,7 +67,10 @@ def open_once(playwright: Any, url: str, host: str) -> dict[str, float]:
         times = page.evaluate("window.times")
     finally:
         browser.close()
-    return {"first_token_s": times["first"] / 1000, "boot_s": boot_seconds(times["phases"])}
+    boot = boot_seconds(times["phases"])
+    if (boot > 0) != (host == "pyodide"):
+        raise SystemExit(f"the page ran another host than {host}: {times['phases']}")
+    return {"first_token_s": times["first"] / 1000, "boot_s": boot}
 
 
 def boot_seconds(phases: list[list[Any]]) -> float:

@@ -27,6 +27,7 @@ import ruvq  # noqa: E402
 from encoders import read_matrices  # noqa: E402
 from ruvq import formats  # noqa: E402
 from ruvq.calibrate import calibrate  # noqa: E402
+from ruvq.formats.transform import Transform  # noqa: E402
 from ruvq.quantize import QuantizedTensor, quantize  # noqa: E402
 from ruvq.quantize.calibration import Calibration, input_of  # noqa: E402
 from ruvq.quantize.feedback import Factor, Guide, factorise, turn  # noqa: E402
@@ -155,7 +156,7 @@ def feedback(weights: dict[str, np.ndarray], calibration: Calibration) -> list[d
         sums: dict[str, list[float]] = {}
         for name, w in weights.items():
             moment = calibration.moment(str(input_of(name)), w.shape[1])
-            moment = turn(moment / np.float32(np.mean(np.diagonal(moment))), SEED)
+            moment = turn(moment / np.float32(np.mean(np.diagonal(moment))), Transform(SEED))
             factor = factorise(moment, None, DAMPING, name)
             w = transformed(w, 1)
             data, decoded = rounded(w, format, factor)

@@ -7,6 +7,7 @@ import pytest
 
 from ruvq import core
 from ruvq.errors import DataError, MemoryLimitError, UsageError
+from ruvq.formats.transform import Transform
 from ruvq.quantize.feedback import factorise, turn
 
 
@@ -45,7 +46,7 @@ def test_turned_moments_are_those_of_turned_inputs() -> None:
 
     x = np.random.default_rng(0).normal(size=(50, 64)).astype(np.float32)
     turned = np.asarray(ruvq.hadamard(x, 7), float)
-    np.testing.assert_allclose(turn((x.T @ x), 7), turned.T @ turned, atol=1e-3)
+    np.testing.assert_allclose(turn((x.T @ x), Transform(7)), turned.T @ turned, atol=1e-3)
 
 
 def test_inputs_that_nothing_reached_are_refused() -> None:

@@ -15,7 +15,7 @@ import ruvq
 from ruvq.calibrate import calibrate
 from ruvq.errors import StorageError
 from ruvq.gguf.journal import Workplace
-from ruvq.quantize.pipeline import Step
+from ruvq.quantize.writing import Step
 
 TOKENS = 2048
 FIXED = {"timestamp": "t", "command": "test"}

@@ -12,6 +12,7 @@ import pytest
 import ruvq
 from ruvq.calibrate import calibrate
 from ruvq.evaluate import perplexity
+from ruvq.formats.transform import Transform
 from ruvq.gguf import GGUFFile
 from ruvq.quantize.feedback import Guide, factorise
 from ruvq.quantize.pipeline import quantize_model
@@ -76,13 +77,14 @@ def test_the_weights_to_round_are_the_least_squares_answer(seed: int | None) -> 
     expected = (w @ (x.T @ z + d)) @ np.linalg.inv(h + d)
     if seed is not None:
         expected = np.asarray(ruvq.hadamard(expected.astype(np.float32), seed))
-    factor = factorise(h.astype(np.float32), seed, damping, "test")
+    turn = None if seed is None else Transform(seed)
+    factor = factorise(h.astype(np.float32), turn, damping, "test")
     cross = (x.T @ z).astype(np.float32) * factor.scale
     product = (w @ (x.T @ z)).astype(np.float32) * factor.scale
     for guide in (
         Guide(factor, cross=cross, damping=damping),
         Guide(factor, product=product, damping=damping),
     ):
-        pieces = [guide.aim(first, w[first : first + 7], seed) for first in range(0, rows, 7)]
+        pieces = [guide.aim(first, w[first : first + 7], turn) for first in range(0, rows, 7)]
         np.testing.assert_allclose(np.concatenate(pieces), expected, atol=2e-3)
-    assert Guide(factor).aim(0, w, seed) is None
+    assert Guide(factor).aim(0, w, turn) is None

@@ -10,6 +10,8 @@ import pytest
 
 from engine import reference, tiny
 from ruvq import Model
+from ruvq.formats.transform import Transform
+from ruvq.quantize.tensors import turn_rows
 
 TOKENS = [1, 5, 77, 130, 9, 9, 42, 0, 63, 18, 101, 7, 7, 88, 120, 31, 2, 64, 90, 11]
 TOLERANCE = 1e-4  # of the largest logit: float32 against float64
@@ -109,6 +111,21 @@ def test_transformed_matrices_give_the_same_logits(part: str, tied: bool, tmp_pa
     assert reference.relative_error(run(path), expected) < TOLERANCE
     with Model.open(path) as opened:
         assert opened.info.hadamard_tensors == len(names)
+
+
+def test_rotated_matrices_give_the_same_logits(tmp_path: Path) -> None:
+    """The dense rotation in every matrix: the embedding comes back from it, inputs go through."""
+    model = tiny.random_llama(tied=True)
+    names, seed = tiny.matrix_names(model), 0xFEDCBA9876543210
+    expected = reference.logits(model, TOKENS)
+    for name in names:
+        rows = model.tensors[name]
+        model.tensors[name] = np.asarray(turn_rows(rows, Transform(seed, "orthogonal")))
+        assert np.abs(model.tensors[name] - rows).max() > 0.01
+    keys = hadamard_keys(names, seed) | {"ruvq.hadamard.cut": ("orthogonal-256", "str")}
+    assert (
+        reference.relative_error(run(tiny.write(tmp_path / "m.gguf", model, changes=keys)), expected) < 1e-4
+    )
 
 
 def test_transform_is_not_ignored(tmp_path: Path) -> None:

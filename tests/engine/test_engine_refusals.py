@@ -392,3 +392,15 @@ def test_memory_that_holds_no_model_is_refused() -> None:
         }.items():
             with pytest.raises(UsageError):
                 backend.call(name, memory.address, *arguments)
+
+
+def test_a_rotation_of_too_wide_a_matrix_is_refused(tmp_path: Path) -> None:
+    model = tiny.random_llama(ff=260)
+    names = ["blk.0.attn_q.weight", "blk.0.ffn_down.weight"]
+    changes = HADAMARD | {"ruvq.hadamard.cut": ("orthogonal-256", "str")}
+    narrow = changes | {"ruvq.hadamard.tensors": (names[:1], "arr")}
+    with Model.open(tiny.write(tmp_path / "n.gguf", model, changes=narrow)) as opened:
+        assert opened.info.hadamard_tensors == 1
+    wide = changes | {"ruvq.hadamard.tensors": (names, "arr")}
+    error = refuse(tiny.write(tmp_path / "m.gguf", model, changes=wide))
+    assert (error.code, error.actual) == ("RQ_E_LAYOUT", names[1])

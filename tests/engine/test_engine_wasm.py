@@ -19,8 +19,8 @@ MODULES = {"clang": "web/ruvq.wasm", "emcc": "out/wasm-emcc/ruvq.wasm"}
 HADAMARD = {
     "ruvq.hadamard.seed": (77, "u64"),
     "ruvq.hadamard.generator": ("splitmix64", "str"),
-    "ruvq.hadamard.cut": ("greedy-256", "str"),
 }
+CUTS = {"hadamard": "greedy-256", "orthogonal": "orthogonal-256"}
 
 
 def module(name: str, repository: Path) -> Path:
@@ -41,16 +41,22 @@ def native_hashes(path: Path, kv: str, tokens: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("name", MODULES)
-@pytest.mark.parametrize("format", ["F32", "pi-q3", "pi-t3", "pi-t2", "ternary"])
+@pytest.mark.parametrize(
+    ("format", "cut"),
+    [*((f, "hadamard") for f in ("F32", "pi-q3", "pi-t3", "pi-t2", "ternary")), ("pi-t2", "orthogonal")],
+)
 def test_webassembly_gives_the_native_hashes(
-    format: str, name: str, repository: Path, data_dir: Path, tmp_path: Path
+    format: str, cut: str, name: str, repository: Path, data_dir: Path, tmp_path: Path
 ) -> None:
     """A trained model, both kernels, both kinds of KV cache, with the transform switched on."""
     wasm, node = module(name, repository), shutil.which("node")
     assert node, "Node.js is needed to run the module"
     model = tiny.stories260k(data_dir)
     encoded = None if format == "F32" else tiny.encode_all(model, format)
-    changes = HADAMARD | {"ruvq.hadamard.tensors": (tiny.matrix_names(model), "arr")}
+    changes = HADAMARD | {
+        "ruvq.hadamard.cut": (CUTS[cut], "str"),
+        "ruvq.hadamard.tensors": (tiny.matrix_names(model), "arr"),
+    }
     path = tiny.write(tmp_path / "m.gguf", model, encoded=encoded, changes=changes)
     tokens = np.random.default_rng(1).integers(0, model.vocab, 150).tolist()
     assert_same_hashes(wasm, node, path, tokens)

@@ -61,6 +61,18 @@ def hadamard(x: np.ndarray, seed: int, inverse: bool = False, variant: int = SIM
         return np.frombuffer(c.read(memory.address, x.nbytes), "<f4").reshape(x.shape)
 
 
+def orthogonal(x: np.ndarray, seed: int, inverse: bool = False) -> np.ndarray:
+    """A rotated copy of x (rows, width)."""
+    c = core.get()
+    x = np.ascontiguousarray(np.atleast_2d(x), "<f4")
+    scratch = c.call("rq_orthogonal_scratch", x.shape[1])
+    with c.alloc(max(x.nbytes, 16)) as memory, c.alloc(max(scratch, 16)) as room:
+        c.write(memory.address, x)
+        halves = seed & 0xFFFFFFFF, seed >> 32
+        c.call("rq_orthogonal", memory.address, *x.shape, *halves, int(inverse), room.address, room.end)
+        return np.frombuffer(c.read(memory.address, x.nbytes), "<f4").reshape(x.shape)
+
+
 def random_rows(name: str, rows: int, width: int, rng: np.random.Generator, extreme: bool = False) -> bytes:
     """Valid rows: random codes, zero padding, scales of ordinary size or from the ends of their range."""
     data = rng.integers(0, 256, (rows, oracle.row_bytes(name, width)), np.uint8)

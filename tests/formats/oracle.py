@@ -257,3 +257,36 @@ def hadamard(x: np.ndarray, seed: int) -> np.ndarray:
         part *= f32(1 / np.sqrt(np.float64(size)))
         start += size
     return out
+
+
+def orthogonal_vectors(width: int, seed: int) -> np.ndarray:
+    """(width, width): row m - 1 holds u of H_m = I - u u^T, in f32."""
+    outputs = splitmix64(seed, width * (width + 1) // 2)
+    out = np.zeros((width, width), f32)
+    for m in range(1, width + 1):
+        drawn = outputs[m * (m - 1) // 2 : m * (m + 1) // 2]
+        g = np.array([sum(int(z).to_bytes(8, "little")) - 1020 for z in drawn], np.float64)
+        length = np.sqrt(max(1.0, float(np.sum(g * g))))
+        divisor = np.sqrt(length * (length + abs(g[-1])))
+        g[-1] += -length if g[-1] < 0 else length
+        out[m - 1, :m] = (g / divisor).astype(f32)
+    return out
+
+
+def orthogonal(x: np.ndarray, seed: int, inverse: bool = False) -> np.ndarray:
+    """Q x in f32: the reflections one after the other, each sum in 16 lanes."""
+    width = len(x)
+    lanes = -(-width // 16) * 16
+    y = np.zeros(lanes, f32)
+    y[:width] = x
+    vectors, order = orthogonal_vectors(width, seed), range(2, width + 1)
+    for m in reversed(order) if inverse else order:
+        u = np.zeros(lanes, f32)
+        u[:width] = vectors[m - 1]
+        sums = np.zeros(16, f32)
+        for i in range(0, -(-m // 16) * 16, 16):
+            sums = sums + u[i : i + 16] * y[i : i + 16]
+        for half in (8, 4, 2, 1):
+            sums = sums[:half] + sums[half : 2 * half]
+        y = y - sums[0] * u
+    return y[:width]

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.mark.slow
 def test_a_minute_of_fuzzing_finds_nothing(repository: Path) -> None:
-    programs = [f"out/fuzz/fuzz_{target}" for target in ("file", "tokenizer", "model", "shards")]
+    programs = [f"out/fuzz/fuzz_{target}" for target in ("file", "tokenizer", "model", "shards", "adapter")]
     built = subprocess.run(["make", *programs], cwd=repository, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr[-3000:]
     script = repository / "build" / "fuzz.py"
@@ -25,7 +25,7 @@ def test_a_minute_of_fuzzing_finds_nothing(repository: Path) -> None:
     results = json.loads(done.stdout.splitlines()[-1])
     assert {target: found["finding"] for target, found in results.items()} == dict.fromkeys(results, "")
     assert done.returncode == 0
-    assert len(results) == 7
+    assert len(results) == 8
     assert all(found["executions"] > found.get("corpus", 0) for found in results.values())
 
 

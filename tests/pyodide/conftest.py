@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from adapters import lora
 from browser import serving
+from engine import tiny
 from stories import quantize_stories
 
 HERE = Path(__file__).resolve().parent
@@ -36,7 +38,14 @@ def stories_models(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def pyodide_site(stories_models: dict[str, Path]) -> Iterator[str]:
+def stories_adapter(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random LoRA adapter for stories260K."""
+    pairs = lora.random_pairs(tiny.stories260k(data_dir), 6)
+    return lora.write(tmp_path_factory.mktemp("adapter") / "adapter.gguf", pairs)
+
+
+@pytest.fixture(scope="session")
+def pyodide_site(stories_models: dict[str, Path], stories_adapter: Path) -> Iterator[str]:
     """The address of a site with both Pyodides, the wheel's index and the models."""
     import pyodide_dist
 
@@ -50,6 +59,7 @@ def pyodide_site(stories_models: dict[str, Path]) -> Iterator[str]:
     (folder / "models").mkdir()
     for name, path in stories_models.items():
         shutil.copy(path, folder / "models" / f"{name}.gguf")
+    shutil.copy(stories_adapter, folder / "models" / "adapter.gguf")
     (folder / "models" / "page.gguf").write_text("<!DOCTYPE html><html><body>404</body></html>")
     with serving(folder) as address:
         yield address

@@ -79,6 +79,38 @@ for threads in (1, 2, 5):
 json.dumps(out)
 """
 
+ADAPTER = """
+import json
+import ruvq
+from pyodide.http import pyfetch
+data, adapter = [await (await pyfetch(f"{base}/models/{name}.gguf")).bytes() for name in ("pi-t2", "adapter")]
+options = dict(max_tokens=40, temperature=0)
+out, errors = [], []
+with ruvq.Model.open(data, hashes=True) as model:
+    out.append(["".join(model.generate(prompt, **options)), list(model.hashes())])
+    loaded = model.load_adapter(adapter, 0.75)
+    out.append(["".join(model.generate(prompt, **options)), list(model.hashes())])
+    model.unload_adapter()
+    out.append(["".join(model.generate(prompt, **options)), list(model.hashes())])
+    try:
+        model.load_adapter(data)
+    except ruvq.RuvqError as error:
+        errors.append(type(error).__name__)
+model = await ruvq.Model.fetch(f"{base}/models/pi-t2.gguf", hashes=True)
+for change in (None, "load", "unload"):
+    if change == "load":
+        await model.load_adapter(f"{base}/models/adapter.gguf", 0.75)
+    elif change:
+        await model.unload_adapter()
+    out.append(["".join([piece async for piece in model.stream(prompt, **options)]), await model.hashes()])
+try:
+    await model.load_adapter(f"{base}/models/pi-t2.gguf")
+except ruvq.RuvqError as error:
+    errors.append(type(error).__name__)
+model.close()
+json.dumps([out, errors])
+"""
+
 KEPT = """
 import json
 import ruvq
@@ -204,6 +236,27 @@ def test_every_format_gives_natives_tokens_and_hashes(
             text = "".join(model.generate(prompt, max_tokens=40, temperature=0))
             hashes = list(model.hashes())
         assert found[name] == [text, hashes, text, hashes], name
+
+
+@with_either_wheel
+def test_adapters_give_natives_tokens_and_hashes(
+    run_python: RunPython,
+    pyodide_site: str,
+    stories_models: dict[str, Path],
+    stories_adapter: Path,
+    wheels: str,
+) -> None:
+    prompt = "Once upon a time, Lily"
+    found, errors = run_python(
+        "page", VERSIONS[0], with_values(ADAPTER, base=pyodide_site, prompt=prompt), wheels
+    )
+    with ruvq.Model.open(stories_models["pi-t2"], hashes=True) as model:
+        plain = ["".join(model.generate(prompt, 40, temperature=0)), model.hashes()]
+        model.load_adapter(stories_adapter, 0.75)
+        adapted = ["".join(model.generate(prompt, 40, temperature=0)), model.hashes()]
+    assert plain != adapted
+    assert found == [plain, adapted, plain] * 2
+    assert errors == ["ModelError"] * 2
 
 
 @pytest.mark.parametrize("place", PLACES)

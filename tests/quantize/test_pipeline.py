@@ -16,9 +16,12 @@ import pytest
 import gguf
 import ruvq
 from ruvq.errors import DataError, StorageError, UsageError
+from ruvq.formats.transform import Transform
 from ruvq.gguf import GGUFFile
-from ruvq.quantize import pipeline
-from ruvq.quantize.pipeline import Step, quantize_model
+from ruvq.quantize import writing
+from ruvq.quantize.pipeline import quantize_model
+from ruvq.quantize.tensors import turn_rows
+from ruvq.quantize.writing import Step
 from ruvq.sources import LlamaParameters, open_source
 from sources.numpy_llama import logits as numpy_logits
 from sources.tiny_models import TINY, llama2c_bytes, random_weights, write_huggingface
@@ -447,7 +450,7 @@ def test_what_a_killed_run_left_is_removed_once_it_is_stale(
     left.write_bytes(b"half")
     quantize_model(model, tmp_path / "a.gguf", "f16", **FIXED)
     assert left.exists()  # it may be another run's, still writing
-    monkeypatch.setattr(pipeline, "STALE_SECONDS", -1)
+    monkeypatch.setattr(writing, "STALE_SECONDS", -1)
     quantize_model(model, tmp_path / "a.gguf", "f16", overwrite=True, **FIXED)
     assert leftovers(tmp_path) == ["a.gguf"]
 
@@ -468,19 +471,25 @@ def test_the_trellis_beats_the_grid_on_real_weights(stories: tuple[Path, Path], 
     assert snr["pi-t3"] > snr["pi-q3"] + 2
 
 
-def test_the_transform_makes_matrices_incoherent_and_the_report_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["hadamard", "orthogonal"])
+def test_the_transform_makes_matrices_incoherent_and_the_report_says_so(method: str, tmp_path: Path) -> None:
     weights = random_weights()
     outlier = weights["blk.0.ffn_up.weight"]
     outlier[5, 3] = 100 * np.sqrt(np.mean(outlier**2))
     report = quantize_model(
-        write_huggingface(tmp_path / "model", weights), tmp_path / "a.gguf", "pi-t3", **FIXED
+        write_huggingface(tmp_path / "model", weights),
+        tmp_path / "a.gguf",
+        "pi-t3",
+        incoherence=method,
+        **FIXED,
     )
+    assert report.incoherence == method
     tensor = next(t for t in report.tensors if t.name == "blk.0.ffn_up.weight").as_dict()
     rms = np.sqrt(np.mean(outlier.astype(float) ** 2))
     assert tensor["mu"] == pytest.approx(np.abs(outlier).max() / rms, rel=1e-5)
-    turned = np.asarray(ruvq.hadamard(outlier, 0))
-    assert tensor["mu_hadamard"] == pytest.approx(np.abs(turned).max() / rms, rel=1e-5)
-    assert tensor["mu_hadamard"] < tensor["mu"] / 4
+    turned = np.asarray(turn_rows(outlier, Transform(0, method)))
+    assert tensor["mu_turned"] == pytest.approx(np.abs(turned).max() / rms, rel=1e-5)
+    assert tensor["mu_turned"] < tensor["mu"] / (4 if method == "hadamard" else 2)
     assert "mu " in report.summary()
     norm = next(t for t in report.tensors if len(t.shape) == 1).as_dict()
-    assert (norm["mu"], norm["mu_hadamard"]) == (None, None)
+    assert (norm["mu"], norm["mu_turned"]) == (None, None)

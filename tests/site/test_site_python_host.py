@@ -37,6 +37,23 @@ def test_python_writes_what_javascript_writes(python_page: Any) -> None:
     assert python_page.inner_text("#stat-tokens").startswith("40 ")
 
 
+CHOOSE_BEFORE = """new MutationObserver(() => {
+  const choice = document.querySelector("input[name=host][value=pyodide]");
+  if (choice) choice.checked = true;
+}).observe(document, { subtree: true, childList: true });"""
+
+
+def test_a_choice_that_the_browser_kept_holds(browser: Any, site: str) -> None:
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        page.add_init_script(CHOOSE_BEFORE)
+        page.goto(site)
+        await_text(page, "#status", "Starting Python")
+    finally:
+        context.close()
+
+
 def test_python_stops_and_keeps_the_text(python_page: Any) -> None:
     python_page.fill("#max-tokens", "450")
     python_page.evaluate(STOP_AT_TEXT, "button")

@@ -133,3 +133,38 @@ def test_two_processes_train_one_model(data_dir: Path, tmp_path: Path) -> None:
     assert lines[0]["tokens"] == 3 * 2 * 2 * 64
     with ruvq.Model.open(tmp_path / "two.gguf") as model:
         assert model.info.vocab_size == 512
+
+
+def test_a_base_ships_with_an_adapter_beside_it(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The base is what plain quantization gives; the adapter takes back what it lost, in the engine too."""
+    base, adapter = tmp_path / "base.gguf", tmp_path / "adapter.gguf"
+    more = ("--format", "pi-t2", "--use-lora", "--lora-init", "error", "--lora-rank", "8", "--steps", "20")
+    found = report(capsys, *arguments(data_dir, base, *more, "--ship-adapter", str(adapter)))
+    assert found["perplexity"] < found["perplexity_start"]
+    ruvq.quantize_model(
+        data_dir / "stories260K/stories260K.bin", tmp_path / "ptq.gguf", "pi-t2",
+        tokenizer=data_dir / "stories260K/tok512.bin", progress=False,
+    )  # fmt: skip
+    with ruvq.GGUFFile.open(base) as shipped, ruvq.GGUFFile.open(tmp_path / "ptq.gguf") as plain:
+        for name in (t.name for t in plain.tensors):
+            assert bytes(shipped.tensor_bytes(name)) == bytes(plain.tensor_bytes(name)), name
+    text = (data_dir / "text/tiny_stories_test.txt").read_text()
+    with ruvq.Model.open(base, kv="f32") as model:
+        alone = perplexity(model, text, max_tokens=600)
+        one = model.load_adapter(adapter)
+        together = perplexity(model, text, max_tokens=600)
+        assert together < 0.8 * alone
+        one.scale = 0.0
+        assert perplexity(model, text, max_tokens=600) == alone
+
+
+def test_an_adapter_is_shipped_only_where_there_is_one(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in (("--ship-adapter", str(tmp_path / "a.gguf")), ("--use-lora", "--ship-adapter", "folder")):
+        found = report(capsys, *arguments(data_dir, tmp_path / "x.gguf", "--format", "pi-t2", *more))
+        assert found["exit_code"] == 2
+        assert found["subject"] == "--ship-adapter"
+        assert not (tmp_path / "x.gguf").exists()

@@ -75,7 +75,7 @@ def test_peft_reads_what_is_saved(tmp_path: Path) -> None:
     from peft import PeftModel
 
     model = adapted_model()
-    save_adapters(model, tmp_path, CONFIG, "tiny")
+    save_adapters(model, tmp_path, "tiny")
     theirs = PeftModel.from_pretrained(tiny_llama(), str(tmp_path))
     for name, adapter in adapted(model):
         layer = theirs.get_submodule(f"base_model.model.{name}")
@@ -84,7 +84,7 @@ def test_peft_reads_what_is_saved(tmp_path: Path) -> None:
 
 def test_adapters_are_read_again_and_others_refused(tmp_path: Path) -> None:
     model, other = adapted_model(), adapted_model(filled=False)
-    save_adapters(model, tmp_path, CONFIG)
+    save_adapters(model, tmp_path)
     load_adapters(other, tmp_path)
     assert torch.equal(model(TOKENS).logits, other(TOKENS).logits)
     wide = adapted_model(CONFIG.changed(lora_rank=5))
@@ -123,3 +123,40 @@ def test_layers_without_the_names_are_told_of() -> None:
         add_adapters(prepare_qat(tiny_llama(), config), config)
     assert "q_proj" in caught.value.expected
     assert list(quantized_layers(prepare_qat(tiny_llama(), config)))
+
+
+@pytest.mark.parametrize("incoherence", ["hadamard", "none"])
+def test_the_engine_computes_what_a_packed_base_with_adapters_computes(
+    incoherence: str, tmp_path: Path
+) -> None:
+    """Base and adapter as they are exported, against torch: the order of rows, the transform, scales."""
+    import numpy as np
+
+    import ruvq
+    from engine import tiny
+    from ruvq.adapters.gguf_adapter import to_gguf, write_gguf_adapter
+    from ruvq.sources import open_source
+    from ruvq.train import export_gguf, load_model
+    from ruvq.train.lora import lora_of
+
+    wide = {"width": 192, "ff": 256, "heads": 6, "kv_heads": 2, "vocab": 320, "layers": 2}
+    start = tiny.write(tmp_path / "start.gguf", tiny.with_vocabulary(tiny.random_llama(**wide)))
+    config = CONFIG.changed(incoherence=incoherence, format="pi-t3")
+    tokens = list(range(40))
+    with open_source(start) as source:
+        model = add_adapters(prepare_qat(load_model(source), config), config)
+        for number, (_, adapter) in enumerate(adapted(model)):
+            torch.manual_seed(number)
+            torch.nn.init.normal_(adapter.lora_B, std=0.2)
+        pack_base(model).eval()
+        with torch.no_grad():
+            expected = model(torch.tensor([tokens])).logits[0].numpy()
+        export_gguf(model, tmp_path / "base.gguf", source)
+        write_gguf_adapter(tmp_path / "adapter.gguf", to_gguf(lora_of(model), source.parameters), type="f32")
+    with ruvq.Model.open(tmp_path / "base.gguf", kv="f32") as opened:
+        plain = np.array(opened.logits(tokens))
+        opened.load_adapter(tmp_path / "adapter.gguf")
+        found = np.array(opened.logits(tokens))
+    step = np.abs(plain - expected).std()
+    assert step > 0.2 * expected.std()
+    assert np.abs(found - expected).std() < 0.05 * step  # the engine rounds activations to 8 bits

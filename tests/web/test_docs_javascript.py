@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from adapters import lora
 from browser import ROOT, serving
+from engine import tiny
 
 PAGE = (ROOT / "docs" / "javascript.md").read_text()
 EXAMPLES = re.findall(r"^```js\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -20,13 +22,14 @@ IN_NODE = [example for example in EXAMPLES if "node:" in example]
 
 
 @pytest.fixture(scope="module")
-def folder(site_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(site_folder: Path, data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scripts with a model.gguf beside them."""
     out = tmp_path_factory.mktemp("docs")
     for path in site_folder.iterdir():
         if path.suffix in (".js", ".wasm", ".html"):
             shutil.copyfile(path, out / path.name)
     shutil.copyfile(site_folder / "models" / "pi-t3.gguf", out / "model.gguf")
+    lora.write(out / "adapter.gguf", lora.random_pairs(tiny.stories260k(data_dir), 4))
     return out
 
 

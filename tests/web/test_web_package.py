@@ -57,11 +57,16 @@ export async function story(url: string, signal: AbortSignal): Promise<string> {
   const generation = model.generate("", { maxTokens: 5, logitBias: { 3: 1 }, logprobs: 2, mirostatTau: 3 });
   for await (const piece of generation) console.log(piece.length, generation.logprobs[0].top[0].logprob);
   const vector: Float32Array = await model.embed("text");
+  const adapter = await model.loadAdapter(new Blob([]), { scale: 0.5, cache: "no-store", signal });
+  await adapter.setScale(adapter.scale + adapter.bytes);
+  await model.unloadAdapter();
   const library = await ModelLibrary.open();
   return (await library.list()).map((entry) => entry.url).join() + vector.length + new AbortError().hint;
 }
 // @ts-expect-error an option that isn't there
 export const wrong = Model.fetch("x", { cache: "sometimes" });
+// @ts-expect-error a scale is a number
+export const scaled = (model: Model) => model.loadAdapter("x", { scale: "half" });
 """
 
 

@@ -67,8 +67,16 @@ void rq_rows_product(const rq_format *format, const uint8_t *data, int32_t width
                      const rq_activations *a /* (count) */, int32_t count, float *y /* (count, stride) */,
                      size_t stride, int32_t variant);
 
-/* H S x (or its inverse) for one vector; signs come from rq_hadamard_signs. */
+/* Output i of SplitMix64, which is a function of the seed and i alone. */
+uint64_t rq_splitmix(uint64_t seed, int32_t i);
+/* H S x (or its inverse) for one vector; signs (its output's bit 63) come from rq_hadamard_signs. */
 void rq_hadamard_signs(uint32_t seed_low, uint32_t seed_high, int32_t width, float *signs /* (width) +-1 */);
 void rq_hadamard_apply(float *x, const float *signs, int32_t width, bool inverse, int32_t variant);
+
+/* Q x (or its inverse) for one vector of at most RQ_ORTHOGONAL_MAX numbers. The reflections' vectors serve all
+ * widths up to `table_width`, that of rq_orthogonal_vectors, which fills in rq_orthogonal_numbers of them. */
+int32_t rq_orthogonal_numbers(int32_t width);
+void rq_orthogonal_vectors(uint32_t seed_low, uint32_t seed_high, int32_t width, float *vectors);
+void rq_orthogonal_apply(float *x, const float *vectors, int32_t table_width, int32_t width, bool inverse);
 
 #endif

@@ -20,14 +20,16 @@ static float normaliser(int32_t size) {
   return size == 2 ? factor * 0x1.6a09e6p-1f : factor;
 }
 
-/* Output i of SplitMix64, which is a function of the seed and i alone: the sign is its bit 63. */
-static float sign_of(uint64_t seed, int32_t i) {
+uint64_t rq_splitmix(uint64_t seed, int32_t i) {
   uint64_t z = seed + ((uint64_t)i + 1) * 0x9E3779B97F4A7C15u;
   z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
   z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-  z ^= z >> 31;
-  return (float)(1 -
-                 2 * (int32_t)(z >> 63)); /* without a branch, which would be guessed wrong half the time */
+  return z ^ z >> 31;
+}
+
+/* Without a branch, which would be guessed wrong half the time. */
+static float sign_of(uint64_t seed, int32_t i) {
+  return (float)(1 - 2 * (int32_t)(rq_splitmix(seed, i) >> 63));
 }
 
 void rq_hadamard_signs(uint32_t seed_low, uint32_t seed_high, int32_t width, float *signs) {

@@ -12,10 +12,28 @@ RV_INLINE void scale_16(rq_vi values, rq_vf d, float *out) {
   rf_store(out + 12, rf_mul(rf_from_i32(rv_widen_high16(high)), d));
 }
 
-RV_INLINE void row_decode(block_kind kind, const rq_own *own, const uint8_t *row, int32_t width, float *out) {
-  lookup tables = lookup_of(kind);
-  masks m = masks_of();
+/* The bytes of a block's first `steps` steps. One function for all formats, because decoding rows isn't what
+ * a token waits for and every page downloads it. */
+static __attribute__((noinline)) void values_of(const rq_own *own, const uint8_t *block, int32_t steps,
+                                                rq_vi *values /* (RQ_LANES) */) {
   int8_t offset = own->trellis ? 64 : (int8_t)own->offset;
+  masks m = masks_of();
+  if (own->trellis && own->three_bits) {
+    lookup tables = lookup_of(KIND_T3);
+    block_values(KIND_T3, &tables, &m, block, steps, offset, values);
+  } else if (own->trellis) {
+    lookup tables = lookup_of(KIND_T2);
+    block_values(KIND_T2, &tables, &m, block, steps, offset, values);
+  } else if (own->three_bits) {
+    lookup tables = lookup_of(KIND_Q3);
+    block_values(KIND_Q3, &tables, &m, block, steps, offset, values);
+  } else {
+    lookup tables = lookup_of(KIND_Q2);
+    block_values(KIND_Q2, &tables, &m, block, steps, offset, values);
+  }
+}
+
+void rq_own_decode_simd(const rq_own *own, const uint8_t *row, int32_t width, float *out) {
   for (int32_t start = 0; start < width; start += RQ_BLOCK) {
     int32_t r = rq_min_i32(RQ_BLOCK, width - start), steps = rq_block_steps(r),
             bytes = rq_own_block_bytes(own, r);
@@ -23,15 +41,14 @@ RV_INLINE void row_decode(block_kind kind, const rq_own *own, const uint8_t *row
     float d[RQ_GROUPS], *to = out + start;
     rq_own_scales(own, header, d);
     rq_vi values[RQ_LANES];
+    values_of(own, row, steps, values);
     if (own->trellis && header[0] == 0) {
       for (int32_t i = 0; i < r; i++) to[i] = 0.0f;
     } else if (r == RQ_BLOCK) {
-      block_values(kind, &tables, &m, row, RQ_LANES, offset, values);
       rv_transpose8(values);
       for (int32_t l = 0; l < RQ_LANES; l++)
         scale_16(values[l], rf_splat(d[l / RQ_GROUP_LANES]), to + 16 * l);
     } else {
-      block_values(kind, &tables, &m, row, steps, offset, values);
       int8_t by_step[RQ_LANES][RQ_LANES];
       for (int32_t j = 0; j < steps; j++) rv_store(by_step[j], values[j]);
       for (int32_t l = 0, i = 0; i < r; l++)
@@ -40,17 +57,6 @@ RV_INLINE void row_decode(block_kind kind, const rq_own *own, const uint8_t *row
     }
     row += bytes;
   }
-}
-
-void rq_own_decode_simd(const rq_own *own, const uint8_t *row, int32_t width, float *out) {
-  if (own->trellis && own->three_bits)
-    row_decode(KIND_T3, own, row, width, out);
-  else if (own->trellis)
-    row_decode(KIND_T2, own, row, width, out);
-  else if (own->three_bits)
-    row_decode(KIND_Q3, own, row, width, out);
-  else
-    row_decode(KIND_Q2, own, row, width, out);
 }
 
 #else

@@ -237,6 +237,13 @@ int32_t rq_matvec(rq_error *error, int32_t format, const uint8_t *data /* (rows,
 int32_t rq_hadamard(rq_error *error, float *x /* (rows, width) */, int32_t rows, int32_t width,
                     uint32_t seed_low, uint32_t seed_high, int32_t inverse, int32_t variant);
 
+/* x <- Q x in place for each row: the dense rotation of a seed, for small widths; inverse != 0: its transpose. */
+enum { RQ_ORTHOGONAL_MAX = 256 };
+int32_t rq_orthogonal_scratch(int32_t width);
+int32_t rq_orthogonal(rq_error *error, float *x /* (rows, width) */, int32_t rows, int32_t width,
+                      uint32_t seed_low, uint32_t seed_high, int32_t inverse, void *scratch,
+                      void *scratch_end);
+
 typedef struct rq_comparison {
   double mse;                    /* mean squared difference */
   double snr_db;                 /* 10 log10(sum a^2 / sum (a-b)^2); +infinity when equal */
@@ -475,6 +482,23 @@ int32_t rq_model_moments(const void *model, int32_t layer, int32_t diagonal, uin
 /* Input 0 to 4 of the last step's layer (tokens of the step, its width), 5: the residual stream where the
  * step ended. Valid until the next step. */
 const float *rq_model_tap(const void *model, int32_t input);
+
+/* ---- adapters --------------------------------------------------------------
+ * LoRA adapters beside a model: y = W x + scale alpha / rank B (A x), from GGUF files in llama.cpp's layout
+ * (general.type "adapter", adapter.type "lora", tensors NAME.lora_a and NAME.lora_b). */
+
+/* Checks an adapter against an open model: kind, architecture, names, shapes (RQ_E_HYPERPARAMETER,
+ * RQ_E_TENSOR, RQ_E_TYPE); the bytes that it will need. */
+int32_t rq_adapter_measure(rq_error *error, const void *index, const uint8_t *data, void *model,
+                           uint64_t *bytes);
+/* The same, and decodes it into `memory`: neither index nor data are needed afterwards. RQ_E_DATA on NaN. */
+int32_t rq_adapter_open(rq_error *error, const void *index, const uint8_t *data, void *model, void *memory,
+                        void *memory_end);
+/* From now on the model computes with it, behind those that were applied before, or with another scale; the
+ * model forgets all tokens. Any number of adapters may be there at once: their products are added. */
+int32_t rq_adapter_apply(rq_error *error, void *adapter, float scale);
+/* The model computes without it, and forgets all tokens; to be called before its memory is given back. */
+int32_t rq_adapter_remove(rq_error *error, void *adapter);
 
 /* ---- threads ----------------------------------------------------------------
  * The host brings the threads: each calls rq_pool_work on its own stack, which returns when the pool is

@@ -33,14 +33,14 @@ static void swiglu(float *gate, const float *up, size_t count, int32_t variant) 
   }
 }
 
-/* Rows of the embedding, back from the Hadamard transform where the file holds them so. */
+/* Rows of the embedding, back from the transform where the file holds them so. */
 static void embed(rq_model *model, int32_t tokens) {
   const rq_matrix *w = &model->weights.embedding;
   for (int32_t t = 0; t < tokens; t++) {
     float *x = model->x + (size_t)t * (size_t)w->width;
     size_t token = (size_t)model->tokens[model->position + t];
     w->format->decode(w->data + token * (size_t)w->row_bytes, w->width, x, model->variant);
-    if (w->turned) rq_hadamard_apply(x, model->weights.signs, w->width, true, model->variant);
+    if (w->turned) rq_turn(model, x, 0, w->width, true);
   }
   RQ_LAP(model, RQ_OP_EMBEDDING);
 }
@@ -123,7 +123,10 @@ static void multiply_gated_units(void *data, int32_t first, int32_t last, int32_
 
 /* gate <- silu(gate x) * (up x) */
 static void multiply_gated(rq_model *model, const rq_layer *layer, int32_t tokens, rq_inputs_job *reader) {
-  gated_job job = {model, {&layer->gate, model->gate, NULL}, {&layer->up, model->up, NULL}, tokens, reader};
+  const rq_product gate = {&layer->gate, model->gate, NULL}, up = {&layer->up, model->up, NULL};
+  rq_adapters_begin(model, &model->inputs, &gate, 1, tokens);
+  rq_adapters_begin(model, &model->inputs, &up, 1, tokens);
+  gated_job job = {model, gate, up, tokens, reader};
   int32_t units = (layer->gate.rows + RQ_UNIT_ROWS - 1) / RQ_UNIT_ROWS;
   uint64_t work = 2 * (uint64_t)tokens * RQ_UNIT_ROWS * (uint64_t)layer->gate.width;
   rq_pool_run(model->pool, multiply_gated_units, &job, units, work);

@@ -1,5 +1,6 @@
-/* hadamard.c: which matrices had their input axis transformed (W' = W (H S)^T), from ruvq.hadamard.*;
- * their inputs get the same transform, so that W' (H S x) = W x. */
+/* hadamard.c: which matrices had their input axis transformed (W' = W T^T), from ruvq.hadamard.*; their
+ * inputs get the same transform, so that W' (T x) = W x. T is the blocked Hadamard transform, or for small
+ * widths a dense rotation. */
 #include "model.h"
 
 static int32_t bad_layout(rq_error *error, const char *key, const char *expected, const char *text,
@@ -11,25 +12,16 @@ static int32_t bad_layout(rq_error *error, const char *key, const char *expected
   return RQ_E_LAYOUT;
 }
 
-/* The value of `key` must be exactly `wanted`. */
-static int32_t check_name(rq_error *error, const rq_gguf *index, const uint8_t *file, const char *key,
-                          const char *wanted) {
+/* The value of `key` must be one of `wanted`, which ends with NULL; its position there. */
+static int32_t read_name(rq_error *error, const rq_gguf *index, const uint8_t *file, const char *key,
+                         const char *const *wanted) {
   const char *text = NULL;
   uint32_t bytes = 0;
   int32_t code = rq_gguf_read_string(error, index, file, key, true, &text, &bytes);
   if (code < 0) return code;
-  if (bytes == rq_length(wanted) && rq_equal(text, wanted, bytes)) return RQ_OK;
-  return bad_layout(error, key, wanted, text, bytes);
-}
-
-/* The n-th of all matrices: embedding, output, then seven a layer. */
-static rq_matrix *matrix_at(rq_weights *w, int32_t n) {
-  if (n == 0) return &w->embedding;
-  if (n == 1) return &w->output;
-  rq_layer *layer = &w->layers[(n - 2) / 7];
-  rq_matrix *of_layer[7] = {&layer->query, &layer->key, &layer->value, &layer->attention_out,
-                            &layer->gate,  &layer->up,  &layer->down};
-  return of_layer[(n - 2) % 7];
+  for (int32_t n = 0; wanted[n]; n++)
+    if (bytes == rq_length(wanted[n]) && rq_equal(text, wanted[n], bytes)) return n;
+  return bad_layout(error, key, wanted[0], text, bytes);
 }
 
 /* Marks the matrix of that name (two entries where the output is tied); how many were marked anew. */
@@ -39,9 +31,9 @@ static int32_t mark(const rq_gguf *index, const uint8_t *file, const rq_hyper *h
   if (position < 0) return 0;
   const uint8_t *data = file + rq_gguf_tensors(index)[position].data_offset;
   int32_t marked = 0;
-  for (int32_t n = 0; n < 2 + 7 * hyper->info.layers; n++) {
-    rq_matrix *matrix = matrix_at(w, n);
-    if (matrix->data != data || matrix->turned) continue;
+  for (int32_t n = 0; n < rq_matrix_count(hyper); n++) {
+    rq_matrix *matrix = rq_matrix_at(w, n);
+    if (matrix->data != data || matrix->turned || (w->reflections && matrix->width > w->rotated)) continue;
     matrix->turned = true;
     marked++;
   }
@@ -61,6 +53,19 @@ static int32_t mark_all(rq_error *error, const rq_gguf *index, const uint8_t *fi
   return RQ_OK;
 }
 
+/* What the transform needs, for inputs up to `width`. */
+static void make(rq_arena *arena, bool rotation, uint64_t seed, int32_t width, rq_weights *out) {
+  uint32_t low = (uint32_t)seed, high = (uint32_t)(seed >> 32);
+  out->rotated = rq_min_i32(width, RQ_ORTHOGONAL_MAX);
+  uint64_t numbers = rotation ? (uint64_t)rq_orthogonal_numbers(out->rotated) : (uint64_t)width;
+  float *memory = rq_arena_take(arena, numbers * sizeof(float));
+  if (!memory) return;
+  if (rotation)
+    rq_orthogonal_vectors(low, high, out->rotated, out->reflections = memory);
+  else
+    rq_hadamard_signs(low, high, width, out->signs = memory);
+}
+
 int32_t rq_weights_bind_hadamard(rq_error *error, const rq_gguf *index, const uint8_t *file, rq_hyper *hyper,
                                  rq_arena *arena, rq_weights *out) {
   const char *key = "ruvq.hadamard.tensors";
@@ -69,18 +74,26 @@ int32_t rq_weights_bind_hadamard(rq_error *error, const rq_gguf *index, const ui
   if (!list) return RQ_OK;
   if (list->type != RQ_KV_ARRAY || list->element_type != RQ_KV_STRING)
     return bad_layout(error, key, "an array of strings", "another type", 12);
-  if (list->count > 2 + 7 * (uint64_t)hyper->info.layers)
+  if (list->count > (uint64_t)rq_matrix_count(hyper))
     return bad_layout(error, key, "at most the matrices of the model", "more names", 10);
   if (list->count == 0) return RQ_OK;
   uint64_t seed = 0;
   int32_t code = rq_gguf_read_u64(error, index, file, "ruvq.hadamard.seed", true, &seed);
   if (code < 0) return code;
-  code = check_name(error, index, file, "ruvq.hadamard.generator", "splitmix64");
+  code = read_name(error, index, file, "ruvq.hadamard.generator", (const char *const[]){"splitmix64", NULL});
   if (code < 0) return code;
-  if ((code = check_name(error, index, file, "ruvq.hadamard.cut", "greedy-256")) < 0) return code;
+  const char *const cuts[] = {"greedy-256", "orthogonal-256",
+                              NULL}; /* Hadamard; the rotation, up to that width */
+  if ((code = read_name(error, index, file, "ruvq.hadamard.cut", cuts)) < 0) return code;
   hyper->info.hadamard_tensors = (int32_t)list->count;
-  int32_t width = rq_largest_input(hyper);
-  out->signs = rq_arena_take(arena, (uint64_t)width * sizeof(float));
-  if (out->signs) rq_hadamard_signs((uint32_t)seed, (uint32_t)(seed >> 32), width, out->signs);
+  make(arena, code == 1, seed, rq_largest_input(hyper), out);
   return out->layers ? mark_all(error, index, file, hyper, key, list, out) : RQ_OK;
+}
+
+void rq_turn(const rq_model *model, float *x, int32_t start, int32_t numbers, bool inverse) {
+  const rq_weights *w = &model->weights;
+  if (w->reflections)
+    rq_orthogonal_apply(x, w->reflections, w->rotated, numbers, inverse);
+  else
+    rq_hadamard_apply(x, w->signs + start, numbers, inverse, model->variant);
 }

@@ -222,6 +222,19 @@ static int32_t apply_options(const source *s, const rq_model_options *options, r
   return RQ_OK;
 }
 
+/* An adapter has its base model's architecture, but not its weights. */
+static int32_t check_model(const source *s) {
+  const char *kind = NULL;
+  uint32_t bytes = 0;
+  int32_t code = rq_gguf_read_string(s->error, s->index, s->file, "general.type", false, &kind, &bytes);
+  if (code < 0 || !kind || !same_text(kind, bytes, "adapter")) return code;
+  rq_fail(s->error, RQ_E_ARCHITECTURE, "general.type");
+  rq_expected(s->error, "a model");
+  rq_actual(s->error, "an adapter");
+  rq_hint(s->error, "open the base model, and load this file as its adapter");
+  return RQ_E_ARCHITECTURE;
+}
+
 static int32_t check_whole(rq_error *error, const rq_gguf *index) {
   if (index->split_count <= 1) return RQ_OK;
   rq_fail(error, RQ_E_SHARD, "shard %u of %u", index->split_no + 1, index->split_count);
@@ -236,7 +249,7 @@ int32_t rq_hyper_read(rq_error *error, const rq_gguf *index, const uint8_t *file
   source s = {error, index, file, NULL};
   rq_zero(out, sizeof *out);
   int32_t code;
-  if ((code = check_whole(error, index)) < 0) return code;
+  if ((code = check_whole(error, index)) < 0 || (code = check_model(&s)) < 0) return code;
   if ((code = read_architecture(&s, out)) < 0) return code;
   if (present(&s, "expert_count"))
     return unsupported(&s, "expert_count", "a dense model, without this key",

@@ -40,14 +40,36 @@ typedef struct rq_hyper {
   int32_t threads;                /* that there is scratch memory for, at least 1 */
 } rq_hyper;
 
-/* One weight matrix, where it lies in the file: y = W x + bias. */
+/* One weight matrix, where it lies in the file: y = W x + bias, and what adapters add to it. */
+typedef struct rq_adapter_part rq_adapter_part;
 typedef struct rq_matrix {
   const uint8_t *data; /* (rows, row_bytes), perhaps unaligned */
   const rq_format *format;
   float *bias; /* (rows), or NULL */
   int32_t rows, width, row_bytes;
-  bool turned; /* its input axis went through the Hadamard transform */
+  bool turned;            /* its input axis went through the file's transform */
+  rq_adapter_part *parts; /* a list in the order in which adapters were applied, or NULL */
 } rq_matrix;
+
+/* What a LoRA adapter has for one matrix: scale B (A x). */
+struct rq_adapter_part {
+  rq_matrix a;   /* (rank, width) float32 */
+  float *b;      /* (tiles of RQ_UNIT_ROWS rows, rank, RQ_UNIT_ROWS), zeros behind the last row */
+  float *hidden; /* (batch, rank) A x of the step's tokens */
+  rq_matrix *matrix;
+  float own_scale, scale; /* alpha / rank; that times what the host asked for */
+  rq_adapter_part *next;
+};
+
+enum { RQ_ADAPTER_MAGIC = 0x41515652 };
+
+typedef struct rq_model rq_model;
+typedef struct rq_adapter {
+  uint32_t magic;
+  int32_t count;
+  rq_adapter_part *parts; /* (count) */
+  rq_model *model;        /* that it was opened for */
+} rq_adapter;
 
 typedef struct rq_layer {
   float *attention_norm, *ff_norm; /* (width) */
@@ -60,15 +82,17 @@ typedef struct rq_layer {
 typedef struct rq_weights {
   rq_layer *layers; /* (layers) */
   rq_matrix embedding, output;
-  float *output_norm;          /* (width) */
-  float *signs;                /* (largest input width) of the Hadamard transform, NULL without */
+  float *output_norm; /* (width) */
+  float *signs;       /* (largest input width) of the Hadamard transform, NULL without */
+  float *reflections; /* of the rotation, for widths up to `rotated`; NULL without */
+  int32_t rotated;
   const uint8_t *rope_factors; /* (rope_width / 2) float32 as stored, or NULL */
 } rq_weights;
 
 /* Vectors made ready to be multiplied by matrices, for every token of a batch. */
 typedef struct rq_inputs {
   rq_activations *plain;  /* (batch) */
-  rq_activations *turned; /* (batch) after the Hadamard transform */
+  rq_activations *turned; /* (batch) after the transform */
   float *turned_x;        /* (batch, largest width) */
   int32_t stride;         /* the largest width */
   _Atomic int32_t *left;  /* (blocks of the largest width) numbers of a block that aren't there yet */
@@ -76,7 +100,7 @@ typedef struct rq_inputs {
 
 enum { RQ_MODEL_MAGIC = 0x4D515652 };
 
-typedef struct rq_model {
+struct rq_model {
   uint32_t magic;
   int32_t variant;                        /* what runs, as rq_variant gives it */
   int32_t variant_alone[RQ_FORMAT_COUNT]; /* for products with a single token, by format */
@@ -120,7 +144,7 @@ typedef struct rq_model {
 #if defined(RQ_PROFILE)
   rq_profile profile;
 #endif
-} rq_model;
+};
 
 /* architecture.c */
 const rq_architecture *rq_architecture_named(const char *name, uint32_t bytes); /* NULL: not supported */
@@ -139,10 +163,19 @@ rq_key_name rq_model_key(const rq_architecture *architecture, const char *suffix
  * arena everything is checked and measured, and `out->layers` stays NULL. */
 int32_t rq_weights_bind(rq_error *error, const rq_gguf *index, const uint8_t *file, rq_hyper *hyper,
                         rq_arena *arena, rq_weights *out);
-/* Marks the matrices named in ruvq.hadamard.tensors and makes the signs. */
+/* hadamard.c: marks the matrices named in ruvq.hadamard.tensors and makes what their transform needs. */
 int32_t rq_weights_bind_hadamard(rq_error *error, const rq_gguf *index, const uint8_t *file, rq_hyper *hyper,
                                  rq_arena *arena, rq_weights *out);
+/* The file's transform (or its inverse) of `numbers` numbers, which begin at number `start` of a vector: a
+ * block of 256, the tail, or all of it. */
+void rq_turn(const rq_model *model, float *x, int32_t start, int32_t numbers, bool inverse);
+/* Type (`vector`: floats only), shape and size. */
+int32_t rq_tensor_check(rq_error *error, const char *name, const rq_gguf_tensor *tensor, int32_t rows,
+                        int32_t width, bool vector);
 int32_t rq_largest_input(const rq_hyper *hyper);
+/* The n-th of all matrices: embedding, output, then seven a layer. */
+rq_matrix *rq_matrix_at(rq_weights *weights, int32_t n);
+static inline int32_t rq_matrix_count(const rq_hyper *hyper) { return 2 + 7 * hyper->info.layers; }
 
 /* product.c: products of matrices with the vectors of a step. */
 /* Which forms of an input the matrices that read it need. */
@@ -179,7 +212,10 @@ typedef struct rq_product {
 /* Products that share an input, together as one job. */
 void rq_multiply(rq_model *model, const rq_inputs *inputs, const rq_product *products, int32_t count,
                  int32_t tokens);
-/* Rows [first, last) of one product. */
+/* A x of the adapters of these products' matrices, for the rq_multiply_rows that follow. */
+void rq_adapters_begin(rq_model *model, const rq_inputs *inputs, const rq_product *products, int32_t count,
+                       int32_t tokens);
+/* Rows [first, last) of one product; `first` is a multiple of RQ_UNIT_ROWS. */
 void rq_multiply_rows(const rq_model *model, const rq_inputs *inputs, const rq_product *product,
                       int32_t tokens, int32_t first, int32_t last);
 enum { RQ_UNIT_ROWS = 16 }; /* rows of a unit of work: outputs of two threads lie in different cache lines */

@@ -1,5 +1,7 @@
 /* product.c: matrices times the vectors of a step: every block of weights is decoded once for all tokens of
  * the batch, and each result is the same sum as alone. Threads split rows, never a sum. */
+#include "../base/fpenv.h"
+#include "lanes.h"
 #include "model.h"
 
 void rq_needs_add(rq_needs *needs, const rq_matrix *matrix) {
@@ -32,7 +34,7 @@ void rq_inputs_begin(rq_inputs_job *job, rq_model *model, rq_inputs *in, const f
     atomic_store_explicit(&in->left[block], block_numbers(block, width), memory_order_relaxed);
 }
 
-/* A block of the Hadamard transform is one of the activations, so that blocks don't need each other. */
+/* A block of the transform is one of the activations, so that blocks don't need each other. */
 static int32_t set_block(const rq_inputs_job *job, int32_t t, int32_t block) {
   rq_model *model = job->model;
   const rq_inputs *in = job->inputs;
@@ -45,7 +47,7 @@ static int32_t set_block(const rq_inputs_job *job, int32_t t, int32_t block) {
   int32_t start = block * RQ_BLOCK, numbers = block_numbers(block, job->width);
   float *turned = in->turned_x + (size_t)t * (size_t)in->stride + start;
   rq_copy(turned, job->x + (size_t)t * (size_t)job->width + start, (size_t)numbers * sizeof(float));
-  rq_hadamard_apply(turned, model->weights.signs + start, numbers, false, model->variant);
+  rq_turn(model, turned, start, numbers, false);
   RQ_LAP_ALONE(model, RQ_OP_HADAMARD);
   return rq_activations_block(&in->turned[t], block, job->needs.turned_quantized, model->variant);
 }
@@ -80,6 +82,30 @@ int32_t rq_inputs_set(rq_model *model, const float *x, int32_t tokens, int32_t w
 
 /* ---- products ---- */
 
+/* y += scale B hidden, for rows [first, last) of one token: each row's sum in the order of the rank. */
+static RQ_NOINLINE void add_adapter(const rq_adapter_part *part, const float *hidden, float *y, int32_t first,
+                                    int32_t last) {
+  enum { VECTORS = RQ_UNIT_ROWS / 4 };
+  for (int32_t r = first; r < last; r += RQ_UNIT_ROWS) {
+    const rq_vec *tile = (const rq_vec *)(part->b + (size_t)r * (size_t)part->a.rows);
+    rq_vec_value sum[VECTORS] = {0};
+    for (int32_t k = 0; k < part->a.rows; k++)
+      for (int32_t v = 0; v < VECTORS; v++) sum[v] = sum[v] + *tile++ * hidden[k];
+    float added[RQ_UNIT_ROWS];
+    for (int32_t v = 0; v < VECTORS; v++) ((rq_vec *)added)[v] = sum[v] * part->scale;
+    for (int32_t l = 0; l < RQ_UNIT_ROWS && r + l < last; l++) y[r + l] = y[r + l] + added[l];
+  }
+}
+
+RQ_NOINLINE void rq_adapters_begin(rq_model *model, const rq_inputs *inputs, const rq_product *products,
+                                   int32_t count, int32_t tokens) {
+  for (int32_t n = 0; n < count; n++)
+    for (rq_adapter_part *part = products[n].matrix->parts; part; part = part->next) {
+      const rq_product product = {&part->a, part->hidden, NULL};
+      rq_multiply(model, inputs, &product, 1, tokens);
+    }
+}
+
 void rq_multiply_rows(const rq_model *model, const rq_inputs *inputs, const rq_product *product,
                       int32_t tokens, int32_t first, int32_t last) {
   const rq_matrix *matrix = product->matrix;
@@ -88,12 +114,14 @@ void rq_multiply_rows(const rq_model *model, const rq_inputs *inputs, const rq_p
   int32_t variant = tokens == 1 ? model->variant_alone[matrix->format->info.format] : model->variant;
   rq_rows_product(matrix->format, matrix->data, matrix->width, first, last, x, tokens, product->y, rows,
                   variant);
-  if (!matrix->bias && !product->sum) return;
+  if (!matrix->bias && !matrix->parts && !product->sum) return;
   for (int32_t t = 0; t < tokens; t++) {
     float *y = product->y + (size_t)t * rows;
     float *sum = product->sum ? product->sum + (size_t)t * rows : NULL;
     if (matrix->bias)
       for (int32_t r = first; r < last; r++) y[r] += matrix->bias[r];
+    for (const rq_adapter_part *part = matrix->parts; part; part = part->next)
+      add_adapter(part, part->hidden + (size_t)t * (size_t)part->a.rows, y, first, last);
     if (product->sum)
       for (int32_t r = first; r < last; r++) sum[r] = sum[r] + y[r];
   }
@@ -127,6 +155,7 @@ static void multiply_units(void *data, int32_t first, int32_t last, int32_t thre
 
 void rq_multiply(rq_model *model, const rq_inputs *inputs, const rq_product *products, int32_t count,
                  int32_t tokens) {
+  rq_adapters_begin(model, inputs, products, count, tokens);
   product_job job = {model, inputs, products, count, tokens};
   int32_t units = 0;
   for (int32_t n = 0; n < count; n++) units += units_of(products[n].matrix);

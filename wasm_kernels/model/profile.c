@@ -16,10 +16,12 @@ void rq_lap(rq_model *model, int32_t operation) {
 
 void rq_lap_start(rq_model *model) { model->profile.since = rq_clock(); }
 
-/* Those of a layer stand in it in the order of RQ_OP_*. */
+/* Those of a layer stand in it in the order of RQ_OP_*; an adapter's are elsewhere. */
 int32_t rq_operation_of(const rq_model *model, const rq_matrix *matrix) {
   if (matrix == &model->weights.output) return RQ_OP_OUTPUT;
-  size_t at = (size_t)((const uint8_t *)matrix - (const uint8_t *)model->weights.layers) % sizeof(rq_layer);
+  uintptr_t layers = (uintptr_t)model->weights.layers, at = (uintptr_t)matrix - layers;
+  if (at >= (uintptr_t)model->hyper.info.layers * sizeof(rq_layer)) return RQ_OP_REST;
+  at %= sizeof(rq_layer);
   return RQ_OP_QUERY + (int32_t)((at - offsetof(rq_layer, query)) / sizeof(rq_matrix));
 }
 

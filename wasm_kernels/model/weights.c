@@ -60,32 +60,31 @@ static int32_t missing(binder *b, const char *name, int32_t rows, int32_t width)
   return RQ_E_TENSOR;
 }
 
-static int32_t wrong_type(binder *b, const char *name, const rq_gguf_tensor *tensor, bool vector) {
+static int32_t wrong_type(rq_error *error, const char *name, const rq_gguf_tensor *tensor, bool vector) {
   const rq_format *format = rq_format_get(tensor->format);
-  rq_fail(b->error, RQ_E_TYPE, "%s", name);
-  rq_expected(b->error,
+  rq_fail(error, RQ_E_TYPE, "%s", name);
+  rq_expected(error,
               vector ? "f32, f16 or bf16" : "f32, f16, bf16, a block format of ggml's or one of ruvq's own");
   if (format)
-    rq_actual(b->error, "%s", format->info.name);
+    rq_actual(error, "%s", format->info.name);
   else
-    rq_actual(b->error, "ggml type %d", tensor->ggml_type);
-  rq_hint(b->error, "quantize the model again to one of these formats");
+    rq_actual(error, "ggml type %d", tensor->ggml_type);
+  rq_hint(error, "quantize the model again to one of these formats");
   return RQ_E_TYPE;
 }
 
-/* Checks type, shape and size. */
-static int32_t check(binder *b, const char *name, const rq_gguf_tensor *tensor, int32_t rows, int32_t width,
-                     bool vector) {
+int32_t rq_tensor_check(rq_error *error, const char *name, const rq_gguf_tensor *tensor, int32_t rows,
+                        int32_t width, bool vector) {
   const rq_format *format = tensor->format < 0 ? NULL : rq_format_get(tensor->format);
-  if (!format || (vector && format->quantized)) return wrong_type(b, name, tensor, vector);
+  if (!format || (vector && format->quantized)) return wrong_type(error, name, tensor, vector);
   int32_t row_bytes = format->row_bytes(width);
   if (tensor->width == (uint64_t)width && tensor->rows == (uint64_t)rows && row_bytes >= 0 &&
       tensor->data_bytes == (uint64_t)row_bytes * (uint64_t)rows)
     return RQ_OK;
-  rq_fail(b->error, RQ_E_TENSOR, "%s", name);
-  rq_expected(b->error, "%d rows of %d", rows, width);
-  rq_actual(b->error, "%U rows of %U in %U bytes", tensor->rows, tensor->width, tensor->data_bytes);
-  rq_hint(b->error, "the tensor doesn't fit the model's hyper-parameters: convert the model again");
+  rq_fail(error, RQ_E_TENSOR, "%s", name);
+  rq_expected(error, "%d rows of %d", rows, width);
+  rq_actual(error, "%U rows of %U in %U bytes", tensor->rows, tensor->width, tensor->data_bytes);
+  rq_hint(error, "the tensor doesn't fit the model's hyper-parameters: convert the model again");
   return RQ_E_TENSOR;
 }
 
@@ -99,7 +98,7 @@ static int32_t bind_vector(binder *b, tensor_name name, int32_t width, bool requ
   *out = NULL;
   const rq_gguf_tensor *tensor = find(b, name.text);
   if (!tensor) return required ? missing(b, name.text, 1, width) : RQ_OK;
-  int32_t code = check(b, name.text, tensor, 1, width, true);
+  int32_t code = rq_tensor_check(b->error, name.text, tensor, 1, width, true);
   if (code < 0) return code;
   count(b, tensor);
   *out = rq_arena_take(b->arena, (uint64_t)width * sizeof(float));
@@ -120,7 +119,7 @@ static int32_t bind_matrix(binder *b, int32_t layer, const char *part, int32_t r
   tensor_name name = name_of(layer, part, ".weight");
   const rq_gguf_tensor *tensor = find(b, name.text);
   if (!tensor) return required ? missing(b, name.text, rows, width) : RQ_OK;
-  int32_t code = check(b, name.text, tensor, rows, width, false);
+  int32_t code = rq_tensor_check(b->error, name.text, tensor, rows, width, false);
   if (code < 0) return code;
   count(b, tensor);
   out->data = b->file + tensor->data_offset;
@@ -132,6 +131,15 @@ static int32_t bind_matrix(binder *b, int32_t layer, const char *part, int32_t r
 }
 
 /* ---- the model ---- */
+
+rq_matrix *rq_matrix_at(rq_weights *weights, int32_t n) {
+  if (n == 0) return &weights->embedding;
+  if (n == 1) return &weights->output;
+  rq_layer *layer = &weights->layers[(n - 2) / 7];
+  rq_matrix *of_layer[7] = {&layer->query, &layer->key, &layer->value, &layer->attention_out,
+                            &layer->gate,  &layer->up,  &layer->down};
+  return of_layer[(n - 2) % 7];
+}
 
 static int32_t bind_layer(binder *b, int32_t n, rq_layer *out) {
   const rq_model_info *i = &b->hyper->info;
@@ -198,9 +206,9 @@ static int32_t bind_rope_factors(binder *b, rq_weights *out) {
   const rq_gguf_tensor *tensor = find(b, "rope_freqs.weight");
   if (!tensor) return RQ_OK;
   int32_t pairs = b->hyper->info.rope_width / 2;
-  int32_t code = check(b, "rope_freqs.weight", tensor, 1, pairs, true);
+  int32_t code = rq_tensor_check(b->error, "rope_freqs.weight", tensor, 1, pairs, true);
   if (code < 0) return code;
-  if (tensor->format != RQ_FORMAT_F32) return wrong_type(b, "rope_freqs.weight", tensor, true);
+  if (tensor->format != RQ_FORMAT_F32) return wrong_type(b->error, "rope_freqs.weight", tensor, true);
   const uint8_t *data = b->file + tensor->data_offset;
   for (int32_t p = 0; p < pairs; p++) {
     float factor = rq_load_f32(data + 4 * (size_t)p);

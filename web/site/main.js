@@ -3,7 +3,7 @@
 import { byId, hideError } from "./dom.js";
 import { startLibrary } from "./library.js";
 import { session } from "./session.js";
-import { startSettings } from "./settings.js";
+import { chosenHost, startSettings } from "./settings.js";
 import { startWrite } from "./write.js";
 
 const LATER = {
@@ -43,6 +43,7 @@ function start() {
   byId("error-close").addEventListener("click", hideError);
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") session.stop(); });
   startSettings((host) => session.chooseHost(host));
+  session.hostName = chosenHost(); // a browser may have kept the choice of the page's last visit
   startWrite();
   window.addEventListener("hashchange", route);
   route();

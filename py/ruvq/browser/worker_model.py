@@ -327,6 +327,18 @@ class WorkerModel:
         """The embedding of a text, as `ruvq.Model.embed` gives it."""
         return list((await _awaited(self._model.embed(text, _options(normalize=normalize)))).to_py())
 
+    async def load_adapter(
+        self, url: str, scale: float = 1.0, *, cache: str = "default", sha256: str | None = None
+    ) -> Any:
+        """Computes with a LoRA adapter from now on, as `ruvq.Model.load_adapter` does: an Adapter of ruvq.js,
+        whose `setScale` and `unload` are awaited. The file is fetched and kept as `fetch` does it."""
+        options = _options(scale=scale, cache=cache, sha256=sha256)
+        return await _awaited(self._model.loadAdapter(url, options))
+
+    async def unload_adapter(self) -> None:
+        """Computes without any adapter."""
+        await _awaited(self._model.unloadAdapter())
+
     async def metadata(self, key: str) -> Any:
         """A value of the file's metadata; None when it hasn't got it."""
         value = await _awaited(self._model.metadata(key))

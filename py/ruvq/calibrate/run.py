@@ -19,8 +19,9 @@ from ..gguf.journal import Workplace, replace_text
 from ..gguf.recipe import Recipe, calibration_digest
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
+from ..quantize.checks import check_target
 from ..quantize.float_model import float_model
-from ..quantize.pipeline import check_target, source_digest
+from ..quantize.metadata import source_digest
 from ..runtime.engine import Engine
 from ..runtime.tokenizer import Tokenizer
 from ..runtime.windows import WINDOW, eval_windows

@@ -50,7 +50,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         stack.enter_context(model)
         reference = None
         if args.against is not None:
-            reference, _ = open_model(argparse.Namespace(**{**vars(args), "file": args.against}))
+            reference, _ = open_model(
+                argparse.Namespace(**{**vars(args), "file": args.against, "adapter": []})
+            )
             stack.enter_context(reference)
         bar = stack.enter_context(Progress(args.quiet, "tok", "eval"))
         options: dict[str, Any] = {

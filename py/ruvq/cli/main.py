@@ -28,6 +28,7 @@ COMMANDS = {
     "quantize": "convert a float model to a GGUF file in a low-bit format",
     "calibrate": "run the float model on text and write what its inputs look like, for quantize",
     "qat": "train a model with its quantization in the loop and write the GGUF file",
+    "adapter": "convert LoRA adapters between PEFT's format and GGUF, and merge several",
     "export-onnx": "write a model as an ONNX decoder, in floats or 4 bits",
     "inspect": "list what a GGUF file holds: metadata, tensors, bits per weight",
     "verify": "check a GGUF file's structure, data and SHA-256 digests",

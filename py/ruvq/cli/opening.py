@@ -27,6 +27,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--context", type=whole(2, 1 << 24), help="tokens of context (default: the model's, 4096 at most)"
     )
     parser.add_argument(
+        "--adapter", action="append", default=[], metavar="FILE[:SCALE]",
+        help="a LoRA adapter (GGUF) beside the model, and what it is multiplied by (default 1); repeatable",
+    )  # fmt: skip
+    parser.add_argument(
         "--threads", type=whole(1, CONSTANTS["RQ_MAX_THREADS"]),
         help="threads that compute; they don't change the result (default: the physical cores, 8 at most)",
     )  # fmt: skip
@@ -48,7 +52,26 @@ def open_model(args: argparse.Namespace, *, hashes: bool = False) -> tuple[Model
     with GGUFFile.open(path) as file:
         kv = choose_kv(file, args.kv)
         check_memory(path, _memory_of(file, args.context, kv, args.threads))
-    return Model.open(path, context=args.context, kv=kv, hashes=hashes, threads=args.threads), kv
+    model = Model.open(path, context=args.context, kv=kv, hashes=hashes, threads=args.threads)
+    try:
+        for adapter in args.adapter:
+            file, scale = adapter_of(adapter)
+            model.load_adapter(existing_gguf(file), scale)
+    except BaseException:
+        model.close()
+        raise
+    return model, kv
+
+
+def adapter_of(text: str) -> tuple[str, float]:
+    """File and scale of FILE[:SCALE]; a colon that no number follows belongs to the name."""
+    file, colon, scale = text.rpartition(":")
+    if colon:
+        try:
+            return file, float(scale)
+        except ValueError:
+            pass
+    return text, 1.0
 
 
 def _memory_of(file: GGUFFile, context: int | None, kv: str, threads: int | None) -> int:

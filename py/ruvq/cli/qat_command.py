@@ -89,6 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--adapters", metavar="FOLDER", help="with --use-lora: keep the adapters, in PEFT's format"
     )
+    files.add_argument(
+        "--ship-adapter", metavar="FILE.gguf",
+        help="with --use-lora: train the adapters beside the quantized base, not through the quantizer, "
+        "and write them here; the output is the base alone, to be run with --adapter",
+    )  # fmt: skip
     teacher = parser.add_argument_group("teacher")
     teacher.add_argument(
         "--teacher", default="self", metavar="PATH",
@@ -186,7 +191,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         teacher=args.teacher, teacher_cache=args.teacher_cache, eval_texts=args.eval_text, device=args.device,
         threads=args.threads, gradient_checkpointing=args.gradient_checkpointing,
         allow_float_layers=args.allow_float_layers, resume=args.resume, events=args.events,
-        tensorboard=args.tensorboard, adapters=args.adapters,
+        tensorboard=args.tensorboard, adapters=args.adapters, ship_adapter=args.ship_adapter,
     )  # fmt: skip
     with Progress(args.quiet, "%", "qat") as bar:
         report = qat(
@@ -227,4 +232,6 @@ def _recorded(args: argparse.Namespace) -> str:
         value = getattr(args, flag[2:].replace("-", "_"))
         if value is not None:
             words += [flag, str(value)]
+    if args.ship_adapter:
+        words += ["--ship-adapter", Path(args.ship_adapter).name]
     return shlex.join([*words, "--use-lora"] if args.use_lora else words)

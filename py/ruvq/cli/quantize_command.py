@@ -11,8 +11,8 @@ from ..errors import UsageError
 from .console import SEED, Progress, note, number, whole
 
 if TYPE_CHECKING:
-    from ..quantize.pipeline import Step
     from ..quantize.plan import Plan
+    from ..quantize.writing import Step
     from ..sources import Source
 
 HAS_SETTINGS = True
@@ -81,8 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument(
         "--incoherence",
         default="auto",
-        choices=("auto", "none", "hadamard"),
-        help="randomised Hadamard transform of the rows (auto: for pi-t3 and pi-t2)",
+        choices=("auto", "none", "hadamard", "orthogonal"),
+        help="transform of the rows: randomised Hadamard (auto: for pi-t3 and pi-t2), or a dense rotation, "
+        "for widths up to 256",
     )
     formats.add_argument(
         "--rotate",
@@ -91,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rotate the residual stream, the values of attention, or both, and fold that into the weights: "
         "any reader runs the file",
     )
-    formats.add_argument("--seed", type=SEED, default=0, help="seed of the transform's signs (default 0)")
+    formats.add_argument("--seed", type=SEED, default=0, help="seed of the transform (default 0)")
     formats.add_argument(
         "--type-ids", choices=("ruvllm",), help="write pi-q3 and pi-q2 under ruvllm's type ids 40 and 41"
     )
@@ -321,7 +322,8 @@ def _plan_only(args: argparse.Namespace) -> dict[str, Any]:
                     "bpw_nominal": t.nominal_bits,
                     "bytes": t.nbytes,
                     "shape": list(t.shape),
-                    "hadamard": t.hadamard,
+                    "hadamard": t.method == "hadamard",
+                    "transform": t.method or None,
                     "from": t.source_dtype,
                     "instead_of": t.instead_of or None,
                 }

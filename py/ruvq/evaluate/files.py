@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import formats
 from ..errors import ModelError
+from ..formats.transform import Transform, stored_transform
 from ..gguf import GGUFFile
 from ..quantize import rotation
 from ..quantize.calibration import Calibration, input_of
 from ..quantize.sensitivity import take
-from ..quantize.tensors import QuantizedTensor, dequantize, hadamard
+from ..quantize.tensors import QuantizedTensor, dequantize, turn_rows
 from .metrics import Metrics, attention_score_snr_db, mean, measure
 
 if TYPE_CHECKING:
@@ -104,8 +105,8 @@ def measure_file(
     ModelError when the file isn't of this model.
     """
     with GGUFFile.open(path) as file:
-        seed = file.metadata.get("ruvq.hadamard.seed")
-        turned = set(file.metadata.get("ruvq.hadamard.tensors", ())) if seed is not None else set()
+        turned = set(file.metadata.get("ruvq.hadamard.tensors", ()))
+        transform = stored_transform(file.metadata) if turned else None
         matrices = [t for t in file.tensors if len(t.shape) > 1]
         source = _as_stored(source, file)
         figures: list[TensorFigures] = []
@@ -115,7 +116,7 @@ def measure_file(
             if progress is not None:
                 progress(at, len(matrices), tensor.name)
             theirs = _same(source, tensor, file.subject)
-            pair = _pair(file, tensor, theirs, int(seed or 0) if tensor.name in turned else None)
+            pair = _pair(file, tensor, theirs, transform if tensor.name in turned else None)
             moment = _moment(calibration, theirs)
             figures.append(
                 TensorFigures(
@@ -181,17 +182,17 @@ def _moment(calibration: Calibration | None, tensor: TensorInfo) -> np.ndarray |
     return calibration.importance(tensor.name, tensor.width)
 
 
-def _pair(file: GGUFFile, tensor: StoredTensor, theirs: TensorInfo, seed: int | None) -> Pair:
+def _pair(file: GGUFFile, tensor: StoredTensor, theirs: TensorInfo, transform: Transform | None) -> Pair:
     sample = take(theirs, MOST_WEIGHTS)
     row_bytes = formats.get(tensor.format).row_bytes(theirs.width)
     data = file.tensor_bytes(tensor.name)
     coded = b"".join(data[row * row_bytes : (row + 1) * row_bytes] for row in sample.picked)
     q = QuantizedTensor(tensor.format, sample.rows.shape, coded)
     decoded = dequantize(q, as_numpy=True)
-    if seed is None:
+    if transform is None:
         return Pair(sample.rows, decoded, (sample.rows, decoded))
-    stored = hadamard(sample.rows, seed, as_numpy=True), decoded
-    return Pair(sample.rows, hadamard(decoded, seed, inverse=True, as_numpy=True), stored)
+    stored = turn_rows(sample.rows, transform, as_numpy=True), decoded
+    return Pair(sample.rows, turn_rows(decoded, transform, True, as_numpy=True), stored)
 
 
 class _Scores:

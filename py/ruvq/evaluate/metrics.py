@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..quantize.pipeline import snr_db
+from ..quantize.reports import snr_db
 from ..quantize.tensors import compare
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 from .. import formats
 from ..calibrate.run import float_model
 from ..quantize.calibration import Calibration
-from ..quantize.plan import takes_hadamard
+from ..quantize.plan import method_for
 from ..runtime.model import Model
 from ..sources import open_source
 from ..version import __version__
@@ -126,7 +126,7 @@ def error_against_bits(options: Options, step: Progress) -> list[dict[str, Any]]
     """Every format on the same rows of the source's matrices: mean signal to noise, bits per weight. Each as
     it is written without calibration; ggml's own encoders beside them where they are installed."""
     rows: list[dict[str, Any]] = []
-    schemes = [Scheme(name, name, hadamard=takes_hadamard(name, "auto")) for name in options.formats]
+    schemes = [Scheme(name, name, hadamard=bool(method_for(name, "auto"))) for name in options.formats]
     if options.peers and ggml_peer.available():
         schemes += [Scheme(f"ggml {name}", name, peer=True, importance=True) for name in PEERS]
     with Matrices(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from .. import formats
 from ..errors import UsageError
+from ..formats.transform import Transform
 from ..quantize.calibration import Calibration, input_of
 from ..quantize.feedback import DAMPING, Factor, Guide, factorise
 from ..quantize.rows import EncodeOptions, RowEncoder
@@ -135,7 +136,7 @@ def _peer_with_feedback(
 def _factor(scheme: Scheme, matrix: Matrix, seed: int) -> Factor:
     if matrix.moment is None:
         raise UsageError("error feedback needs second moments", subject=matrix.name)
-    return factorise(matrix.moment, seed if scheme.hadamard else None, DAMPING, matrix.name)
+    return factorise(matrix.moment, Transform(seed) if scheme.hadamard else None, DAMPING, matrix.name)
 
 
 def _encode(scheme: Scheme, matrix: Matrix, rows: np.ndarray, seed: int) -> np.ndarray:

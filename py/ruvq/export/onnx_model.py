@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import FileFormatError, MissingDependencyError, StorageError, UsageError
+from ..quantize.checks import check_target
 from ..quantize.chunks import CHUNK_WEIGHTS
-from ..quantize.pipeline import check_target
 from ..sources import Source, open_source
 from ..sources.onnx_source import FACTORS, PARAMETERS_KEY, TOKENIZER_KEY
 from ..sources.rotary import from_gguf_order

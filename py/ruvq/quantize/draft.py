@@ -15,8 +15,9 @@ from ..gguf.journal import replace_text
 from ..gguf.types import TensorSpec
 from ..gguf.writer import GGUFWriter
 from .calibration import OUTPUT_INPUT, Calibration, input_of
-from .pipeline import Encoded, Progress, Step, planned_report
+from .reports import planned_report
 from .sequential import Encode, Sequential
+from .writing import Encoded, Progress, Step
 
 if TYPE_CHECKING:
     from ..sources import Source

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import core, formats
-from ..core import CONSTANTS
 from ..errors import DataError
 from .calibration import input_of
 from .plan import FLOATS
@@ -14,6 +13,7 @@ from .plan import FLOATS
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..formats.transform import Transform
     from .calibration import Calibration
     from .plan import PlannedTensor
 
@@ -31,22 +31,21 @@ class Factor:
     scale: np.float32
 
 
-def turn(moment: np.ndarray, seed: int) -> np.ndarray:
-    """The second moments of T x from those of x: T H T^T, T the randomised Hadamard transform of `seed`."""
+def turn(moment: np.ndarray, transform: Transform) -> np.ndarray:
+    """The second moments of T x from those of x: T H T^T."""
     import numpy as np
 
     backend, width = core.get(), moment.shape[0]
     for _ in range(2):  # the rows of H, then those of (H T^T)^T
         moment = np.ascontiguousarray(moment.T)
         with backend.place(moment) as rows:
-            low, high = seed & 0xFFFFFFFF, seed >> 32
-            backend.call("rq_hadamard", rows.address, width, width, low, high, 0, CONSTANTS["RQ_SCALAR"])
+            transform.apply(rows.address, width, width)
     upper = np.triu(moment)  # the two halves differ in their last bits
     return upper + np.triu(upper, 1).T
 
 
-def factorise(moment: np.ndarray, seed: int | None, damping: float, subject: str) -> Factor:
-    """Factorises second moments for a matrix whose input goes through the transform of `seed` (None: no).
+def factorise(moment: np.ndarray, transform: Transform | None, damping: float, subject: str) -> Factor:
+    """Factorises second moments for a matrix whose input goes through the transform (None: no).
 
     DataError when nothing reached this input, or the damping is too small.
     """
@@ -62,8 +61,8 @@ def factorise(moment: np.ndarray, seed: int | None, damping: float, subject: str
             hint="calibrate on more text, or quantize without calibration",
         )
     scaled = (moment / np.float32(mean)).astype(np.float32)
-    if seed is not None:
-        scaled = turn(scaled, seed)
+    if transform is not None:
+        scaled = turn(scaled, transform)
     width, backend = scaled.shape[0], core.get()
     factor, pivots = scaled.copy(), np.empty(width, np.float32)
     with (
@@ -94,8 +93,8 @@ class Guide:
     product: np.ndarray | None = None  # (rows, width) float32
     damping: float = 0.0
 
-    def aim(self, first: int, weights: np.ndarray, seed: int | None) -> np.ndarray | None:
-        """Rows from `first` on as they should be rounded, turned by the transform of `seed`: float32 of the
+    def aim(self, first: int, weights: np.ndarray, transform: Transform | None) -> np.ndarray | None:
+        """Rows from `first` on as they should be rounded, turned by the transform: float32 of the
         shape of `weights` (rows, width); None for these themselves."""
         import numpy as np
 
@@ -123,9 +122,8 @@ class Guide:
             backend.place(self.factor.pivots) as pivots,
             backend.alloc(backend.call("rq_moment_solve_scratch", width)) as scratch,
         ):
-            if seed is not None:
-                halves = (seed & 0xFFFFFFFF, seed >> 32)
-                backend.call("rq_hadamard", out.address, rows, width, *halves, 0, CONSTANTS["RQ_SCALAR"])
+            if transform is not None:
+                transform.apply(out.address, rows, width)
             where = (matrix.address, pivots.address, out.address, rows, width)
             backend.call("rq_moment_solve", *where, scratch.address, scratch.end)
         return aim
@@ -136,19 +134,19 @@ class Guides:
 
     def __init__(self, calibration: Calibration, damping: float) -> None:
         self._calibration, self._damping = calibration, damping
-        self._last: tuple[tuple[str, int | None], Factor] | None = None
+        self._last: tuple[tuple[str, Transform | None], Factor] | None = None
 
-    def of(self, tensor: PlannedTensor, seed: int | None) -> Guide:
+    def of(self, tensor: PlannedTensor, transform: Transform | None) -> Guide:
         """Empty for vectors, floats, and what calibration doesn't cover. An importance matrix says nothing
-        of columns that went through the transform of `seed`: there all count nearly the same."""
+        of columns that went through the transform: there all count nearly the same."""
         name, width = input_of(tensor.name), tensor.shape[-1]
         if name is None or not tensor.is_matrix or tensor.format in FLOATS:
             return Guide()
         if not self._calibration.has_moment(name) or not formats.get(tensor.format).own:
-            usable = seed is None
+            usable = transform is None
             return Guide(importance=self._calibration.importance(tensor.name, width) if usable else None)
-        key = (name, seed)
+        key = (name, transform)
         if self._last is None or self._last[0] != key:
             moment = self._calibration.moment(name, width)
-            self._last = key, factorise(moment, seed, self._damping, name)
+            self._last = key, factorise(moment, transform, self._damping, name)
         return Guide(factor=self._last[1])

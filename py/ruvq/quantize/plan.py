@@ -13,13 +13,14 @@ from typing import Any
 from .. import formats
 from ..errors import UsageError
 from ..formats import Format
+from ..formats.transform import CUTS, MOST_ORTHOGONAL, Transform
 from ..sources import TensorInfo
 from . import mixes
 from .mixes import EMBEDDING, OUTPUT
 
 FLOATS = ("f32", "f16", "bf16")
 TRELLIS = ("pi-t3", "pi-t2")  # without calibration they go with Hadamard (docs/formats.md)
-INCOHERENCE = ("auto", "none", "hadamard")
+INCOHERENCE = ("auto", "none", *CUTS)
 MIXED = "mixed"  # what a plan is called whose formats a target chose
 AUTO = "auto"  # a fallback that suits each tensor
 
@@ -32,7 +33,7 @@ class PlannedTensor:
     shape: tuple[int, ...]
     source_dtype: str
     format: str
-    hadamard: bool
+    method: str  # of the transform that its rows go through before they are encoded; "" for none
     nbytes: int
     nominal_bits: float  # per weight, of the format's full blocks
     instead_of: str = ""  # the format that was wanted and can't hold the width
@@ -54,6 +55,10 @@ class PlannedTensor:
     def is_matrix(self) -> bool:
         """Whether it is a weight matrix (else a norm, bias or table, always F32)."""
         return len(self.shape) > 1
+
+    def transform(self, seed: int) -> Transform | None:
+        """The transform of that seed; None without."""
+        return Transform(seed, self.method) if self.method else None
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,14 @@ class Plan:
         return self.nbytes * 8 / self.weights
 
     @property
-    def hadamard_tensors(self) -> list[str]:
+    def turned_tensors(self) -> list[str]:
         """Names of the tensors whose rows are transformed before encoding."""
-        return [t.name for t in self.tensors if t.hadamard]
+        return [t.name for t in self.tensors if t.method]
+
+    @property
+    def method(self) -> str:
+        """Of the transform: one for all of a file; "" without."""
+        return max((t.method for t in self.tensors), default="")
 
     def table(self) -> str:
         """The plan as text, equal layers summarised in one line."""
@@ -133,6 +143,7 @@ def make_plan(
         planned.append(_planned(tensor, found, incoherence, wanted.name if found != wanted else ""))
     if misfits:
         raise _misfit(misfits, fallback)
+    _check_widths(planned)
     if assigned is not None:
         return Plan(MIXED, tuple(planned))
     mix = mixes.find(format)
@@ -180,11 +191,13 @@ def fits(format: Format, width: int) -> bool:
         return False
 
 
-def takes_hadamard(format: str, incoherence: str) -> bool:
-    """Whether a matrix's rows are transformed before they are encoded in this format."""
-    if format in FLOATS:
-        return False
-    return incoherence == "hadamard" or (incoherence == "auto" and format in TRELLIS)
+def method_for(format: str, incoherence: str) -> str:
+    """The transform that a matrix's rows go through before they are encoded in this format; "" for none."""
+    if format in FLOATS or incoherence == "none":
+        return ""
+    if incoherence == "auto":
+        return "hadamard" if format in TRELLIS else ""
+    return incoherence
 
 
 def _planned(tensor: TensorInfo, format: Format, incoherence: str, instead_of: str) -> PlannedTensor:
@@ -194,11 +207,23 @@ def _planned(tensor: TensorInfo, format: Format, incoherence: str, instead_of: s
         shape=tensor.shape,
         source_dtype=tensor.dtype,
         format=format.name,
-        hadamard=is_matrix and takes_hadamard(format.name, incoherence),
+        method=method_for(format.name, incoherence) if is_matrix else "",
         nbytes=tensor.rows * format.row_bytes(tensor.width),
         nominal_bits=format.nominal_bits,
         instead_of=instead_of,
     )
+
+
+def _check_widths(planned: Sequence[PlannedTensor]) -> None:
+    wide = [t for t in planned if t.method == "orthogonal" and t.shape[-1] > MOST_ORTHOGONAL]
+    if wide:
+        raise UsageError(
+            f"{len(wide)} of the matrices are too wide for a dense rotation",
+            subject="incoherence",
+            expected=f"orthogonal for widths up to {MOST_ORTHOGONAL}",
+            actual=f"{wide[0].name}: width {wide[0].shape[-1]}",
+            hint="take hadamard, which holds every width and is faster",
+        )
 
 
 def _misfit(misfits: list[tuple[TensorInfo, Format]], fallback: str | None) -> UsageError:
@@ -223,10 +248,10 @@ def plan_table(plan: Plan) -> str:
     for tensor in plan.tensors:
         kind = tensor.name.split(".", 2)[2] if tensor.name.startswith("blk.") else tensor.name
         groups.setdefault(
-            (kind, tensor.shape, tensor.source_dtype, tensor.format, tensor.hadamard, tensor.instead_of), []
+            (kind, tensor.shape, tensor.source_dtype, tensor.format, tensor.method, tensor.instead_of), []
         ).append(tensor)
     rows = [("tensors", "shape", "from", "to", "nominal", "actual", "bytes")]
-    for (kind, shape, dtype, format, hadamard, instead_of), members in groups.items():
+    for (kind, shape, dtype, format, method, instead_of), members in groups.items():
         name = f"blk.*.{kind} ({len(members)})" if members[0].name.startswith("blk.") else kind
         rows.append(
             (
@@ -234,7 +259,7 @@ def plan_table(plan: Plan) -> str:
                 "x".join(map(str, shape)),
                 dtype,
                 format
-                + (" + hadamard" if hadamard else "")
+                + (f" + {method}" if method else "")
                 + (f", not {instead_of}: width {shape[-1]}" if instead_of else ""),
                 f"{members[0].nominal_bits:.2f}",
                 f"{members[0].bits:.2f}",

@@ -18,6 +18,7 @@ from .. import core
 from ..core import CONSTANTS, structs
 from ..errors import RuvqError
 from ..formats import Format
+from ..formats.transform import Transform
 from .chunks import CHUNK_WEIGHTS
 from .tensors import SCALE_RULES
 
@@ -69,7 +70,7 @@ class RowEncoder:
         format: Format,
         width: int,
         options: EncodeOptions,
-        hadamard_seed: int | None,
+        transform: Transform | None,
         observe: Observer | None = None,
         guide: Guide | None = None,
     ) -> None:
@@ -79,7 +80,7 @@ class RowEncoder:
         self._guide = guide
         self.factor = guide.factor if guide else None
         self.importance = guide.importance if guide else None
-        self.format, self.width, self.hadamard_seed = format, width, hadamard_seed
+        self.format, self.width, self.transform = format, width, transform
         self.row_bytes = format.row_bytes(width)
         self._options = structs.pack(
             "rq_encode_options",
@@ -111,11 +112,9 @@ class RowEncoder:
         ):
             backend.write(weights.address, memoryview(values))
             peak = self._peak(weights.address, rows)
-            if self.hadamard_seed is not None:
-                low, high = self.hadamard_seed & 0xFFFFFFFF, self.hadamard_seed >> 32
-                scalar = CONSTANTS["RQ_SCALAR"]
-                backend.call("rq_hadamard", weights.address, rows, width, low, high, 0, scalar)
-            aim = self._guide.aim(first, values, self.hadamard_seed) if self._guide else None
+            if self.transform is not None:
+                self.transform.apply(weights.address, rows, width)
+            aim = self._guide.aim(first, values, self.transform) if self._guide else None
             rounded = weights if aim is None else backend.place(aim)
             head = (number, options.address, rounded.address)
             tail = (rows, width, out.address, scratch.address, scratch.end)

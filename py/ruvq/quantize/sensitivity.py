@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from .. import formats
 from ..errors import ModelError, UsageError
+from ..formats.transform import Transform
 from ..sources import TensorInfo
 from .assignment import Choice
-from .plan import fits, takes_hadamard
-from .tensors import compare, dequantize, hadamard, quantize
+from .plan import fits, method_for
+from .tensors import compare, dequantize, quantize, turn_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,10 +57,12 @@ def take(tensor: TensorInfo, weights: int = SAMPLE_WEIGHTS) -> Sample:
 
 def round_trip(rows: np.ndarray, format: str, incoherence: str, seed: int) -> np.ndarray:
     """Float32 (rows, width) as they come back out of a format, without calibration."""
-    if not takes_hadamard(format, incoherence):
+    method = method_for(format, incoherence)
+    if not method:
         return dequantize(quantize(rows, format), as_numpy=True)
-    turned = hadamard(rows, seed, as_numpy=True)
-    return hadamard(dequantize(quantize(turned, format), as_numpy=True), seed, inverse=True, as_numpy=True)
+    transform = Transform(seed, method)
+    turned = turn_rows(rows, transform, as_numpy=True)
+    return turn_rows(dequantize(quantize(turned, format), as_numpy=True), transform, True, as_numpy=True)
 
 
 def squared_error(sample: Sample, format: str, incoherence: str, seed: int) -> float:

@@ -152,9 +152,9 @@ class Sequential:
             sums = self._collect(layer, input, group[0].shape[-1])
             factor = None
             for tensor in group:
-                seed = self._seed if tensor.hadamard else None
-                if factor is None or factor[0] != seed:
-                    factor = seed, factorise(sums.moment, seed, self._damping, tensor.name)
+                turn = tensor.transform(self._seed)
+                if factor is None or factor[0] != turn:
+                    factor = turn, factorise(sums.moment, turn, self._damping, tensor.name)
                 scale = factor[1].scale
                 product = sums.cross * scale if sums.is_product else None
                 cross = None if sums.is_product else sums.cross * scale

@@ -199,7 +199,7 @@ def _check_covered(plan: Plan, calibration: Calibration) -> None:
         if not tensor.is_matrix or tensor.format in FLOATS or name is None:
             continue
         importance = calibration.importance(tensor.name, tensor.shape[-1])
-        if not calibration.has_moment(name) and (importance is None or tensor.hadamard):
+        if not calibration.has_moment(name) and (importance is None or tensor.method):
             raise UsageError(
                 "the calibration says nothing of this matrix",
                 subject=tensor.name,

@@ -12,6 +12,7 @@ from typing import Any
 from .. import core, formats
 from ..core import CONSTANTS, structs
 from ..errors import DataError, UsageError
+from ..formats.transform import Transform
 from .buffers import as_floats, from_bytes
 from .chunks import over_chunks
 
@@ -287,21 +288,17 @@ def hadamard(x: Any, seed: int, inverse: bool = False, *, as_numpy: bool | None 
     """
     if not 0 <= seed < 1 << 64:
         raise UsageError("a seed has 64 bits", subject="seed", expected="0 to 2^64 - 1", actual=str(seed))
+    return turn_rows(x, Transform(seed), inverse, as_numpy=as_numpy)
+
+
+def turn_rows(x: Any, transform: Transform, inverse: bool = False, *, as_numpy: bool | None = None) -> Any:
+    """Each row of x through a transform, or back, as a new float32 array. UsageError for bad widths."""
     floats = as_floats(x, "x")
     backend = core.get()
     out = bytearray()
     with backend.alloc(floats.data.nbytes) as memory:
         backend.write(memory.address, floats.data)
-        backend.call(
-            "rq_hadamard",
-            memory.address,
-            floats.rows,
-            floats.width,
-            seed & 0xFFFFFFFF,
-            seed >> 32,
-            int(inverse),
-            CONSTANTS["RQ_SIMD"],
-        )
+        transform.apply(memory.address, floats.rows, floats.width, inverse)
         out += backend.view(memory.address, memory.nbytes)
     return from_bytes(out, floats.shape, as_numpy)
 

@@ -218,6 +218,11 @@ class Engine:
     # ---- computing ----
 
     @property
+    def address(self) -> int:
+        """Where the model lies in the core's memory, for adapters."""
+        return self._memory.address
+
+    @property
     def position(self) -> int:
         """Tokens computed so far."""
         return self._core.raw("rq_model_position", self._memory.address)

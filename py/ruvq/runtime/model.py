@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..gguf import GGUFFile
 from . import tokenizer_check
+from .adapter import Adapter, Adapting
 from .chatting import Chatting
 from .engine import Engine, ModelInfo, Sampling, check_budget
 from .generation import Generation, Stats, check_prompt
@@ -29,7 +30,7 @@ from .windows import WINDOW, eval_windows
 if TYPE_CHECKING:
     from ..gguf.reader import GGUFInput
 
-__all__ = ["Generation", "Model", "ModelInfo", "Perplexity", "Sampling", "Stats"]
+__all__ = ["Adapter", "Generation", "Model", "ModelInfo", "Perplexity", "Sampling", "Stats"]
 
 
 _TOKENIZER_KEY = "tokenizer.ggml.model"
@@ -73,7 +74,7 @@ class Perplexity(float):
         return value
 
 
-class Model(Chatting):
+class Model(Adapting, Chatting):
     """An open model. Use it in a `with`, or `close()` it.
 
     Attributes: `info` (ModelInfo), `tokenizer` (Tokenizer), `last` (the last Generation, or None).
@@ -338,6 +339,8 @@ class Model(Chatting):
         """Gives memory and file back. May be called twice."""
         if self.last is not None:
             self.last.close()
+        if self._adapters:
+            self.unload_adapter()
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()

@@ -9,6 +9,7 @@ from typing import Any
 from .. import core
 from ..core import CONSTANTS
 from ..errors import ModelError, UsageError
+from ..formats.transform import Transform, stored_transform
 from ..gguf.reader import GGUFFile
 from ..gguf.reader import TensorInfo as StoredTensor
 from .architectures import ARCHITECTURES
@@ -112,8 +113,8 @@ def _parameters(file: GGUFFile) -> LlamaParameters:
     )
 
 
-def _reader(file: GGUFFile, tensor: StoredTensor, seed: int | None) -> Callable[[int, int], bytes]:
-    """Decodes rows through the core; `seed`: undo the Hadamard transform."""
+def _reader(file: GGUFFile, tensor: StoredTensor, transform: Transform | None) -> Callable[[int, int], bytes]:
+    """Decodes rows through the core, and undoes the transform."""
     width, row_bytes = tensor.shape[-1], tensor.type.row_bytes(tensor.shape[-1])
     start = file.data_address + tensor.offset
 
@@ -123,9 +124,8 @@ def _reader(file: GGUFFile, tensor: StoredTensor, seed: int | None) -> Callable[
             place = target.address
             source, scalar = start + first * row_bytes, CONSTANTS["RQ_SCALAR"]
             backend.call("rq_decode", tensor.type.format, source, count, width, place, scalar)
-            if seed is not None:
-                low, high = seed & 0xFFFFFFFF, seed >> 32
-                backend.call("rq_hadamard", place, count, width, low, high, 1, scalar)
+            if transform is not None:
+                transform.apply(place, count, width, inverse=True)
             return backend.read(place, target.nbytes)
 
     return rows
@@ -152,23 +152,11 @@ def _refuse_quantized(file: GGUFFile, allow_requantize: bool) -> None:
         )
 
 
-def _transform(file: GGUFFile) -> tuple[set[str], int]:
-    """The tensors stored under a Hadamard transform, and its seed. ModelError for an unknown transform."""
+def _transform(file: GGUFFile) -> tuple[set[str], Transform | None]:
+    """The tensors stored under a transform, and which. ModelError for an unknown one."""
     metadata = file.metadata
     names = metadata.get("ruvq.hadamard.tensors", [])
-    if not names:
-        return set(), 0
-    seed = metadata.get("ruvq.hadamard.seed")
-    kind = (metadata.get("ruvq.hadamard.generator"), metadata.get("ruvq.hadamard.cut"))
-    if kind != ("splitmix64", "greedy-256") or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
-        raise ModelError(
-            "the file's Hadamard transform isn't known",
-            subject="ruvq.hadamard",
-            expected="generator splitmix64, cut greedy-256, a seed of 64 bits",
-            actual=f"{kind[0]}, {kind[1]}, {seed!r:.40}",
-            hint="it may need a newer ruvq",
-        )
-    return set(names), seed
+    return (set(names), stored_transform(metadata)) if names else (set(), None)
 
 
 def open_gguf(path: Path, tokenizer: str | Path | None, *, allow_requantize: bool = False) -> Source:
@@ -187,11 +175,11 @@ def open_gguf(path: Path, tokenizer: str | Path | None, *, allow_requantize: boo
         check_shapes(parameters, {t.name: t.shape for t in file.tensors})
         _refuse_quantized(file, allow_requantize)
         metadata = file.metadata
-        transformed, seed = _transform(file)
+        transformed, transform = _transform(file)
         tensors = {}
         for name, shape in parameters.shapes().items():
             stored = file.tensor(name)
-            reader = _reader(file, stored, seed if name in transformed else None)
+            reader = _reader(file, stored, transform if name in transformed else None)
             tensors[name] = TensorInfo(name, shape, stored.format, reader)
         keys = {key: metadata.typed(key) for key in metadata if key.startswith((_TOKENIZER, *_KEPT))}
         kept = {key: value for key, value in keys.items() if not key.startswith(_TOKENIZER)}

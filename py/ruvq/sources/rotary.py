@@ -14,13 +14,13 @@ Rows = Callable[[int, int], Any]  # rows [first, last) as a buffer of float32
 
 def to_gguf_order(rows: Rows, target: str, width: int, parameters: LlamaParameters) -> Rows:
     """`rows` of the tensor that GGUF calls `target`, from Hugging Face's order to GGUF's."""
-    order = _order(target, parameters)
+    order = row_order(target, parameters)
     return rows if order is None else _reordered(rows, order, target, width, parameters.head_width)
 
 
 def from_gguf_order(rows: Rows, target: str, width: int, parameters: LlamaParameters) -> Rows:
     """The other way round."""
-    order = _order(target, parameters)
+    order = row_order(target, parameters)
     if order is None:
         return rows
     back = [0] * len(order)
@@ -29,7 +29,7 @@ def from_gguf_order(rows: Rows, target: str, width: int, parameters: LlamaParame
     return _reordered(rows, back, target, width, parameters.head_width)
 
 
-def _order(target: str, parameters: LlamaParameters) -> list[int] | None:
+def row_order(target: str, parameters: LlamaParameters) -> list[int] | None:
     """For each row of GGUF's the row of Hugging Face's; None where they are the same."""
     heads = {"attn_q": parameters.heads, "attn_k": parameters.kv_heads}.get(target.split(".")[-2])
     if heads is None or parameters.kind.rope_neox:

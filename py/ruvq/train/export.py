@@ -18,20 +18,16 @@ from ..errors import UsageError
 from ..gguf.recipe import Recipe, timestamp_now
 from ..gguf.types import TensorSpec
 from ..gguf.writer import GGUFWriter
-from ..quantize.pipeline import (
-    Report,
-    TensorReport,
-    check_target,
-    file_metadata,
-    file_report,
-    planned_report,
-)
+from ..quantize.checks import check_target
+from ..quantize.metadata import file_metadata
 from ..quantize.plan import Plan, PlannedTensor
+from ..quantize.reports import Report, TensorReport, file_report, planned_report
 from ..quantize.rows import EncodeOptions
 from ..sources import LlamaParameters, Source
 from ..sources.llama import llama3_frequency_factors
 from .config import QatConfig
 from .layers import QuantEmbedding, QuantLinear, effective, quantized_layers, refresh_model
+from .lora import Packed, packed_layers
 from .models import gguf_rows, parameters_of
 from .quantizer import WeightQuantizer
 
@@ -49,11 +45,11 @@ class _Stored:
     squared_error: float
 
 
-def _planned(name: str, shape: tuple[int, ...], format: str, hadamard: bool) -> PlannedTensor:
+def _planned(name: str, shape: tuple[int, ...], format: str, method: str) -> PlannedTensor:
     entry = formats.get(format)
     rows = int(np.prod(shape[:-1])) if len(shape) > 1 else 1
     return PlannedTensor(
-        name, shape, "f32", entry.name, hadamard, rows * entry.row_bytes(shape[-1]), entry.nominal_bits
+        name, shape, "f32", entry.name, method, rows * entry.row_bytes(shape[-1]), entry.nominal_bits
     )
 
 
@@ -69,11 +65,18 @@ def _quantized(name: str, order: list[int] | None, layer: QuantLinear | QuantEmb
     squares, error = float(weights.square().sum()), float((weights - value).square().sum())
     if isinstance(quantizer, WeightQuantizer):
         data = quantizer.codec.pack(_ordered(quantizer.codes, order), _ordered(quantizer.headers, order))
-        planned = _planned(name, shape, quantizer.codec.format, quantizer.seed is not None)
+        planned = _planned(
+            name, shape, quantizer.codec.format, "hadamard" if quantizer.seed is not None else ""
+        )
     else:
         data = _ordered(value, order).numpy().astype("<f4").tobytes()
-        planned = _planned(name, shape, REFERENCE, False)
+        planned = _planned(name, shape, REFERENCE, "")
     return _Stored(planned, data, squares, error)
+
+
+def _packed(name: str, order: list[int] | None, packed: Packed) -> _Stored:
+    planned = _planned(name, packed.shape, packed.codec.format, packed.seed is not None)
+    return _Stored(planned, packed.stored(order), packed.squares, packed.squared_error)
 
 
 def _float(name: str, values: Tensor) -> _Stored:
@@ -82,7 +85,7 @@ def _float(name: str, values: Tensor) -> _Stored:
     weights = values.float().numpy()
     stored = weights.astype("<f2" if format == "f16" else "<f4")
     error = float(np.square(weights - stored.astype(np.float32), dtype=np.float64).sum())
-    planned = _planned(name, tuple(values.shape), format, False)
+    planned = _planned(name, tuple(values.shape), format, "")
     return _Stored(planned, stored.tobytes(), float(np.square(weights, dtype=np.float64).sum()), error)
 
 
@@ -96,6 +99,10 @@ def _collect(model: nn.Module, parameters: LlamaParameters) -> dict[str, _Stored
             continue
         out[target] = _quantized(target, order, layer)
         done.add(id(layer.weight))
+    for name, packed in packed_layers(model):
+        target, order = gguf_rows(f"{name}.weight", parameters)
+        if target != "output.weight" or not parameters.tied:
+            out[target] = _packed(target, order, packed)
     for name, tensor in model.named_parameters():
         if id(tensor) in done or ".quantizer." in name or ".adapter." in name:
             continue
@@ -111,6 +118,8 @@ def config_of_model(model: nn.Module) -> QatConfig:
     """The settings a model was prepared with. UsageError for one that wasn't."""
     for _, layer in quantized_layers(model):
         return layer.quantizer.config
+    for _, packed in packed_layers(model):
+        return packed.config
     raise UsageError(
         "the model has no quantized layer", expected="a model from prepare_qat", actual=type(model).__name__
     )
@@ -130,7 +139,8 @@ def export_gguf(
 ) -> Report:
     """Writes a prepared model as a GGUF file; `source` gives the tokenizer and names.
 
-    The file holds exactly the codes of the forward pass. `options`: what else the recipe should tell of the
+    The file holds exactly the codes of the forward pass; of a packed base with adapters beside it, the base
+    alone. `options`: what else the recipe should tell of the
     training. Raises UsageError, StorageError, ModelError, TokenizerError; nothing is left behind then.
     """
     started, target = time.perf_counter(), Path(path)
@@ -152,7 +162,7 @@ def export_gguf(
         source=source.path.name,
         timestamp=timestamp if timestamp is not None else timestamp_now(),
         versions={"python": sys.version.split()[0], "torch": str(torch.__version__)},
-        options={"format": plan.format, "hadamard": bool(plan.hadamard_tensors), **(options or {})},
+        options={"format": plan.format, "hadamard": plan.method == "hadamard", **(options or {})},
     )
     specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
     with GGUFWriter(target, parameters.architecture, metadata, specs, recipe=recipe) as writer:

@@ -7,27 +7,25 @@ packed, about 2 or 3 bits a weight, and the adapter is added to its products.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from ..errors import FileFormatError, StorageError, UsageError
+from ..adapters.lora import Lora, Pair
+from ..adapters.peft_folder import read_folder, write_folder
+from ..errors import FileFormatError, UsageError
 from .codecs import Codec, on_host
 from .config import QatConfig
 from .layers import QuantLinear, quantized_layers
 from .packed_rows import PackedMatrix, embedding, product, product_back
 from .quantizer import WeightQuantizer
-
-PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_PREFIX = "base_model.model."
 
 
 class Adapter(nn.Module):
@@ -64,15 +62,22 @@ class Adapter(nn.Module):
 
 
 class Packed(nn.Module):
-    """A frozen matrix in its format: the file's bytes on a CPU, a code a byte elsewhere."""
+    """A frozen matrix in its format: the file's bytes on a CPU, a code a byte elsewhere. `squares` and
+    `squared_error`: of the floats, and of what they lost."""
 
     data: Tensor | None
     codes: Tensor
     headers: Tensor
 
-    def __init__(self, quantizer: WeightQuantizer) -> None:
+    def __init__(self, quantizer: WeightQuantizer, floats: Tensor) -> None:
         super().__init__()
+        error = floats.detach().float() - quantizer(floats).detach().float()
+        self.squares, self.squared_error = (
+            float(floats.detach().float().square().sum()),
+            float(error.square().sum()),
+        )
         self.codec: Codec = quantizer.codec
+        self.config: QatConfig = quantizer.config
         self.shape, self.seed = tuple(quantizer.codes.shape), quantizer.seed
         self.unturned = quantizer.unturned
         host = on_host(quantizer.codes)
@@ -80,6 +85,13 @@ class Packed(nn.Module):
         self.register_buffer("data", data)
         self.register_buffer("codes", None if host else quantizer.codes.clone())
         self.register_buffer("headers", None if host else quantizer.headers.clone())
+
+    def stored(self, order: list[int] | None) -> bytes:
+        """The file's bytes, rows in another order."""
+        rows = slice(None) if order is None else order
+        if self.data is not None:
+            return self.data.reshape(self.shape[0], -1)[rows].numpy().tobytes()
+        return self.codec.pack(self.codes[rows].cpu(), self.headers[rows].cpu())
 
     @torch.no_grad()
     def weights(self) -> Tensor:
@@ -132,6 +144,13 @@ class PackedEmbedding(nn.Module):
         return embedding(tokens, self.packed)
 
 
+def packed_layers(model: nn.Module) -> Iterator[tuple[str, Packed]]:
+    """(name of the layer, its matrix); tied layers appear each."""
+    for name, module in model.named_modules():
+        if isinstance(module, (PackedLinear, PackedEmbedding)):
+            yield name, module.packed
+
+
 def adapted(model: nn.Module) -> Iterator[tuple[str, Adapter]]:
     """(name of the layer, its adapter)."""
     for name, module in model.named_modules():
@@ -171,8 +190,7 @@ def pack_base(model: nn.Module) -> nn.Module:
             )
         key = id(layer.quantizer)
         if key not in packed:
-            layer.quantizer(layer.weight)
-            packed[key] = Packed(layer.quantizer)
+            packed[key] = Packed(layer.quantizer, layer.weight)
         adapter = getattr(layer, "adapter", None)
         new: nn.Module = PackedEmbedding(packed[key])
         if isinstance(layer, QuantLinear):
@@ -193,52 +211,35 @@ def merge(model: nn.Module) -> nn.Module:
     return model
 
 
-# ---- PEFT's format ----
+# ---- as files ----
 
 
-def save_adapters(
-    model: nn.Module, folder: str | os.PathLike[str], config: QatConfig, base: str = ""
-) -> None:
+@torch.no_grad()
+def lora_of(model: nn.Module, base: str = "") -> Lora:
+    """The adapters of a model, under Hugging Face's names. `base`: what they were made for."""
+    pairs = {}
+    for name, adapter in adapted(model):
+        a, b = (p.detach().float().cpu().numpy() for p in (adapter.lora_A, adapter.lora_B))
+        pairs[name] = Pair(a, b, adapter.scale)
+    return Lora(pairs, base=base)
+
+
+def save_adapters(model: nn.Module, folder: str | os.PathLike[str], base: str = "") -> None:
     """adapter_config.json and adapter_model.safetensors, as `peft.PeftModel.from_pretrained` reads them."""
-    from safetensors.torch import save_file
-
-    target = Path(folder)
-    tensors = {
-        f"{_PREFIX}{name}.lora_{part}.weight": getattr(adapter, f"lora_{part}").detach().cpu().contiguous()
-        for name, adapter in adapted(model)
-        for part in "AB"
-    }
-    settings = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": config.lora_rank,
-        "lora_alpha": config.lora_alpha, "target_modules": sorted(config.target_modules), "bias": "none",
-        "lora_dropout": 0.0, "fan_in_fan_out": False, "inference_mode": True,
-    }  # fmt: skip
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        part = target / f".{PEFT_WEIGHTS}.part"
-        save_file(tensors, part, metadata={"format": "pt"})
-        part.chmod(0o644)
-        os.replace(part, target / PEFT_WEIGHTS)
-        part = target / f".{PEFT_CONFIG}.part"
-        part.write_text(json.dumps(settings, indent=2) + "\n")
-        os.replace(part, target / PEFT_CONFIG)
-    except OSError as error:
-        raise StorageError("the adapters can't be written", subject=str(target), actual=str(error)) from error
+    write_folder(folder, lora_of(model, base))
 
 
 @torch.no_grad()
 def load_adapters(model: nn.Module, folder: str | os.PathLike[str]) -> None:
     """Reads adapters in PEFT's format into a model that has adapters. FileFormatError when they don't fit."""
-    from safetensors.torch import load_file
-
-    tensors = load_file(Path(folder) / PEFT_WEIGHTS)
+    pairs = read_folder(folder).pairs
     for name, adapter in adapted(model):
-        for part in "AB":
-            key, own = f"{_PREFIX}{name}.lora_{part}.weight", getattr(adapter, f"lora_{part}")
-            found = tensors.get(key)
-            if found is None or found.shape != own.shape:
-                raise FileFormatError(
-                    "the adapters belong to another model", subject=key, expected=str(tuple(own.shape)),
-                    actual="nothing" if found is None else str(tuple(found.shape)),
-                )  # fmt: skip
-            own.copy_(found)
+        pair = pairs.get(name)
+        shapes = tuple(adapter.lora_A.shape), tuple(adapter.lora_B.shape)
+        if pair is None or (pair.a.shape, pair.b.shape) != shapes:
+            raise FileFormatError(
+                "the adapters belong to another model", subject=name, expected=str(shapes),
+                actual="nothing" if pair is None else str((pair.a.shape, pair.b.shape)),
+            )  # fmt: skip
+        adapter.lora_A.copy_(torch.from_numpy(pair.a))
+        adapter.lora_B.copy_(torch.from_numpy(pair.b * np.float32(pair.scale / adapter.scale)))

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..adapters.gguf_adapter import to_gguf, write_gguf_adapter
 from ..errors import ModelError, TokenizerError, UsageError
-from ..quantize.pipeline import check_target, source_digest
+from ..quantize.checks import check_target
+from ..quantize.metadata import source_digest
 from ..settings_file import Sections
 from ..sources import Source, open_source
 from .config import QatConfig
@@ -25,7 +27,7 @@ from .events import Events
 from .export import export_gguf
 from .layers import prepare_qat
 from .loop import Evaluation, RunOptions, Trainer
-from .lora import add_adapters, save_adapters
+from .lora import add_adapters, lora_of, pack_base, save_adapters
 from .memory import peak_bytes, reset_peak
 from .models import load_model
 from .teacher import CachedTeacher, ModelTeacher, Teacher, open_teacher
@@ -54,6 +56,7 @@ class Work:
     events: str | None = None
     tensorboard: str | None = None
     adapters: str | None = None
+    ship_adapter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ def qat(
     reset_peak()
     settings = config.sections() if settings is None else settings
     check_target(Path(output), Path(model), overwrite)
+    if work.ship_adapter:
+        _check_shipping(work.ship_adapter, output, model, config, overwrite)
     device = device_of(work.device)
     if work.threads:
         torch.set_num_threads(work.threads)
@@ -152,6 +157,8 @@ def qat(
         prepare_qat(student, config, allow_float_layers=work.allow_float_layers)
         if config.use_lora:
             add_adapters(student, config)
+        if work.ship_adapter:
+            pack_base(student)
         events = stack.enter_context(Events(work.events, work.tensorboard))
         trainer = Trainer(student, config, options, train, held_out, teacher, events, progress)
         resumed = work.resume and trainer.resume()
@@ -163,7 +170,10 @@ def qat(
         if trainer.processes.rank:  # the first process writes
             return trainer.processes.share(None)
         if work.adapters:
-            save_adapters(student, work.adapters, config, Path(model).name)
+            save_adapters(student, work.adapters, Path(model).name)
+        if work.ship_adapter:
+            shipped = to_gguf(lora_of(student, Path(output).name), source.parameters)
+            write_gguf_adapter(work.ship_adapter, shipped, type="f32")
         report = export_gguf(
             student, output, source, overwrite=overwrite, command=command, timestamp=timestamp,
             options={
@@ -191,6 +201,23 @@ def qat(
         settings=settings,
     )
     return trainer.processes.share(result)
+
+
+def _check_shipping(
+    adapter: str,
+    output: str | os.PathLike[str],
+    model: str | os.PathLike[str],
+    config: QatConfig,
+    overwrite: bool,
+) -> None:
+    """UsageError where there will be no adapter, or no place for it."""
+    if not config.use_lora or Path(adapter).suffix != ".gguf" or Path(adapter) == Path(output):
+        raise UsageError(
+            "an adapter can't be shipped so", subject="--ship-adapter",
+            expected="--use-lora, and a FILE.gguf of its own",
+            actual=adapter if config.use_lora else "no --use-lora",
+        )  # fmt: skip
+    check_target(Path(adapter), Path(model), overwrite)
 
 
 def _streams(source: Source, texts: Sequence[str], work: Work) -> tuple[Stream, Stream]:
