@@ -73,8 +73,9 @@ uint64_t rq_splitmix(uint64_t seed, int32_t i);
 void rq_hadamard_signs(uint32_t seed_low, uint32_t seed_high, int32_t width, float *signs /* (width) +-1 */);
 void rq_hadamard_apply(float *x, const float *signs, int32_t width, bool inverse, int32_t variant);
 
-/* Q x (or its inverse) for one vector of at most RQ_ORTHOGONAL_MAX numbers. The reflections' vectors serve all
- * widths up to `table_width`, that of rq_orthogonal_vectors, which fills in rq_orthogonal_numbers of them. */
+/* Q x (or its inverse) for one vector of at most RQ_ORTHOGONAL_MAX numbers. The reflections' vectors serve
+ * all widths up to `table_width`, that of rq_orthogonal_vectors, which fills in rq_orthogonal_numbers of
+ * them. */
 int32_t rq_orthogonal_numbers(int32_t width);
 void rq_orthogonal_vectors(uint32_t seed_low, uint32_t seed_high, int32_t width, float *vectors);
 void rq_orthogonal_apply(float *x, const float *vectors, int32_t table_width, int32_t width, bool inverse);

@@ -37,7 +37,8 @@ int32_t rq_orthogonal_numbers(int32_t width) { return width * padded(width); }
 void rq_orthogonal_vectors(uint32_t seed_low, uint32_t seed_high, int32_t width, float *vectors) {
   uint64_t seed = (uint64_t)seed_high << 32 | seed_low;
   int32_t stride = padded(width);
-  for (int32_t m = 1; m <= width; m++) make_vector(seed, m, vectors + (size_t)(m - 1) * (size_t)stride, stride);
+  for (int32_t m = 1; m <= width; m++)
+    make_vector(seed, m, vectors + (size_t)(m - 1) * (size_t)stride, stride);
 }
 
 /* x <- x - (u . x) u over `numbers`, a multiple of LANES. */

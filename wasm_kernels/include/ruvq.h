@@ -237,7 +237,8 @@ int32_t rq_matvec(rq_error *error, int32_t format, const uint8_t *data /* (rows,
 int32_t rq_hadamard(rq_error *error, float *x /* (rows, width) */, int32_t rows, int32_t width,
                     uint32_t seed_low, uint32_t seed_high, int32_t inverse, int32_t variant);
 
-/* x <- Q x in place for each row: the dense rotation of a seed, for small widths; inverse != 0: its transpose. */
+/* x <- Q x in place for each row: the dense rotation of a seed, for small widths; inverse != 0: its
+ * transpose. */
 enum { RQ_ORTHOGONAL_MAX = 256 };
 int32_t rq_orthogonal_scratch(int32_t width);
 int32_t rq_orthogonal(rq_error *error, float *x /* (rows, width) */, int32_t rows, int32_t width,
