@@ -125,12 +125,15 @@ def table(done: dict[str, dict[str, Any]]) -> str:
     """What the journal has."""
     whole = done["float"]
     rows = [
-        f"stories260K, embeddings quantized too; perplexity on `tiny_stories_test.txt`, {whole['of']:,} tokens at",
-        f"least; float: {whole['perplexity']:.2f} ± {whole['stderr']:.2f}. Made by `python build/qat_table.py` with "
-        "`--write docs/qat.md`,",
+        "stories260K, embeddings quantized too; perplexity on `tiny_stories_test.txt`, "
+        f"{whole['of']:,} tokens at",
+        f"least; float: {whole['perplexity']:.2f} ± {whole['stderr']:.2f}. Made by "
+        "`python build/qat_table.py` with `--write docs/qat.md`,",
         "one thread of a CPU that was busy with other work too. PTQ is the best of `ruvq quantize` without",
-        f"`--calibration`, with it ({CALIBRATED:,} tokens) and with `--sequential --thorough`, chosen on the same",
-        "text. Taken back: of the loss in nats that PTQ adds to the float model's, how much training does away with.",
+        f"`--calibration`, with it ({CALIBRATED:,} tokens) and with `--sequential --thorough`, "
+        "chosen on the same",
+        "text. Taken back: of the loss in nats that PTQ adds to the float model's, "
+        "how much training does away with.",
         "",
         "| format | bits | PTQ | QAT | of float | taken back | LoRA-QAT, rank 16 | taken back |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -75,7 +75,8 @@ def _quantized(name: str, order: list[int] | None, layer: QuantLinear | QuantEmb
 
 
 def _packed(name: str, order: list[int] | None, packed: Packed) -> _Stored:
-    planned = _planned(name, packed.shape, packed.codec.format, packed.seed is not None)
+    method = "" if packed.seed is None else "hadamard"
+    planned = _planned(name, packed.shape, packed.codec.format, method)
     return _Stored(planned, packed.stored(order), packed.squares, packed.squared_error)
 
 

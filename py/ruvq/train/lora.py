@@ -147,7 +147,7 @@ class PackedEmbedding(nn.Module):
 def packed_layers(model: nn.Module) -> Iterator[tuple[str, Packed]]:
     """(name of the layer, its matrix); tied layers appear each."""
     for name, module in model.named_modules():
-        if isinstance(module, (PackedLinear, PackedEmbedding)):
+        if isinstance(module, (PackedLinear, PackedEmbedding)) and isinstance(module.packed, Packed):
             yield name, module.packed
 
 
