@@ -206,7 +206,8 @@ def _report(error: BaseException, as_json: bool) -> int:
 
 def print_json(value: dict[str, Any]) -> None:
     """One line of strict JSON: NaN and infinities become null."""
-    print(json.dumps(finite(value), allow_nan=False, ensure_ascii=False), flush=True)
+    line = json.dumps(finite(value), allow_nan=False, ensure_ascii=False) + "\n"
+    print(line, end="", flush=True)  # in one piece: several processes of a training may share the terminal
 
 
 def _terminate_like_interrupt() -> None:
