@@ -74,7 +74,7 @@ class CustomBuildHook(BuildHookInterface):
             folders = ("adapters", "cli", "calibrate", "evaluate", "train", "export")
             left_out += [f"py/ruvq/{name}" for name in folders]
             left_out += ["py/ruvq/sources/onnx_*.py", "py/ruvq/sources/protobuf.py"]
-            left_out += ["py/ruvq/core/_cffi_abi.py", "py/ruvq/core/native.py"]
+            left_out += ["py/ruvq/core/_cffi_abi.py", "py/ruvq/core/native.py", "py/ruvq/settings_file.py"]
             left_out += [f"py/ruvq/quantize/{name}.py" for name in DESKTOP_QUANTIZE]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"
