@@ -69,12 +69,13 @@ class CustomBuildHook(BuildHookInterface):
         build_data["force_include"].update(files)
         if kind in MODULES:
             # what a page need not download: it has no command line, reads no ONNX, doesn't train, calibrate,
-            # measure, export or convert adapters
+            # measure, export or convert adapters, and keeps no unfinished work
             left_out = self.build_config.target_config.setdefault("exclude", [])
             folders = ("adapters", "cli", "calibrate", "evaluate", "train", "export")
             left_out += [f"py/ruvq/{name}" for name in folders]
             left_out += ["py/ruvq/sources/onnx_*.py", "py/ruvq/sources/protobuf.py"]
-            left_out += ["py/ruvq/core/_cffi_abi.py", "py/ruvq/core/native.py", "py/ruvq/settings_file.py"]
+            left_out += ["py/ruvq/settings_file.py", "py/ruvq/gguf/journal.py"]
+            left_out += ["py/ruvq/core/_cffi_abi.py", "py/ruvq/core/native.py"]
             left_out += [f"py/ruvq/quantize/{name}.py" for name in DESKTOP_QUANTIZE]
         if kind == "pure":
             build_data["tag"] = "py3-none-any"

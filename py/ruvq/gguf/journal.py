@@ -133,10 +133,10 @@ class Journal:
                 except (ValueError, TypeError):  # cut off in the middle
                     return
 
-    def add(self, entry: Entry) -> None:
+    def add(self, name: str, digest: str, note: dict[str, Any]) -> None:
         """Notes that a tensor's data are in the file."""
         with open(self._lines, "a", encoding="utf-8") as lines:
-            lines.write(_line(entry))
+            lines.write(_line(Entry(name, digest, note)))
 
 
 def _line(entry: Entry) -> str:

@@ -15,18 +15,20 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import core
 from ..core import CONSTANTS, structs
 from ..errors import RuvqError, StorageError, UsageError
 from . import serialise
 from .check import HEADER_KEY, TENSORS_KEY
-from .journal import Entry, Journal
 from .reader import GGUFFile, parse
 from .recipe import RECIPE_KEY, Recipe
 from .types import I8, RUVLLM_FORMATS, TensorSpec
 from .values import Metadata, Typed, typed
+
+if TYPE_CHECKING:
+    from .journal import Entry, Journal
 
 _NO_DIGEST = "0" * 64
 _OWN_KEYS = (
@@ -214,7 +216,7 @@ class GGUFWriter:
         self._digests.append(sha.hexdigest())
         if self._journal is not None:
             self._file.flush()
-            self._journal.add(Entry(name, self._digests[-1], note() if note else {}))
+            self._journal.add(name, self._digests[-1], note() if note else {})
 
     def _append(self, data: bytes | memoryview) -> None:
         assert self._file is not None

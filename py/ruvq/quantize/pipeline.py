@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from .. import formats
 from ..errors import UsageError
-from ..gguf.journal import Workplace
 from ..gguf.recipe import Recipe, timestamp_now
 from ..sources import Source, open_source
 from . import mixes
@@ -172,6 +171,8 @@ def quantize_model(
         )
         journal = work = None
         if has_threads():
+            from ..gguf.journal import Workplace
+
             key = _key(plan, metadata, recipe, calibrated)
             work = stack.enter_context(Workplace(target, key, timestamp))
             journal = None if observe else work.journal()  # who observes wants to see every chunk

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import core, formats
-from ..gguf.journal import Journal
 from ..gguf.recipe import Recipe
 from ..gguf.types import TensorSpec
 from ..gguf.writer import GGUFWriter
@@ -23,6 +22,7 @@ from .reports import TensorReport, planned_report
 from .rows import EncodedRows, EncodeOptions, RowEncoder, chunk_rows, encode_in_order
 
 if TYPE_CHECKING:
+    from ..gguf.journal import Journal
     from .feedback import Guide
     from .target import Target
 
