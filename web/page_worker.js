@@ -38,14 +38,19 @@ export class PageWorker extends EventTarget {
 }
 
 /**
- * The page's end: makes the worker that a message asked for.
+ * The page's end: makes the worker that a message asked for, and those that it asks for in turn.
  * @param {{make: string, port: MessagePort}} wanted @param {(url: string) => Worker} makeWorker
- * @returns {Worker} to be terminated with the worker that asked
+ * @returns {{terminate: () => void}} to be called when the worker that asked ends
  */
 export function makeFor({ make, port }, makeWorker) {
   const worker = makeWorker(make);
-  worker.onmessage = ({ data }) => port.postMessage({ data });
+  const made = [];
+  const terminate = () => { for (const one of [worker, ...made]) one.terminate(); };
+  worker.onmessage = ({ data }) => {
+    if (data?.make) made.push(makeFor(data, makeWorker));
+    else port.postMessage({ data });
+  };
   worker.onerror = (event) => port.postMessage({ error: event.message || `${make} failed` });
-  port.onmessage = ({ data: { data, end } }) => (end ? worker.terminate() : worker.postMessage(data));
-  return worker;
+  port.onmessage = ({ data: { data, end } }) => (end ? terminate() : worker.postMessage(data));
+  return { terminate };
 }

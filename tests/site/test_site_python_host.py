@@ -21,11 +21,18 @@ def write(page: Any, seed: int, tokens: int = 40) -> str:
 @pytest.fixture(scope="module")
 def python_page(lasting: Any) -> Any:
     """The page switched to Python; `javascript_text` is what JavaScript wrote before."""
+    lasting.javascript_ready = lasting.inner_text("#status")  # it says how many threads
     lasting.javascript_text = write(lasting, seed=4)
     lasting.check("input[name=host][value=pyodide]")
     await_state(lasting, "loading")
     await_state(lasting, "ready", PYTHON_MS)
+    lasting.python_ready = lasting.inner_text("#status")
     return lasting
+
+
+def test_python_has_the_threads_that_javascript_has(python_page: Any) -> None:
+    assert python_page.python_ready.startswith("Ready")
+    assert python_page.python_ready == python_page.javascript_ready
 
 
 def test_python_writes_what_javascript_writes(python_page: Any) -> None:

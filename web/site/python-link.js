@@ -6,6 +6,7 @@
 // an isolated page has. What hears neither is ended with its worker, and the next request starts a new one.
 import { AbortError, UnsupportedError, errorFromPlain } from "../errors.js";
 import { makeFor } from "../page_worker.js";
+import { browserWorker } from "../threads.js";
 
 const SIGINT = 2;
 const PATIENCE_MS = 400; // until Python that has not stopped is taken to compute
@@ -52,7 +53,7 @@ export class PythonLink {
     if (this._worker) return this._worker;
     const worker = (this._worker = new Worker(this._script, { type: "module" }));
     worker.onmessage = ({ data }) => {
-      if (data.make) this._made.push(makeFor(data, (url) => new Worker(url, { type: "module", name: "ruvq" })));
+      if (data.make) this._made.push(makeFor(data, browserWorker));
       else this._receive(data);
     };
     worker.onerror = (event) => this._end(new UnsupportedError("the Python worker failed", {
