@@ -21,4 +21,9 @@ async function listenInNode() {
 }
 
 if (inNode) void listenInNode();
-else globalThis.onmessage = ({ data }) => work(globalThis, data);
+else {
+  globalThis.onmessage = ({ data }) => {
+    if (data.port) data.port.onmessage = (event) => work(globalThis, event.data); // page_worker.js
+    else work(globalThis, data);
+  };
+}

@@ -204,7 +204,7 @@ function storeFor(storage) {
 }
 
 function makeWorker(url) {
-  return new PageWorker(url);
+  return new PageWorker(url, { direct: true });
 }
 
 // ---- questions to the page, whose storage it is ----
