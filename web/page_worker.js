@@ -40,6 +40,7 @@ export class PageWorker extends EventTarget {
   terminate() {
     this._port.postMessage({ end: true });
     this._port.close();
+    this._direct?.close();
   }
 }
 

@@ -40,8 +40,8 @@ def _note_foreign(problems: list[str], address: str) -> None:
 
 
 def await_state(page: Any, state: str, timeout: int = READY_MS) -> None:
-    """Waits for the page's state."""
-    page.wait_for_function("(s) => document.body.dataset.state === s", arg=state, timeout=timeout)
+    """Waits for the page's state; the reload for isolation leaves the page without a body for a while."""
+    page.wait_for_function("(s) => document.body?.dataset.state === s", arg=state, timeout=timeout)
 
 
 def await_text(page: Any, selector: str, start: str, timeout: int = READY_MS) -> None:

@@ -52,7 +52,7 @@ def plain_server(site_path: Path) -> Iterator[str]:
 def test_the_service_worker_gives_it_threads(browser: Any, plain_server: str) -> None:
     with watched(browser, f"{plain_server}/") as page:
         page.wait_for_function("crossOriginIsolated")
-        page.wait_for_function("document.body.dataset.state === 'ready'")
+        page.wait_for_function("document.body?.dataset.state === 'ready'")
         page.fill("#max-tokens", "20")
         page.click("#run")
         await_text(page, "#status", "Done")

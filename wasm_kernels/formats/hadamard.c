@@ -32,9 +32,14 @@ static float sign_of(uint64_t seed, int32_t i) {
   return (float)(1 - 2 * (int32_t)(rq_splitmix(seed, i) >> 63));
 }
 
+/* Those of positions start and on. */
+static void make_signs(uint64_t seed, int32_t start, int32_t count, float *signs) {
+#pragma clang loop vectorize(disable) /* vectors have no product of 64 bits */
+  for (int32_t i = 0; i < count; i++) signs[i] = sign_of(seed, start + i);
+}
+
 void rq_hadamard_signs(uint32_t seed_low, uint32_t seed_high, int32_t width, float *signs) {
-  uint64_t seed = (uint64_t)seed_high << 32 | seed_low;
-  for (int32_t i = 0; i < width; i++) signs[i] = sign_of(seed, i);
+  make_signs((uint64_t)seed_high << 32 | seed_low, 0, width, signs);
 }
 
 /* Butterflies of distance 1, 2, 4, ... size / 2, in that order. */
@@ -79,8 +84,7 @@ static RQ_NOINLINE void transform_rows(float *x, int32_t rows, int32_t width, ui
   float signs[HADAMARD_MAX];
   for (int32_t start = 0; start < width;) {
     int32_t size = piece_size(width - start);
-#pragma clang loop vectorize(disable) /* vectors have no product of 64 bits */
-    for (int32_t i = 0; i < size; i++) signs[i] = sign_of(seed, start + i);
+    make_signs(seed, start, size, signs);
     for (int32_t row = 0; row < rows; row++)
       apply_piece(x + (size_t)row * (size_t)width + start, signs, size, inverse, variant);
     start += size;

@@ -109,6 +109,8 @@ def _percent(value: float, stderr: float) -> str:
 
 def _check(target: Path, force: bool) -> None:
     """Refuses what can't become the page, before any work."""
+    from ..quantize.checks import check_absent
+
     if target.is_dir() or not target.parent.is_dir():
         raise StorageError(
             "the page can't be written there",
@@ -116,14 +118,7 @@ def _check(target: Path, force: bool) -> None:
             expected="a file name in an existing folder",
             actual="a folder" if target.is_dir() else f"no folder {target.parent}",
         )
-    if target.exists() and not force:
-        raise StorageError(
-            "the page exists already",
-            subject=str(target),
-            expected="a new file name",
-            actual=f"a file of {target.stat().st_size:,} bytes",
-            hint="choose another --output, or replace it with --force",
-        )
+    check_absent(target, "page", force)
 
 
 def _write(target: Path, page: str) -> None:

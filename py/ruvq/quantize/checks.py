@@ -71,6 +71,18 @@ def options_for(format: str, options: EncodeOptions) -> EncodeOptions:
     return EncodeOptions(options.k if format in TAKES_K else 0, options.scale if own else "default", effort)
 
 
+def check_absent(target: Path, what: str, overwrite: bool) -> None:
+    """StorageError where there is a file already that must stay."""
+    if target.exists() and not overwrite:
+        raise StorageError(
+            f"the {what} exists already",
+            subject=str(target),
+            expected="a new file name",
+            actual=f"a file of {target.stat().st_size:,} bytes",
+            hint="choose another --output, or replace it with --force",
+        )
+
+
 def check_target(target: Path, input: Path, overwrite: bool) -> None:
     """Refuses what can't become the output, before any work."""
     if target.is_dir():
@@ -89,14 +101,7 @@ def check_target(target: Path, input: Path, overwrite: bool) -> None:
         raise UsageError(
             "input and output are the same file", subject=str(target), hint="choose another --output"
         )
-    if target.exists() and not overwrite:
-        raise StorageError(
-            "the output exists already",
-            subject=str(target),
-            expected="a new file name",
-            actual=f"a file of {target.stat().st_size:,} bytes",
-            hint="choose another --output, or replace it with --force",
-        )
+    check_absent(target, "output", overwrite)
     if not os.access(target.parent, os.W_OK):
         raise StorageError(
             "the output's folder can't be written", subject=str(target.parent), hint="check its permissions"

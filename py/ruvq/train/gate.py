@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..evaluate.gate_g2 import MEMORY_LIMIT, Asked, GateG2, Rung, compare, ladder, read_journal
+from ..quantize.checks import check_target
 from ..quantize.pipeline import quantize_model
 from .config import QatConfig
 from .loop import RunOptions
@@ -62,6 +63,8 @@ def gate_g2(
 
     `keep`: where the last file goes, if it is to be kept. `progress(way, share done, text)`. Raises as `qat`.
     """
+    if keep is not None:
+        check_target(Path(keep), Path(job.model), overwrite=True)  # before hours of training
     chosen = ways(job.config)
     with tempfile.TemporaryDirectory(prefix="ruvq-gate-") as name:
         folder = Path(name)

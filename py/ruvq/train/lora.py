@@ -61,13 +61,9 @@ class Adapter(nn.Module):
         return F.linear(F.linear(x, self.lora_A.to(x.dtype)), self.lora_B.to(x.dtype)) * self.scale
 
 
-class Packed(nn.Module):
+class Packed(PackedMatrix):
     """A frozen matrix in its format: the file's bytes on a CPU, a code a byte elsewhere. `squares` and
     `squared_error`: of the floats, and of what they lost."""
-
-    data: Tensor | None
-    codes: Tensor
-    headers: Tensor
 
     def __init__(self, quantizer: WeightQuantizer, floats: Tensor) -> None:
         super().__init__()

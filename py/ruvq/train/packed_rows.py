@@ -7,7 +7,7 @@ the activations are turned instead of the weights, and the weights are decoded a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from .hadamard import transform
 CHUNK = 1 << 22  # weights that are decoded at a time
 
 
-class PackedMatrix(Protocol):
+class PackedMatrix(nn.Module):
     """`data`: the file's bytes, or None and `codes` and `headers`; `shape` (rows, width); `seed` of the
     transform, None without one."""
 
@@ -31,15 +31,8 @@ class PackedMatrix(Protocol):
     headers: Tensor
 
 
-class PackedRows(nn.Module):
+class PackedRows(PackedMatrix):
     """A packed matrix from its bytes: (rows * bytes of a row,) uint8."""
-
-    codec: Codec
-    shape: tuple[int, ...]
-    seed: int | None
-    data: Tensor | None
-    codes: Tensor
-    headers: Tensor
 
     def __init__(self, codec: Codec, shape: tuple[int, ...], seed: int | None, data: Tensor) -> None:
         super().__init__()
