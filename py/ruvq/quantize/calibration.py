@@ -31,6 +31,7 @@ INPUT_OF = {
 LAYER_INPUTS = ("attention", "attention_out", "feed_forward", "down")  # in the core's order
 OUTPUT_INPUT = "output"
 MOMENT = "ruvq.moment."
+FISHER = "ruvq.fisher."
 SENSITIVITY = "ruvq.sensitivity"
 
 
@@ -96,9 +97,24 @@ class Calibration:
     def moment(self, name: str, width: int) -> np.ndarray:
         """Second moments of an input: float32 (width, width), symmetric, a new array. ModelError when the
         artifact is of a model with other widths."""
+        return self._symmetric(MOMENT + name, width)
+
+    def has_fisher(self) -> bool:
+        """Whether Fisher information is there, of whole matrices."""
+        return any(name.startswith(FISHER) for name in self._tensors) and not self.metadata.get(
+            "ruvq.calibration.fisher.diagonal", False
+        )
+
+    def fisher(self, tensor: str, width: int) -> np.ndarray | None:
+        """What an error in a row of a matrix costs, by gradients (ruvq.train.fisher): float32 (width, width),
+        symmetric, a new array; None where it wasn't collected. ModelError as `moment`."""
+        name = FISHER + tensor
+        return self._symmetric(name, width) if name in self._tensors else None
+
+    def _symmetric(self, name: str, width: int) -> np.ndarray:
         import numpy as np
 
-        packed = self._floats(MOMENT + name)
+        packed = self._floats(name)
         if packed.size != width * (width + 1) // 2:
             raise ModelError(
                 "the calibration belongs to another model",

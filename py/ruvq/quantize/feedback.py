@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import core, formats
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from .calibration import input_of
 from .plan import FLOATS
 
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from .plan import PlannedTensor
 
 DAMPING = 0.01  # of the mean of the diagonal
+
+
+def check_fisher(calibrated: Calibration | None, sequential: bool) -> None:
+    """UsageError where errors can't be weighed by Fisher information."""
+    if calibrated is not None and calibrated.has_fisher() and not sequential:
+        return
+    without = "no --calibration" if calibrated is None else "an artifact without it"
+    raise UsageError(
+        "there is no Fisher information to round by",
+        subject="--fisher",
+        expected="--calibration with what `ruvq calibrate --fisher` wrote, and no --sequential",
+        actual="--sequential, which finds moments of its own" if sequential else without,
+    )
 
 
 @dataclass(frozen=True)
@@ -132,8 +145,9 @@ class Guide:
 class Guides:
     """The guide of each matrix of a model; query, key and value share one, so the last is kept."""
 
-    def __init__(self, calibration: Calibration, damping: float) -> None:
-        self._calibration, self._damping = calibration, damping
+    def __init__(self, calibration: Calibration, damping: float, fisher: bool = False) -> None:
+        """`fisher`: errors are weighed by the gradients too, where the artifact has that."""
+        self._calibration, self._damping, self._fisher = calibration, damping, fisher
         self._last: tuple[tuple[str, Transform | None], Factor] | None = None
 
     def of(self, tensor: PlannedTensor, transform: Transform | None) -> Guide:
@@ -145,6 +159,9 @@ class Guides:
         if not self._calibration.has_moment(name) or not formats.get(tensor.format).own:
             usable = transform is None
             return Guide(importance=self._calibration.importance(tensor.name, width) if usable else None)
+        weighed = self._calibration.fisher(tensor.name, width) if self._fisher else None
+        if weighed is not None:
+            return Guide(factor=factorise(weighed, transform, self._damping, tensor.name))
         key = (name, transform)
         if self._last is None or self._last[0] != key:
             moment = self._calibration.moment(name, width)
