@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 import types
+from collections.abc import Coroutine
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,13 @@ def test_what_two_scripts_import_is_published_once():
     assert len(published) == 3
 
 
+def finished(coroutine: Coroutine[None, None, worker_model.Runtime]) -> worker_model.Runtime:
+    """What a coroutine that waits for nothing returns; Playwright's tests leave an event loop running."""
+    with pytest.raises(StopIteration) as end:
+        coroutine.send(None)
+    return end.value.value
+
+
 def register(monkeypatch: pytest.MonkeyPatch, version: str) -> types.ModuleType:
     module = types.ModuleType(worker_model.PAGES_OWN)
     monkeypatch.setattr(module, "version", version, raising=False)
@@ -77,13 +84,13 @@ def register(monkeypatch: pytest.MonkeyPatch, version: str) -> types.ModuleType:
 
 def test_the_pages_own_script_is_taken_before_the_wheels(monkeypatch: pytest.MonkeyPatch):
     module = register(monkeypatch, ruvq.__version__)
-    assert asyncio.run(worker_model.runtime()) == worker_model.Runtime(module, {})
+    assert finished(worker_model.runtime()) == worker_model.Runtime(module, {})
 
 
 def test_a_script_of_another_release_is_refused(monkeypatch: pytest.MonkeyPatch):
     register(monkeypatch, "0.0.9")
     with pytest.raises(MissingDependencyError, match=r"another release") as caught:
-        asyncio.run(worker_model.runtime())
+        finished(worker_model.runtime())
     assert (caught.value.expected, caught.value.actual) == (ruvq.__version__, "0.0.9")
 
 
