@@ -2,19 +2,19 @@
 
     python build/constants_table.py                            prints the table
     python build/constants_table.py --write docs/pi-quant.md   puts it between the page's markers
-    python build/constants_table.py --rows 32 --json           fewer rows of each matrix, every figure as JSON
+    python build/constants_table.py --rows 32 --json           fewer rows of each matrix, all figures as JSON
 
-A block of 256 weights (and the rest of a row) becomes levels q times a step d = alpha * c / k, q in [-4, 3] or
-[-2, 1], for c = pi, e, phi, sqrt 2, ln 2 and 1. Four rules for alpha, the same for every constant:
+A block of 256 weights (and the rest of a row) becomes levels q times a step d = alpha * c / k, q in [-4, 3]
+or [-2, 1], for c = pi, e, phi, sqrt 2, ln 2 and 1. Four rules for alpha, the same for every constant:
 
-    alpha = rms         the plan's: the block's root mean square, k = 4 (3 bits) or 3 (2 bits)
-    alpha = rms, any k  the set of steps the plan's configuration can name: the best k of 2 to 5 for each block
-    alpha a byte        the side information of pi-t3: alpha with 3 bits of mantissa, the best k of each 64 weights
-    alpha searched      alpha a f16 of either sign, as pi-q3 has it, least squared error
+    alpha = rms             the plan's: the block's root mean square, k = 4 (3 bits) or 3 (2 bits)
+    alpha = rms, any k      the set of steps the plan can name: the best k of 2 to 5 for each block
+    alpha a byte, k per 64  the side information of pi-t3: alpha has 3 bits of mantissa
+    alpha searched          alpha a f16 of either sign, as pi-q3 has it, least squared error
 
-"mixed" takes for each layer type (attn_q, ffn_up, ...) the constant that is best on these very weights, which is
-the most that mixing can give. Figures are signal-to-noise ratios in dB, means over the matrices. Needs the data
-folder (RUVQ_DATA, docs/data.md); some minutes.
+"mixed" takes for each layer type (attn_q, ffn_up, ...) the constant that is best on these very weights, which
+is the most that mixing can give. Figures are signal-to-noise ratios in dB, means over the matrices. Needs the
+data folder (RUVQ_DATA, docs/data.md); some minutes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def plan_set(x: np.ndarray, c: float, bits: int) -> np.ndarray:
 
 
 def byte_rule(x: np.ndarray, c: float, bits: int) -> np.ndarray:
-    """alpha a byte for the block, the best k for each 64 weights; every byte that could be of use is tried."""
+    """alpha a byte for the block, the best k for each 64 weights; every useful byte is tried."""
     best = np.zeros_like(x)
     with np.errstate(divide="ignore"):
         centre = np.log2(_rms(x) / c)
@@ -242,11 +243,15 @@ def table(found: list[Line], rows: int) -> str:
     searched = [x.constants.values() for x in found if x.rule == "alpha searched"]
     spread = max(max(values) - min(values) for values in searched)
     gain = max(x.mixed - max(x.constants.values()) for x in found)
+    about = (
+        "Signal-to-noise ratio in dB, mean over matrices of which the first "
+        f"{rows} rows were taken. Under the searched rule the constants are at most {spread:.4f} dB "
+        "apart (alpha is rounded to f16). Mixing gains at most "
+        f"{gain:.3f} dB over the best single constant under the same rule."
+    )
     return "\n".join(
         [
-            f"Signal-to-noise ratio in dB, mean over matrices of which the first {rows} rows were taken. Under the",
-            f"searched rule the constants are at most {spread:.4f} dB apart (alpha is rounded to f16). Mixing gains at",
-            f"most {gain:.3f} dB over the best single constant under the same rule.",
+            *textwrap.wrap(about, 110),
             "",
             "| " + " | ".join(head) + " |",
             "|" + " --- |" * len(head),
