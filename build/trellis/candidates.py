@@ -81,7 +81,7 @@ def mad(window: np.ndarray) -> np.ndarray:
     """QTIP's 1MAD (Tseng et al., 2024): the sum of the four bytes of a product, nearly Gaussian."""
     x = (window.astype(np.uint64) * 34038481 + 76625530) & 0xFFFFFFFF
     total = sum((x >> shift & 255).astype(np.int64) for shift in (0, 8, 16, 24))
-    return ((total - 510) / 147.800537).astype(np.float32)
+    return np.asarray((total - 510) / 147.800537, np.float32)
 
 
 def inst(window: np.ndarray) -> np.ndarray:
@@ -186,7 +186,14 @@ def _computed(bits: int) -> list[Candidate]:
     """References: windows of 16 bits, whose values are computed, not looked up."""
     wide = windowed(bits, 16)
     return [
-        Candidate(f"{name}, 16 bits", wide, Half(), kernel, (values(np.arange(1 << 16)),), reference=True)
+        Candidate(
+            f"{name}, 16 bits",
+            wide,
+            Half((0.92, 0.96, 1.0)),
+            kernel,
+            (values(np.arange(1 << 16)),),
+            reference=True,
+        )
         for name, values, kernel in (("1MAD", mad, "two_hash" if bits == 2 else None), ("3INST", inst, None))
     ]
 

@@ -1,4 +1,7 @@
-"""Tables of a code for Gaussian weights, by a generalised Lloyd algorithm from many starts."""
+"""Tables of a code for Gaussian weights, by a generalised Lloyd algorithm from many starts.
+
+Each 64 weights take the best of four scales, as in a file: tables made for one scale are worse there.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from .codes import Code
+from .headers import KS
 from .viterbi import search
 
 BLOCK, LARGEST = 256, 63  # T + 64 fits the 7 bits of the relaxed dot product
 TINY = 1e-9
+GROUP = 64
+SCALES = (np.prod(KS) ** (1 / len(KS)) / np.array(KS)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -18,10 +24,10 @@ class Effort:
     """How many starts, of how many rounds; how often the best of them is shaken, as many rounds each; and the
     blocks of 256 it is done on."""
 
-    starts: int = 12
-    rounds: int = 10
-    shakes: int = 16
-    blocks: int = 512
+    starts: int = 6
+    rounds: int = 8
+    shakes: int = 8
+    blocks: int = 256
 
 
 class Designer:
@@ -39,6 +45,7 @@ class Designer:
             column = start + np.where(lower, flat, size - 1 - flat)
             features[np.arange(flat.size), column] += np.where(lower, 1.0, -1.0)
         self.features = features
+        self.scales = np.broadcast_to(SCALES, (effort.blocks, len(SCALES)))
 
     def tables(self, p: np.ndarray) -> list[np.ndarray]:
         """From the free numbers."""
@@ -51,16 +58,17 @@ class Designer:
 
     def improve(self, p: np.ndarray, rounds: int) -> tuple[float, np.ndarray]:
         """Codes for the tables, tables for the codes, in turn: (mean squared error, numbers) of the best."""
-        ones = np.ones((len(self.x), 1), np.float32)
         best = (np.inf, p)
         for _ in range(rounds):
-            found = search(self.code.trellis(self.tables(p)), self.x, ones, BLOCK)
+            found = search(self.code.trellis(self.tables(p)), self.x, self.scales, GROUP)
             error = float(found.cost.sum(dtype=np.float64)) / self.x.size
             if error < best[0]:
                 best = (error, p)
             taken = found.branches.ravel()
-            count = np.bincount(taken, minlength=len(self.features)).astype(float)
-            total = np.bincount(taken, self.x.ravel().astype(float), len(self.features))
+            d = np.repeat(np.take_along_axis(self.scales, found.options.astype(int), 1), GROUP, 1).ravel()
+            d = d.astype(float)
+            count = np.bincount(taken, d * d, len(self.features))
+            total = np.bincount(taken, d * self.x.ravel(), len(self.features))
             gram = self.features.T @ (count[:, None] * self.features) + TINY * np.eye(len(p))
             p = np.linalg.solve(gram, self.features.T @ total)
         return best

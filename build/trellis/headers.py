@@ -14,7 +14,9 @@ ALPHAS = (np.arange(1, 248, dtype=np.uint16) << 7).view(np.float16).astype(np.fl
 UNITS = {3: (float.fromhex("0x1.1046b0p-4"), 28.712), 2: (float.fromhex("0x1.b1d814p-5"), 32.722)}
 ALPHA_OF_RMS = {3: 1.3, 2: 1.4}  # where encode_trellis.c begins its search
 KS = (2, 3, 4, 5)
-NEAR_ONE = np.linspace(0.8, 1.16, 13)  # of the scale at which table and weights have the same power
+NEAR_ONE = tuple(
+    0.8 + 0.03 * n for n in range(13)
+)  # of the scale at which table and weights have the same power
 
 
 def root_mean_square(values: np.ndarray) -> np.ndarray:
@@ -60,7 +62,9 @@ class ByteAndK:
 
 @dataclass(frozen=True)
 class Half:
-    """A f16 for the block."""
+    """A f16 for the block: the usual one times each of `ratios` is tried."""
+
+    ratios: tuple[float, ...] = NEAR_ONE
 
     owner, group = BLOCK, BLOCK
 
@@ -71,7 +75,7 @@ class Half:
     def scales(self, x: np.ndarray, table: np.ndarray) -> list[np.ndarray]:
         """For x (blocks, 256): each try is (blocks, 1)."""
         usual = root_mean_square(x) / root_mean_square(table.ravel())
-        return [(usual * r).astype(np.float16).astype(np.float32)[:, None] for r in NEAR_ONE]
+        return [(usual * r).astype(np.float16).astype(np.float32)[:, None] for r in self.ratios]
 
 
 @dataclass(frozen=True)
