@@ -32,8 +32,8 @@ def floats(tmp_path: Path) -> Path:
 def test_for_one_prediction_it_is_the_square_of_the_weights_gradient(
     floats: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two tokens only the first predicts, so that a weight's gradient is g x^T, and F its square; query and
-    key have none, as there is nothing to choose from."""
+    """Of two tokens only the first predicts, so that a weight's gradient is g x^T, and F its square; query
+    and key have none, as there is nothing to choose from."""
     monkeypatch.setattr("ruvq.train.fisher._check", lambda tensor, values: None)
     found = dict(fisher(floats, [[5, 7], [9, 2]]))
     with open_source(floats) as source:
@@ -73,10 +73,10 @@ def artifact(data_dir: Path, folder: Path, **options: bool) -> Path:
     return folder / "cal.gguf"
 
 
-def quantized(data_dir: Path, folder: Path, name: str, **options: object) -> Path:
+def quantized(data_dir: Path, folder: Path, name: str, format: str = "pi-t2", **options: object) -> Path:
     stories = data_dir / "stories260K"
     ruvq.quantize_model(
-        stories / "stories260K.bin", folder / name, "pi-t2", tokenizer=stories / "tok512.bin",
+        stories / "stories260K.bin", folder / name, format, tokenizer=stories / "tok512.bin",
         progress=False, **options,
     )  # fmt: skip
     return folder / name
@@ -102,14 +102,32 @@ def test_the_artifact_holds_it_and_quantize_rounds_by_it(data_dir: Path, tmp_pat
         quantized(data_dir, tmp_path, "x.gguf", calibration=cal, fisher=True, sequential=True)
 
 
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_columns_weigh_by_it_where_there_is_no_error_feedback(
+    data_dir: Path, tmp_path: Path, diagonal: bool
+) -> None:
+    """From whole matrices and from diagonals: the bytes of the public quantizer with these weights."""
+    cal, name = artifact(data_dir, tmp_path, fisher=True, diagonal=diagonal), "blk.0.ffn_up.weight"
+    found = tmp_path / "q4.gguf"
+    quantized(data_dir, tmp_path, found.name, format="q4_0", fallback="f16", calibration=cal, fisher=True)
+    with Calibration.open(cal) as opened:
+        weights, sums = opened.fisher_columns(name, 64), opened.importance(name, 64)
+    assert weights is not None
+    assert sums is not None
+    with open_source(data_dir / "stories260K/stories260K.bin", data_dir / "stories260K/tok512.bin") as source:
+        floats = source.tensors[name].load()
+    by_gradients, by_inputs = (
+        bytes(ruvq.quantize(floats, "q4_0", importance=w).data) for w in (weights, sums)
+    )
+    with ruvq.GGUFFile.open(found) as file:
+        assert bytes(file.tensor_bytes(name)) == by_gradients != by_inputs
+
+
 def test_without_it_nothing_is_rounded_by_it(data_dir: Path, tmp_path: Path) -> None:
-    for options in ({}, {"fisher": True, "diagonal": True}):
-        (tmp_path / "cal.gguf").unlink(missing_ok=True)
-        cal = artifact(data_dir, tmp_path, **options)
+    cal = artifact(data_dir, tmp_path)
+    for options in ({}, {"calibration": cal}):
         with pytest.raises(UsageError, match="Fisher"):
-            quantized(data_dir, tmp_path, "x.gguf", calibration=cal, fisher=True)
-    with pytest.raises(UsageError, match="Fisher"):
-        quantized(data_dir, tmp_path, "x.gguf", fisher=True)
+            quantized(data_dir, tmp_path, "x.gguf", fisher=True, **options)
     assert not (tmp_path / "x.gguf").exists()
 
 

@@ -55,7 +55,7 @@ def collect(
         return dict(arrays)
     from ..train.fisher import fisher
 
-    found = dict(fisher(path, windows, diagonal=diagonal, threads=threads, progress=progress))
+    found: dict[str, Any] = dict(fisher(path, windows, diagonal=diagonal, threads=threads, progress=progress))
     part = folder / f"part-{KEPT}"
     np.savez(part, **found)
     os.replace(part, kept)

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also collect Fisher information, by gradients, for `ruvq quantize --fisher`: needs the extra "
         "train (torch)",
     )
-    work.add_argument("--threads", type=whole(1, 1024), help="threads; never changes a byte")
+    work.add_argument("--threads", type=whole(1, 1024), help="threads; change no byte, but of --fisher")
     work.add_argument("--timestamp", help="time to record, for files equal to the byte (default now)")
 
 

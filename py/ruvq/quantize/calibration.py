@@ -70,6 +70,7 @@ class Calibration:
         self.tokens = int(file.metadata.get("ruvq.calibration.tokens", 0))
         self.samples = int(file.metadata.get("ruvq.calibration.samples", 0))
         self.digest = str(file.metadata.get("ruvq.calibration.digest", ""))
+        self._only_columns = bool(file.metadata.get("ruvq.calibration.fisher.diagonal", False))
 
     def fingerprint(self) -> str:
         """SHA-256 of the whole artifact."""
@@ -100,16 +101,33 @@ class Calibration:
         return self._symmetric(MOMENT + name, width)
 
     def has_fisher(self) -> bool:
-        """Whether Fisher information is there, of whole matrices."""
-        return any(name.startswith(FISHER) for name in self._tensors) and not self.metadata.get(
-            "ruvq.calibration.fisher.diagonal", False
-        )
+        """Whether Fisher information is there, of whole matrices or of columns."""
+        return any(name.startswith(FISHER) for name in self._tensors)
 
     def fisher(self, tensor: str, width: int) -> np.ndarray | None:
         """What an error in a row of a matrix costs, by gradients (ruvq.train.fisher): float32 (width, width),
-        symmetric, a new array; None where it wasn't collected. ModelError as `moment`."""
+        symmetric, a new array; None where the whole of it wasn't collected. ModelError as `moment`."""
         name = FISHER + tensor
-        return self._symmetric(name, width) if name in self._tensors else None
+        return self._symmetric(name, width) if name in self._tensors and not self._only_columns else None
+
+    def fisher_columns(self, tensor: str, width: int) -> np.ndarray | None:
+        """The diagonal of `fisher`, float32 (width,), of either kind of artifact; None, ModelError as it."""
+        import numpy as np
+
+        name = FISHER + tensor
+        if not self._only_columns or name not in self._tensors:
+            whole = self.fisher(tensor, width)
+            return None if whole is None else np.diagonal(whole).copy()
+        found = self._floats(name)
+        if found.size != width:
+            raise ModelError(
+                "the calibration belongs to another model",
+                subject=name,
+                expected=f"{width} numbers",
+                actual=f"{found.size}",
+                hint="calibrate this model",
+            )
+        return found.astype("<f4")
 
     def _symmetric(self, name: str, width: int) -> np.ndarray:
         import numpy as np

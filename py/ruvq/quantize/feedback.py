@@ -157,8 +157,8 @@ class Guides:
         if name is None or not tensor.is_matrix or tensor.format in FLOATS:
             return Guide()
         if not self._calibration.has_moment(name) or not formats.get(tensor.format).own:
-            usable = transform is None
-            return Guide(importance=self._calibration.importance(tensor.name, width) if usable else None)
+            of = self._calibration.fisher_columns if self._fisher else self._calibration.importance
+            return Guide(importance=of(tensor.name, width) if transform is None else None)
         weighed = self._calibration.fisher(tensor.name, width) if self._fisher else None
         if weighed is not None:
             return Guide(factor=factorise(weighed, transform, self._damping, tensor.name))
