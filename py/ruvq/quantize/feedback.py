@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .. import core, formats
+from .. import core
 from ..errors import DataError
 from .calibration import input_of
 from .plan import FLOATS
@@ -142,7 +142,7 @@ class Guides:
         name, width = input_of(tensor.name), tensor.shape[-1]
         if name is None or not tensor.is_matrix or tensor.format in FLOATS:
             return Guide()
-        if not self._calibration.has_moment(name) or not formats.get(tensor.format).own:
+        if not self._calibration.has_moment(name):
             usable = transform is None
             return Guide(importance=self._calibration.importance(tensor.name, width) if usable else None)
         key = (name, transform)
