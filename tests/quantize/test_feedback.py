@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_bytes_depend_neither_on_threads_nor_on_the_rows_beside(name: str, facto
     whole = encoded(w, name, Guide(factor=factor)).data
     encoder = RowEncoder(formats.get(name), WIDTH, EncodeOptions(), None, guide=Guide(factor=factor))
     cuts = [0, 1, 18, 39, 40]
-    chunks = ((a, w[a:b]) for a, b in zip(cuts, cuts[1:], strict=False))
+    chunks = ((a, w[a:b]) for a, b in itertools.pairwise(cuts))
     with ThreadPoolExecutor(3) as pool:
         pieces = encode_in_order(encoder, chunks, pool, 4, name, lambda _: None)
         assert b"".join(pieces) == whole
