@@ -11,9 +11,9 @@ one thread. The exit status is 1 where ours is the worse one.
 Second: what turning the rows of GPT-2's matrices by the Hadamard transform gains, as --rotate residual does.
 
 Third: stories260K, its widths padded to multiples of 256 with zeros so that it computes the same; quantized
-here, with calibration too, and by llama.cpp; perplexity of some stories in this engine and in llama.cpp, and how far the logits of
-the two are apart on the same file. Q2_K in all matrices ("pure"), without llama.cpp's mixture. A table goes
-to standard error, JSON to standard output.
+here, with calibration too, and by llama.cpp; perplexity of some stories in this engine and in llama.cpp, and
+how far the logits of the two are apart on the same file. Q3_K and Q2_K in all matrices ("pure"), without
+llama.cpp's mixture. A table goes to standard error, JSON to standard output.
 """
 
 from __future__ import annotations
