@@ -86,7 +86,7 @@ def quantize_model(
     that holds it with no fewer bits.
     `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote: matrices are rounded with
     error feedback (LDLQ) and `damping` times the mean of the diagonal is added to the second moments; without
-    these (an importance matrix) the columns' errors are weighed. `sequential`: the layers' matrices are rounded
+    these (an importance matrix) the columns' errors are weighed. `sequential`: layers' matrices are rounded
     one after the other for the inputs they will really get, towards the float model's outputs
     (ruvq.quantize.sequential): better, and slower. `thorough`: trellis formats search each block's scales
     longer, with error feedback six times as long. `target_size` ("130MB", of the file) or
