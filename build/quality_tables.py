@@ -39,6 +39,7 @@ from ruvq.runtime.windows import WINDOW, eval_windows  # noqa: E402
 
 MAX_TOKENS, CALIBRATION_TOKENS, HELD_OUT_TOKENS = 8000, 32768, 16384
 TARGETS = (2.6, 2.8, 3.1, 3.4, 3.8, 4.5)  # bits per weight of everything
+FEW = ("pi-t2", "pi-t3", "q8_0", "f16")
 SEEDS = (0, 1, 2)  # of the Hadamard transform
 GGML = (
     *("q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "iq4_nl", "iq4_xs", "q3_k"),
@@ -153,28 +154,34 @@ def _difference(a: np.ndarray, b: np.ndarray, tokens: np.ndarray) -> str:
 
 
 def targets(bench: Bench) -> str:
-    """Perplexity of mixed files: with sensitivities, and by the weights' error alone."""
-    rows = ["| bits asked for | got | by sensitivity | by weight error | difference, nats a token |"]
-    rows.append("| --- | --- | --- | --- | --- |")
-    artifacts = bench.calibration, bench.calibrated(bench.folder / "plain.gguf")
+    """Perplexity of mixed files: with sensitivities, by weight error alone, from few candidates."""
+    rows = ["| bits | by sensitivity | by weight error | worse by | few candidates | worse by |"]
+    rows.append("|" + " --- |" * 6)
+    plain = bench.calibrated(bench.folder / "plain.gguf")
+    ways: tuple[dict[str, Any], ...] = (
+        {"calibration": bench.calibration},
+        {"calibration": plain},
+        {"calibration": bench.calibration, "candidates": FEW},
+    )
     for bits in TARGETS:
         nats: list[np.ndarray] = []
-        for artifact in artifacts:
-            found = []
-            for seed in SEEDS:
-                target = bench.folder / "model.gguf"
-                options: dict[str, Any] = {"progress": False, "overwrite": True, "seed": seed}
-                report = quantize_model(
-                    output=target, target_bpw=bits, calibration=artifact, **options, **bench.model
-                )
-                found.append(bench.losses(target))
+        cells = [f"{bits}"]
+        for way in ways:
+            found = [_target_losses(bench, target_bpw=bits, seed=seed, **way) for seed in SEEDS]
+            tokens = found[0][1]
             nats.append(np.array([n for n, _ in found]))
-        tokens = found[0][1]
-        cells = [f"{report.bits_per_weight_actual:.2f}", *(_shown(n, tokens) for n in nats)]
-        cells.append(_difference(nats[0], nats[1], tokens))
-        rows.append(f"| {bits} | " + " | ".join(cells) + " |")
+            cells.append(_shown(nats[-1], tokens))
+            if len(nats) > 1:
+                cells.append(_difference(nats[-1], nats[0], tokens))
+        rows.append("| " + " | ".join(cells) + " |")
         print(rows[-1], file=sys.stderr, flush=True)
     return "\n".join(rows)
+
+
+def _target_losses(bench: Bench, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    target = bench.folder / "model.gguf"
+    quantize_model(output=target, progress=False, overwrite=True, **options, **bench.model)
+    return bench.losses(target)
 
 
 def ggml(bench: Bench) -> str:
