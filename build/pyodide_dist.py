@@ -3,7 +3,7 @@
     python build/pyodide_dist.py --to out/pyodide
 
 makes, from the npm packages and PyPI:
-    out/pyodide/314.0.7/  out/pyodide/0.29.5/   Pyodide's core, micropip, a lock file that names both
+    out/pyodide/314.0.7/  out/pyodide/0.29.5/   Pyodide's core, micropip, a lock file that names it and ruvq
     out/pyodide/simple/ruvq/index.html          a package index with ruvq's wheels for Pyodide
     out/pyodide/pure/ruvq/index.html            the same with the pure wheel alone
     out/pyodide/wheels/ruvq-*.whl
@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from wheel import kind_of
 
@@ -79,8 +80,9 @@ def copy_if_newer(source: Path, target: Path) -> None:
     part.replace(target)
 
 
-def assemble_core(version: str, folder: Path) -> None:
-    """One Pyodide with micropip beside it."""
+def assemble_core(version: str, folder: Path, ruvq: Path) -> None:
+    """One Pyodide with micropip beside it. Its lock file names the `ruvq` wheel too, so that `loadPackage("ruvq")`
+    needs neither micropip nor an index."""
     package = ROOT / "node_modules" / PACKAGES[version]
     if not (package / "pyodide.asm.wasm").is_file():
         raise SystemExit(f"{package} is not there: run `make setup`")
@@ -91,22 +93,44 @@ def assemble_core(version: str, folder: Path) -> None:
     copy_if_newer(wheel, folder / wheel.name)
     lock = json.loads((package / "pyodide-lock.json").read_text())
     entry = {**lock["packages"]["micropip"], "file_name": wheel.name, "sha256": MICROPIP[1]}
-    lock["packages"] = {"micropip": entry}
+    lock["packages"] = {"micropip": entry, "ruvq": lock_entry(ruvq)}
     (folder / "pyodide-lock.json").write_text(json.dumps(lock))
 
 
-def assemble_index(folder: Path) -> None:
-    """A package index (PEP 503) with the wheels for Pyodide: micropip takes the platform wheel where its tag
-    fits, else the pure one."""
+def lock_entry(wheel: Path) -> dict[str, Any]:
+    """What a lock file beside `../wheels` says of ruvq."""
+    name, version = wheel.name.split("-")[:2]
+    return {
+        "name": name,
+        "version": version,
+        "file_name": f"../wheels/{wheel.name}",
+        "install_dir": "site",
+        "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        "package_type": "package",
+        "imports": [name],
+        "depends": [],
+        "unvendored_tests": False,
+    }
+
+
+def assemble_wheels(folder: Path) -> dict[str, Path]:
+    """ruvq's wheels for Pyodide: kind → its copy."""
     wheels = [p for p in sorted((ROOT / "out" / "wheels").glob("ruvq-*.whl")) if kind_of(p) != "native"]
-    if {kind_of(p) for p in wheels} != {"pure", "pyodide"}:
+    kinds = {kind_of(p): folder / "wheels" / p.name for p in wheels}
+    if set(kinds) != {"pure", "pyodide"}:
         raise SystemExit("out/wheels lacks a wheel for Pyodide: run `make wheel`")
     shutil.rmtree(folder / "wheels", ignore_errors=True)
     for wheel in wheels:
         copy_if_newer(wheel, folder / "wheels" / wheel.name)
-    write_page(folder / "simple" / "ruvq" / "index.html", wheels)
+    return kinds
+
+
+def assemble_index(folder: Path, wheels: dict[str, Path]) -> None:
+    """A package index (PEP 503) with the wheels for Pyodide: micropip takes the platform wheel where its tag
+    fits, else the pure one."""
+    write_page(folder / "simple" / "ruvq" / "index.html", sorted(wheels.values()))
     # for those who want the pure wheel: tests, and the comparison of the two
-    write_page(folder / "pure" / "ruvq" / "index.html", [p for p in wheels if kind_of(p) == "pure"])
+    write_page(folder / "pure" / "ruvq" / "index.html", [wheels["pure"]])
 
 
 def write_page(page: Path, wheels: list[Path]) -> None:
@@ -119,11 +143,21 @@ def write_page(page: Path, wheels: list[Path]) -> None:
     page.write_text(f"<!DOCTYPE html><html><body>{'<br>'.join(links)}</body></html>\n")
 
 
+def make_snapshot(folder: Path) -> None:
+    """A booted Pyodide's memory beside its core, from which a page starts in a fraction of the time."""
+    target, script = folder / "snapshot.bin", ROOT / "build" / "pyodide" / "snapshot.mjs"
+    made_from = [script, folder / "pyodide.asm.wasm", folder / "python_stdlib.zip"]
+    if target.exists() and all(target.stat().st_mtime >= p.stat().st_mtime for p in made_from):
+        return
+    subprocess.run(["node", str(script), str(target)], check=True, cwd=ROOT)
+
+
 def assemble(folder: Path, versions: tuple[str, ...] = tuple(PACKAGES)) -> None:
     """Everything into `folder`; quick when nothing has changed."""
+    wheels = assemble_wheels(folder)
     for version in versions:
-        assemble_core(version, folder / version)
-    assemble_index(folder)
+        assemble_core(version, folder / version, wheels["pyodide"])
+    assemble_index(folder, wheels)
 
 
 def main() -> int:

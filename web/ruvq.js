@@ -12,6 +12,8 @@ import { checkBudget } from "./features.js";
 import { checkThreads } from "./threads.js";
 import { engineURLs, linkFor, startAhead } from "./worker_link.js";
 
+/** The release; the wheel of another one refuses to work with this script. */
+export const version = "0.1.0";
 export * from "./errors.js";
 export { diagnose } from "./diagnose.js";
 export { ModelLibrary } from "./model_library.js";

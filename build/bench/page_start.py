@@ -4,7 +4,8 @@
 
 Every round opens a fresh browser profile. A script that is there before the page's own starts writing as soon
 as the page says it is ready, and reads the clock that began with the navigation: no message to the browser is
-in the figure. From Python the page boots Pyodide first; that boot is measured in the same run and taken off.
+in the figure. From Python the page boots Pyodide first. What that alone takes, in a worker of a page that does
+nothing else, is measured in the same round in a profile of its own, and `beyond_boot_s` is the difference.
 Needs `make wheel`.
 """
 
@@ -14,7 +15,8 @@ import argparse
 import json
 import sys
 import threading
-from itertools import pairwise
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,25 @@ from ruvq.cli.server import make_server  # noqa: E402
 from timing import summary  # noqa: E402
 
 TIMEOUT = 180_000  # ms; Pyodide on a slow machine
+# the page's Pyodide, in a page that has nothing else to do
+PYODIDE = f"pyodide/{site_folder.PYODIDE[0]}/"
+BARE_BOOT = """
+async (base) => {
+  const script = `import { loadPyodide } from "${base}pyodide.mjs";
+    await loadPyodide({ indexURL: "${base}" });
+    postMessage("booted");`;
+  const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+  const begun = performance.now();
+  await new Promise((resolve, reject) => {
+    const worker = new Worker(address, { type: "module" });
+    worker.onmessage = resolve;
+    worker.onerror = (event) => reject(new Error(event.message));
+  });
+  return performance.now() - begun;
+}
+"""
 # what the page's status says while Pyodide boots, as web/site/session.js words it
-BOOT = "Starting Python"
+PYTHON_PHASE = "Starting Python"
 # %s: the host to choose. Times are milliseconds since the navigation began.
 WATCH = """
 const times = (window.times = { phases: [] });
@@ -52,11 +71,26 @@ new MutationObserver(() => {
 """
 
 
-def open_once(playwright: Any, url: str, host: str) -> dict[str, float]:
-    """Seconds from the navigation to the first token, and of them those of Pyodide's boot."""
+@contextmanager
+def fresh_page(playwright: Any) -> Iterator[Any]:
+    """A page of a browser that has kept nothing."""
     browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_FLAGS)
     try:
-        page = browser.new_page()
+        yield browser.new_page()
+    finally:
+        browser.close()
+
+
+def bare_boot(playwright: Any, url: str) -> float:
+    """Seconds that Pyodide's boot takes by itself."""
+    with fresh_page(playwright) as page:
+        page.goto(f"{url}{PYODIDE}pyodide-lock.json")
+        return page.evaluate(BARE_BOOT, url + PYODIDE) / 1000
+
+
+def open_once(playwright: Any, url: str, host: str) -> dict[str, float]:
+    """Seconds from the navigation to the first token; for Python also those beyond Pyodide's boot."""
+    with fresh_page(playwright) as page:
         page.add_init_script(WATCH % host)
         page.goto(url)
         page.wait_for_function(
@@ -65,20 +99,13 @@ def open_once(playwright: Any, url: str, host: str) -> dict[str, float]:
         if page.is_visible("#error"):
             raise SystemExit(f"the page shows an error:\n{page.inner_text('#error')}")
         times = page.evaluate("window.times")
-    finally:
-        browser.close()
-    boot = boot_seconds(times["phases"])
-    if (boot > 0) != (host == "pyodide"):
+    if (PYTHON_PHASE in [phase for phase, _ in times["phases"]]) != (host == "pyodide"):
         raise SystemExit(f"the page ran another host than {host}: {times['phases']}")
-    return {"first_token_s": times["first"] / 1000, "boot_s": boot}
-
-
-def boot_seconds(phases: list[list[Any]]) -> float:
-    """How long the page said that Python was starting; 0 where it never did."""
-    for (name, begun), (_, ended) in pairwise(phases):
-        if name == BOOT:
-            return (ended - begun) / 1000
-    return 0.0
+    first = times["first"] / 1000
+    if host != "pyodide":
+        return {"first_token_s": first}
+    boot = bare_boot(playwright, url)
+    return {"first_token_s": first, "boot_s": boot, "beyond_boot_s": first - boot}
 
 
 def measure_first_token(rounds: int) -> dict[str, Any]:

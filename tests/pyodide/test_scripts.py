@@ -33,7 +33,7 @@ def test_every_import_is_replaced_by_the_url_of_its_script():
         "d.js": "export const d = 1;",
     }
     published, publish = publisher()
-    urls = link("a.js", files.__getitem__, publish)
+    urls = link(["a.js"], files.__getitem__, publish)
     assert set(urls) == set(files)
     assert published[int(urls["a.js"][5:]) - 1].splitlines() == [
         '// import { a } from "./a.js";',
@@ -48,4 +48,4 @@ def test_every_import_is_replaced_by_the_url_of_its_script():
 def test_a_circle_of_imports_is_refused():
     files = {"a.js": 'import "./b.js";', "b.js": 'import "./a.js";'}
     with pytest.raises(MissingDependencyError, match="circle"):
-        link("a.js", files.__getitem__, publisher()[1])
+        link(["a.js"], files.__getitem__, publisher()[1])

@@ -1,6 +1,7 @@
 // host-python.js: the page's Python host. Pyodide runs in a worker, so that starting it does not freeze the
 // page; there `import ruvq` does what the JavaScript host does here (same methods as JavaScriptHost).
 import { PythonLink } from "./python-link.js";
+import { pythonWorker } from "./python-start.js";
 
 export class PythonHost {
   static code = `import micropip
@@ -13,7 +14,7 @@ async for piece in model.stream("Once upon a time", max_tokens=200):
 model.close()`;
 
   constructor() {
-    this._link = new PythonLink(new URL("./python-worker.js", import.meta.url));
+    this._link = new PythonLink(pythonWorker);
   }
 
   async load({ url, sha256 = "", files }, { onProgress, signal }) {

@@ -1,5 +1,5 @@
 // python-boot.js: Pyodide with ruvq installed, for the workers that run Python. Everything comes from this site's
-// pyodide/ folder; no other server is asked.
+// pyodide/ folder, whose lock file names the wheel; no other server is asked.
 import { errorToPlain, UnsupportedError } from "../errors.js";
 
 const PYODIDE_VERSION = "314.0.7";
@@ -7,24 +7,20 @@ const SITE = new URL("../", import.meta.url).href;
 const BASE = `${SITE}pyodide/${PYODIDE_VERSION}/`;
 
 /**
- * Starts Pyodide, installs ruvq and runs one of the site's programs, whose globals are then `pyodide.globals`.
+ * Starts Pyodide with ruvq and runs one of the site's programs, whose globals are then `pyodide.globals`.
  * @param {string} program address of a .py file beside this script
- * @param {(phase: "python" | "packages") => void} onPhase
+ * @param {Record<string, Promise<object>>} [modules] JavaScript that Python can import, by name
  * @throws {UnsupportedError}
  */
-export async function boot(program, onPhase) {
+export async function boot(program, modules = {}) {
   try {
-    onPhase("python");
-    const { loadPyodide } = await import(`${BASE}pyodide.mjs`);
-    const pyodide = await loadPyodide({ indexURL: BASE, packageBaseUrl: BASE });
-    onPhase("packages");
-    await pyodide.loadPackage("micropip", { messageCallback: () => {} });
-    pyodide.globals.set("index", `${SITE}pyodide/simple`);
-    await pyodide.runPythonAsync("import micropip; micropip.set_index_urls(index)");
-    await pyodide.runPythonAsync('await micropip.install("ruvq")');
-    const response = await fetch(new URL(program, import.meta.url));
-    if (!response.ok) throw new Error(`${program}: status ${response.status}`);
-    await pyodide.runPythonAsync(await response.text(), { filename: program });
+    const [wheel, text] = [fetchWheel(), read(new URL(program, import.meta.url)).then((response) => response.text())];
+    for (const later of [wheel, text]) later.catch(() => {}); // what went wrong is said where they are awaited
+    const pyodide = await start();
+    pyodide.unpackArchive(await wheel, "wheel");
+    for (const [name, module] of Object.entries(modules)) pyodide.registerJsModule(name, await module);
+    pyodide.globals.set("package_index", `${SITE}pyodide/simple`);
+    await pyodide.runPythonAsync(await text, { filename: program });
     return pyodide;
   } catch (error) {
     throw new UnsupportedError("Python could not be started", {
@@ -34,6 +30,54 @@ export async function boot(program, onPhase) {
       hint: "build the site with `make site`, which puts Pyodide beside the page; or use the JavaScript host",
     });
   }
+}
+
+/** Pyodide, from the snapshot of its booted memory where there is one and it comes. */
+async function start() {
+  const { loadPyodide } = await import(`${BASE}pyodide.mjs`);
+  const options = { indexURL: BASE, packageBaseUrl: BASE };
+  const snapshot = slow(navigator.connection) ? null : await fetchSnapshot();
+  if (snapshot) {
+    try {
+      const pyodide = await loadPyodide({ ...options, _loadSnapshot: snapshot.bytes });
+      pyodide.runPython("import random; random.seed()"); // else every page would draw the same numbers
+      return pyodide;
+    } catch (error) {
+      console.warn("ruvq: Python starts without its snapshot:", error);
+    }
+  }
+  return loadPyodide(options);
+}
+
+/** Whether the snapshot's 6 MB would take longer than booting does. @param {any} connection not every browser tells */
+function slow(connection) {
+  return connection?.saveData || ["slow-2g", "2g", "3g"].includes(connection?.effectiveType);
+}
+
+/** @returns {Promise<{bytes: Promise<ArrayBuffer>} | null>} as soon as there is an answer; null where there is none */
+async function fetchSnapshot() {
+  try {
+    const { body } = await read(`${BASE}snapshot.bin`);
+    const bytes = new Response(body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+    bytes.catch(() => {}); // loadPyodide fails then
+    return { bytes };
+  } catch {
+    return null;
+  }
+}
+
+/** The wheel that the lock file names, checked by its hash. @returns {Promise<ArrayBuffer>} */
+async function fetchWheel() {
+  const lock = await (await read(`${BASE}pyodide-lock.json`)).json();
+  const { file_name: file, sha256 } = lock.packages.ruvq;
+  const digest = btoa(String.fromCharCode(...sha256.match(/../g).map((hex) => parseInt(hex, 16))));
+  return (await read(`${BASE}${file}`, { integrity: `sha256-${digest}` })).arrayBuffer();
+}
+
+async function read(address, options) {
+  const response = await fetch(address, options);
+  if (!response.ok) throw new Error(`${address}: status ${response.status}`);
+  return response;
 }
 
 /**

@@ -13,9 +13,9 @@ const PATIENCE_MS = 400; // until Python that has not stopped is taken to comput
 const END_MS = 3000; // until its worker is ended
 
 export class PythonLink {
-  /** @param {string | URL} script of the worker */
-  constructor(script) {
-    this._script = script;
+  /** @param {() => Worker} makeWorker */
+  constructor(makeWorker) {
+    this._makeWorker = makeWorker;
     this._waiting = new Map(); // id → {resolve, reject, onEvent}
     this._nextId = 1;
     this._worker = null;
@@ -51,7 +51,7 @@ export class PythonLink {
 
   _start() {
     if (this._worker) return this._worker;
-    const worker = (this._worker = new Worker(this._script, { type: "module" }));
+    const worker = (this._worker = this._makeWorker());
     worker.onmessage = ({ data }) => {
       if (data.make) this._made.push(makeFor(data, browserWorker));
       else this._receive(data);

@@ -1,31 +1,26 @@
 // python-worker.js: the worker of the Python host and of the Python view: each request is a coroutine of
-// bridge.py, which `stop` cancels.
+// bridge.py, which `stop` cancels. Pyodide starts with the worker, before anything is asked.
 import { PageWorker } from "../page_worker.js";
 import { answer, boot } from "./python-boot.js";
 
-globalThis.Worker = PageWorker; // what ruvq in Pyodide starts
+globalThis.Worker = PageWorker; // what ruvq starts here
 
-let flag = null;
-let booted = null;
-
-/** @returns {Promise<any>} Pyodide, started once */
-function start(emit) {
-  booted ??= boot("bridge.py", (phase) => emit({ phase, loaded: 0, total: null })).then((pyodide) => {
-    if (flag) pyodide.setInterruptBuffer(flag);
-    return pyodide;
-  });
-  return booted;
-}
+// Python is given the site's ruvq.js: publishing the wheel's own would take longer. The engine isn't started ahead:
+// while Pyodide compiles, every core is busy, and the model would come later rather than sooner.
+const booted = boot("bridge.py", { ruvq_js: import("../ruvq.js") });
+let started = false;
+booted.then(() => { started = true; }, () => {}); // each request says what went wrong
 
 async function serve(call, args, { id, emit }) {
-  const pyodide = await start(emit);
+  if (!started) emit({ phase: "python", loaded: 0, total: null });
+  const pyodide = await booted;
   const json = await pyodide.globals.get("serve")(id, call, (event) => emit(JSON.parse(event)), JSON.stringify(args));
   return JSON.parse(json);
 }
 
 answer({
-  interruptible(shared) {
-    flag = shared;
+  async interruptible(shared) {
+    (await booted).setInterruptBuffer(shared);
     return {};
   },
   load: (urls, sha256, context) => serve("load", [urls, sha256], context),
@@ -33,4 +28,4 @@ answer({
   chat: (messages, options, context) => serve("chat", [messages, options], context),
   cannotChat: (context) => serve("cannotChat", [], context),
   cell: (code, names, context) => serve("cell", [code, names], context),
-}, async (id) => (await booted)?.globals.get("stop")(id));
+}, async (id) => (await booted).globals.get("stop")(id));

@@ -1,12 +1,12 @@
 // python.js: the view with a program in Python, run by Pyodide in a worker, its output as it comes.
 import { byId, copyText, element, hideError, showError } from "./dom.js";
 import { PythonLink } from "./python-link.js";
+import { pythonWorker } from "./python-start.js";
 import { session } from "./session.js";
 
-const PHASES = { python: "Starting Python", packages: "Installing ruvq" };
 const INDENT = "    ";
 
-const link = new PythonLink(new URL("./python-worker.js", import.meta.url));
+const link = new PythonLink(pythonWorker);
 let running = null; // AbortController
 
 /** The examples beside this script, by title. */
@@ -21,7 +21,7 @@ async function readExamples() {
 
 function write({ text, kind, phase }) {
   if (phase) {
-    byId("cell-status").textContent = PHASES[phase];
+    byId("cell-status").textContent = "Starting Python";
     return;
   }
   byId("cell-status").textContent = "Running";

@@ -26,7 +26,8 @@ function mount({ FS }, name, files) {
 }
 
 async function quantize(name, files, options, { emit }) {
-  booted ??= boot("quantize.py", (phase) => emit({ phase }));
+  if (!booted) emit({ phase: "python" });
+  booted ??= boot("quantize.py");
   const pyodide = await booted;
   if (flag) pyodide.setInterruptBuffer(flag);
   const path = mount(pyodide, name, files);

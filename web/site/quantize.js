@@ -7,12 +7,11 @@ import { open } from "./library.js";
 import { histogram, lineChart } from "./plot.js";
 import { PythonLink } from "./python-link.js";
 
-const PHASES = { python: "Starting Python", packages: "Installing ruvq" };
 const FIRST = ["pi-t3", "pi-t2"]; // chosen until the user chooses
 const PLOT_WIDTH = 420;
 const NO_WEIGHTS = ["f32", "f16", "bf16"]; // floats: nothing to quantize
 
-const link = new PythonLink(new URL("./quantize-worker.js", import.meta.url));
+const link = new PythonLink(() => new Worker(new URL("./quantize-worker.js", import.meta.url), { type: "module" }));
 /** @type {import("./given-files.js").Given} */ let own = { folder: "", files: [] };
 let running = null; // AbortController
 /** @type {object[]} */ let results = [];
@@ -103,7 +102,7 @@ async function run() {
 async function quantize(name, files, format, position, count) {
   const options = { format, embeddings: byId("embeddings").value, incoherence: byId("incoherence").value };
   const onEvent = ({ phase, tensor, done, total }) => {
-    if (phase) showWork(PHASES[phase]);
+    if (phase) showWork("Starting Python");
     else showWork(`${format}: ${tensor}, ${bytes(done)} of ${bytes(total)}`, (position + done / total) / count);
   };
   const stopping = { signal: running.signal, interrupt: true, end: true };

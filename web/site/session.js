@@ -10,7 +10,6 @@ const PHASES = {
   wait: "Another tab fetches the same file",
   cache: "Reading what is kept",
   python: "Starting Python",
-  packages: "Installing ruvq",
   download: "Downloading",
   read: "Reading",
   verify: "Checking the weights",

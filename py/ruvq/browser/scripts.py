@@ -7,7 +7,7 @@ a URL of its own (blob:), its relative imports replaced by the URLs of the scrip
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import MissingDependencyError
@@ -38,19 +38,23 @@ def folder() -> Path:
     return Path(__file__).parent / "_web"
 
 
-def link(name: str, read: Callable[[str], str], publish: Callable[[str], str]) -> dict[str, str]:
-    """Publishes a script and all that it imports, each after those it imports.
+def link(
+    names: Iterable[str], read: Callable[[str], str], publish: Callable[[str], str]
+) -> dict[str, str]:
+    """Publishes scripts and all that they import, each once and after those it imports.
 
     `read` gives a script's text by its name, `publish` the URL of a text. Returns name → URL.
     """
     urls: dict[str, str] = {}
     texts: dict[str, str] = {}  # of the scripts whose imports come first: those above the current one
-    pending = [name]
+    imported: dict[str, list[str]] = {}  # script → what it imports
+    pending = list(names)
     while pending:
         current = pending[-1]
         if current not in urls and current not in texts:
             texts[current] = read(current)
-        needed = [m[3] for m in _imports(texts.get(current, "")) if m[3] not in urls]
+            imported[current] = [m[3] for m in _imports(texts[current])]
+        needed = [n for n in imported[current] if n not in urls] if current in texts else []
         if circle := [n for n in needed if n in texts]:
             raise MissingDependencyError(
                 "scripts import each other in a circle",

@@ -7,6 +7,7 @@ page that uses it from JavaScript. Python only passes text along, so the page st
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -15,18 +16,20 @@ from typing import Any
 
 from .. import errors
 from ..errors import RuvqError, UsageError
+from ..version import __version__
 from . import scripts
 
 Progress = Callable[[str, int, "int | None"], object]  # phase, bytes so far, bytes in all where known
 
 _PUBLISH = "(data, type) => URL.createObjectURL(new Blob([data], { type }))"
 _IMPORT = "(url) => import(url)"
-_runtime: Any = None  # ruvq.js as a module, with the URLs of its worker and its engine
+PAGES_OWN = "ruvq_js"  # the module's name by which a page may give Python its own ruvq.js
+_runtime: Runtime | None = None
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """ruvq.js, loaded from the wheel, and the URLs of what it starts: options of its Model.fetch."""
+    """ruvq.js and the URLs of what it starts: options of its Model.fetch, none where it finds them itself."""
 
     module: Any
     urls: dict[str, Any]
@@ -40,34 +43,55 @@ _MODULES = {
 
 
 async def runtime() -> Runtime:
-    """Loads ruvq.js from the wheel, once."""
+    """ruvq.js, once: the page's own where it registered that, else the wheel's."""
     global _runtime
     if _runtime is None:
-        from pyodide.code import run_js
-        from pyodide.ffi import to_js
-
-        folder, publish = scripts.folder(), run_js(_PUBLISH)
-
-        def read(name: str) -> str:
-            return (folder / name).read_text()
-
-        def publish_script(text: str) -> str:
-            return publish(text, "text/javascript")
-
-        urls = scripts.link("ruvq.js", read, publish_script)
-        started = {
-            "workerURL": scripts.link("worker.js", read, publish_script)["worker.js"],
-            "poolWorkerURL": publish_script(read("pool-worker.js")),
-        }
-        for option, builds in _MODULES.items():
-            started[option] = run_js("({})")
-            for variant, name in builds.items():
-                if not (folder / name).is_file():
-                    continue  # not every wheel has every build
-                address = publish(to_js((folder / name).read_bytes()), "application/wasm")
-                setattr(started[option], variant, address)
-        _runtime = Runtime(await run_js(_IMPORT)(urls["ruvq.js"]), started)
+        _runtime = _pages_own() or await _from_wheel()
     return _runtime
+
+
+def _pages_own() -> Runtime | None:
+    """What the page registered by `pyodide.registerJsModule("ruvq_js", ...)`. MissingDependencyError for
+    another release."""
+    try:
+        module = importlib.import_module(PAGES_OWN)
+    except ModuleNotFoundError:
+        return None
+    found = getattr(module, "version", None)
+    if found != __version__:
+        raise errors.MissingDependencyError(
+            "the page's ruvq.js is of another release than the wheel",
+            subject=PAGES_OWN,
+            expected=__version__,
+            actual=str(found),
+            hint="serve the ruvq.js of the same release, or don't register it: the wheel has its own",
+        )
+    return Runtime(module, {})
+
+
+async def _from_wheel() -> Runtime:
+    """Published from the wheel, with all that it starts."""
+    from pyodide.code import run_js
+    from pyodide.ffi import to_js
+
+    folder, publish = scripts.folder(), run_js(_PUBLISH)
+
+    def read(name: str) -> str:
+        return (folder / name).read_text()
+
+    def publish_script(text: str) -> str:
+        return publish(text, "text/javascript")
+
+    urls = scripts.link(("ruvq.js", "worker.js", "pool-worker.js"), read, publish_script)
+    started = {"workerURL": urls["worker.js"], "poolWorkerURL": urls["pool-worker.js"]}
+    for option, builds in _MODULES.items():
+        started[option] = run_js("({})")
+        for variant, name in builds.items():
+            if not (folder / name).is_file():
+                continue  # not every wheel has every build
+            address = publish(to_js((folder / name).read_bytes()), "application/wasm")
+            setattr(started[option], variant, address)
+    return Runtime(await run_js(_IMPORT)(urls["ruvq.js"]), started)
 
 
 def translated(error: Any) -> Exception:
