@@ -81,8 +81,8 @@ def copy_if_newer(source: Path, target: Path) -> None:
 
 
 def assemble_core(version: str, folder: Path, ruvq: Path) -> None:
-    """One Pyodide with micropip beside it. Its lock file names the `ruvq` wheel too, so that `loadPackage("ruvq")`
-    needs neither micropip nor an index."""
+    """One Pyodide with micropip beside it. Its lock file names the `ruvq` wheel too, so that
+    `loadPackage("ruvq")` needs neither micropip nor an index."""
     package = ROOT / "node_modules" / PACKAGES[version]
     if not (package / "pyodide.asm.wasm").is_file():
         raise SystemExit(f"{package} is not there: run `make setup`")

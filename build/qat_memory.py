@@ -41,7 +41,7 @@ def packed(rows: int, width: int, config: QatConfig) -> PackedRows:
     sample = torch.randn(SAMPLE, width) / width**0.5
     of = WeightQuantizer(sample, config)
     data = torch.frombuffer(bytearray(of.data()), dtype=torch.uint8).reshape(SAMPLE, -1)
-    return PackedRows(codec(config.format, width, config.k), (rows, width), of.seed,
+    return PackedRows(codec(config.format, width, config.k), (rows, width), of.turn,
                       data[torch.randint(0, SAMPLE, (rows,))].reshape(-1))  # fmt: skip
 
 

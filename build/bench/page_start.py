@@ -4,8 +4,9 @@
 
 Every round opens a fresh browser profile. A script that is there before the page's own starts writing as soon
 as the page says it is ready, and reads the clock that began with the navigation: no message to the browser is
-in the figure. From Python the page boots Pyodide first. What that alone takes, in a worker of a page that does
-nothing else, is measured in the same round in a profile of its own, and `beyond_boot_s` is the difference.
+in the figure. From Python the page starts Pyodide first. What a boot alone takes, in a worker of a page that
+does nothing else, is measured in the same round in a profile of its own; `beyond_boot_s` is the difference,
+below 0 where the page's start from a snapshot saves more than all the rest takes.
 Needs `make wheel`.
 """
 

@@ -191,13 +191,13 @@ def test_outputs_are_not_replaced_unasked(base: Path, tmp_path: Path) -> None:
     peft_adapter(tmp_path / "peft", base)
     convert_adapter(tmp_path / "peft", tmp_path / "a.gguf", base)
     before = (tmp_path / "a.gguf").read_bytes()
-    with pytest.raises(UsageError, match="exists"):
+    with pytest.raises(StorageError, match="exists"):
         convert_adapter(tmp_path / "peft", tmp_path / "a.gguf", base, type="f32")
     assert (tmp_path / "a.gguf").read_bytes() == before
     convert_adapter(tmp_path / "peft", tmp_path / "a.gguf", base, type="f32", overwrite=True)
     assert (tmp_path / "a.gguf").stat().st_size > 1.5 * len(before)
     shutil.copytree(tmp_path / "peft", tmp_path / "taken")
-    with pytest.raises(UsageError, match="exists"):
+    with pytest.raises(StorageError, match="exists"):
         convert_adapter(tmp_path / "a.gguf", tmp_path / "taken", base)
     with pytest.raises(UsageError, match="other kind"):
         write_adapter(tmp_path / "b.gguf", read_adapter(tmp_path / "peft"))

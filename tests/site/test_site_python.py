@@ -69,6 +69,11 @@ def test_a_program_is_stopped_and_the_next_one_runs(cell: Any, program: str) -> 
     assert run(cell, "6 * 7") == "42\n"
 
 
+def test_micropip_comes_for_a_program_that_imports_it(cell: Any) -> None:
+    program = 'import micropip\nawait micropip.install("ruvq")\nimport ruvq\nruvq.__version__'
+    assert run(cell, program) == f"{ruvq_version()!r}\n"
+
+
 def test_tab_indents_and_escape_lets_go(cell: Any) -> None:
     cell.fill("#cell", "")
     cell.focus("#cell")

@@ -110,19 +110,21 @@ def test_bad_input(
     assert not (tmp_path / "x.gguf").exists()
 
 
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--nproc_per_node=2", "--master_port=29517"],
+    "accelerate": [
+        "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1",
+        "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=29519",
+    ],
+}  # fmt: skip
+
+
 @pytest.mark.slow
-def test_two_processes_train_one_model(data_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_train_one_model(data_dir: Path, tmp_path: Path, launcher: str) -> None:
     """gloo between CPUs: both see other text, and end with the same codes; one of them writes."""
     words = arguments(data_dir, tmp_path / "two.gguf", "--format", "pi-t2", "--steps", "3", "--threads", "1")
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--master_port=29517",
-        "-m",
-        "ruvq.cli",
-    ]
+    launch = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "ruvq.cli"]
     done = subprocess.run(
         [*launch, *words], capture_output=True, text=True, timeout=500, env=dict(os.environ)
     )

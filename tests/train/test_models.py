@@ -100,7 +100,7 @@ def test_layers_with_rounded_activations_multiply_as_the_engine_does(config: Qat
     layer = prepare_qat(linear, config)[0]
     x = torch.randn(3, 300)
     q = ruvq.QuantizedTensor(config.format, (20, 300), layer.quantizer.data())
-    turned = np.asarray(ruvq.hadamard(x.numpy(), config.seed)) if config.hadamard else x.numpy()
+    turned = np.asarray(ruvq.hadamard(x.numpy(), config.seed)) if config.turn else x.numpy()
     expected = np.stack([np.asarray(ruvq.matvec(q, np.ascontiguousarray(row))) for row in turned])
     with torch.no_grad():
         found = linear(x).numpy()

@@ -22,7 +22,7 @@ def matrix(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> M
     torch.manual_seed(3)
     of = WeightQuantizer(torch.randn(ROWS, WIDTH), QatConfig.preset(request.param))
     data = torch.frombuffer(bytearray(of.data()), dtype=torch.uint8)
-    return PackedRows(of.codec, (ROWS, WIDTH), of.seed, data), of.value
+    return PackedRows(of.codec, (ROWS, WIDTH), of.turn, data), of.value
 
 
 def test_products_and_rows(matrix: Matrix) -> None:

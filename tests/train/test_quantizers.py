@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import ruvq
+from ruvq.quantize.tensors import turn_rows
 from ruvq.train import QatConfig, codecs, quantizer
 from ruvq.train.hadamard import transform_in_torch
 from ruvq.train.quantizer import WeightQuantizer
@@ -38,7 +39,7 @@ def train(q: torch.nn.Module, w: torch.nn.Parameter, steps: int, seed: int = 0, 
 def decoded(q: WeightQuantizer, shape: tuple[int, ...]) -> np.ndarray:
     """What the core makes of the bytes."""
     out = ruvq.dequantize(ruvq.QuantizedTensor(q.codec.format, shape, q.data()), as_numpy=True)
-    return out if q.seed is None else np.asarray(ruvq.hadamard(out, q.seed, True))
+    return out if q.turn is None else np.asarray(turn_rows(out, q.turn, True))
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -60,7 +61,7 @@ def test_what_is_trained_is_what_the_encoder_of_files_would_write(format: str) -
         train(q, w, 2, seed)
         q(w)
         x = w.detach().numpy()
-        x = np.asarray(ruvq.hadamard(x, seed)) if q.seed is not None else x
+        x = np.asarray(turn_rows(x, q.turn)) if q.turn is not None else x
         assert q.data() == ruvq.quantize(x, format).data
 
 
@@ -72,7 +73,9 @@ def test_devices_without_the_core_train_the_same_codes(format: str, monkeypatch:
         with monkeypatch.context() as patch:
             if not on_host:
                 patch.setattr(codecs, "on_host", lambda weights: False)
-                patch.setattr(quantizer, "transform", transform_in_torch)
+                patch.setattr(
+                    quantizer, "transform", lambda x, turn, inverse: transform_in_torch(x, turn.seed, inverse)
+                )
             w = weights_of(5, 300)
             q = WeightQuantizer(w, config)
             train(q, w, 2)

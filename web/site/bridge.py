@@ -107,7 +107,7 @@ def explain(error):
 
 
 async def bring_micropip(code):
-    """micropip for a program that imports it, with this site's index; starting without it takes half the time."""
+    """micropip for a program that imports it, with this site's index; it isn't loaded for others."""
     try:
         wanted = "micropip" in find_imports(code)
     except SyntaxError:

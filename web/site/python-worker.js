@@ -28,4 +28,4 @@ answer({
   chat: (messages, options, context) => serve("chat", [messages, options], context),
   cannotChat: (context) => serve("cannotChat", [], context),
   cell: (code, names, context) => serve("cell", [code, names], context),
-}, async (id) => (await booted).globals.get("stop")(id));
+}, (id) => booted.then((pyodide) => pyodide.globals.get("stop")(id), () => {}));

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import StorageError, UsageError
+from ..quantize.checks import check_absent
 from ..sources import open_source
 from .gguf_adapter import from_gguf, read_gguf, to_gguf, write_gguf_adapter
 from .lora import Lora
@@ -33,11 +34,7 @@ def write_adapter(path: PathLike, lora: Lora, *, type: str = "f16", overwrite: b
     """Writes a GGUF file where the path ends in .gguf, else a folder; nothing is left behind by a failure."""
     target = Path(path)
     taken = target / WEIGHTS if target.is_dir() else target
-    if taken.exists() and not overwrite:
-        raise UsageError(
-            "the output exists", subject=str(taken), expected="a new name", actual="a file",
-            hint="use --force to replace it",
-        )  # fmt: skip
+    check_absent(taken, "output", overwrite)
     as_gguf = target.suffix == ".gguf"
     if as_gguf != bool(lora.architecture):
         raise UsageError(

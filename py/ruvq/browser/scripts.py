@@ -38,9 +38,7 @@ def folder() -> Path:
     return Path(__file__).parent / "_web"
 
 
-def link(
-    names: Iterable[str], read: Callable[[str], str], publish: Callable[[str], str]
-) -> dict[str, str]:
+def link(names: Iterable[str], read: Callable[[str], str], publish: Callable[[str], str]) -> dict[str, str]:
     """Publishes scripts and all that they import, each once and after those it imports.
 
     `read` gives a script's text by its name, `publish` the URL of a text. Returns name → URL.

@@ -16,7 +16,8 @@ EXAMPLES = """  ruvq qat --model stories260K.bin --tokenizer tok512.bin --format
   ruvq qat --model model_dir/ --format pi-t3 --text gsm8k_train.jsonl --teacher large_dir/ --epochs 3 \\
       --checkpoint run/ --resume --events run.jsonl --output qat.gguf
   ruvq qat --model model_dir/ --settings ruvq.toml --text stories.txt --output qat.gguf
-  ruvq qat --model model_dir/ --dataset train.parquet --dataset-field question,answer --output qat.gguf"""
+  ruvq qat --model model_dir/ --dataset train.parquet --dataset-field question,answer --output qat.gguf
+  ruvq qat --model model_dir/ --start calibrated-pi-t2.gguf --text stories.txt --output qat.gguf"""
 
 # flags that change a field of QatConfig: (flag, field, type, what it says)
 SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
@@ -25,7 +26,7 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--ste", "ste", str, "how gradients pass rounding: standard, clipped, lsq (learned steps), ewgs"),
     ("--ewgs-delta", "ewgs_delta", number(0, 0.99), "of ewgs (default 0.1)"),
     ("--granularity", "granularity", str, "steps of the reference grids: tensor, channel, block"),
-    ("--incoherence", "incoherence", str, "auto, none or hadamard"),
+    ("--incoherence", "incoherence", str, "auto, none, hadamard or orthogonal"),
     (
         "--activation-bits",
         "activation_bits",
@@ -94,6 +95,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --use-lora: train the adapters beside the quantized base, not through the quantizer, "
         "and write them here; the output is the base alone, to be run with --adapter",
     )  # fmt: skip
+    files.add_argument(
+        "--start", default="float", metavar="float|ptq|FILE.gguf",
+        help="what the first codes and scales are from: the floats (default), calibrated quantization done "
+        "first (ptq), or a file that `ruvq quantize` made of the model in this format",
+    )  # fmt: skip
+    files.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="with --start ptq: what `ruvq calibrate` wrote, instead of doing so",
+    )
     teacher = parser.add_argument_group("teacher")
     teacher.add_argument(
         "--teacher", default="self", metavar="PATH",
@@ -192,6 +203,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         threads=args.threads, gradient_checkpointing=args.gradient_checkpointing,
         allow_float_layers=args.allow_float_layers, resume=args.resume, events=args.events,
         tensorboard=args.tensorboard, adapters=args.adapters, ship_adapter=args.ship_adapter,
+        start=args.start, calibration=args.calibration,
     )  # fmt: skip
     with Progress(args.quiet, "%", "qat") as bar:
         report = qat(
@@ -232,6 +244,8 @@ def _recorded(args: argparse.Namespace) -> str:
         value = getattr(args, flag[2:].replace("-", "_"))
         if value is not None:
             words += [flag, str(value)]
+    if args.start != "float":
+        words += ["--start", args.start if args.start == "ptq" else Path(args.start).name]
     if args.ship_adapter:
         words += ["--ship-adapter", Path(args.ship_adapter).name]
     return shlex.join([*words, "--use-lora"] if args.use_lora else words)

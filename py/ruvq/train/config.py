@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, VersionError
+from ..formats.transform import CUTS, Transform
 from ..settings_file import SECTIONS, VERSION, Sections, parse, read, to_toml
 
 STES = ("standard", "clipped", "lsq", "ewgs")
@@ -87,7 +88,7 @@ class QatConfig:
         _one_of("format", self.format, FORMATS)
         _one_of("ste", self.ste, STES)
         _one_of("granularity", self.granularity, GRANULARITIES)
-        _one_of("incoherence", self.incoherence, ("auto", "none", "hadamard"))
+        _one_of("incoherence", self.incoherence, ("auto", "none", *CUTS))
         _one_of("lora_init", self.lora_init, ("zero", "error"))
         if self.format in BITS:
             object.__setattr__(self, "bits", BITS[self.format])
@@ -128,9 +129,11 @@ class QatConfig:
                 raise _refusal(field.name, f"as {default!r}", value)
 
     @property
-    def hadamard(self) -> bool:
-        """Whether rows are transformed before they are quantized."""
-        return self.incoherence == "hadamard" or (self.incoherence == "auto" and self.format in TRELLIS)
+    def turn(self) -> Transform | None:
+        """What rows go through before they are quantized."""
+        if self.incoherence == "auto":
+            return Transform(self.seed) if self.format in TRELLIS else None
+        return None if self.incoherence == "none" else Transform(self.seed, self.incoherence)
 
     @property
     def learns_steps(self) -> bool:

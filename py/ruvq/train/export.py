@@ -66,7 +66,7 @@ def _quantized(name: str, order: list[int] | None, layer: QuantLinear | QuantEmb
     if isinstance(quantizer, WeightQuantizer):
         data = quantizer.codec.pack(_ordered(quantizer.codes, order), _ordered(quantizer.headers, order))
         planned = _planned(
-            name, shape, quantizer.codec.format, "hadamard" if quantizer.seed is not None else ""
+            name, shape, quantizer.codec.format, quantizer.turn.method if quantizer.turn else ""
         )
     else:
         data = _ordered(value, order).numpy().astype("<f4").tobytes()
@@ -75,7 +75,7 @@ def _quantized(name: str, order: list[int] | None, layer: QuantLinear | QuantEmb
 
 
 def _packed(name: str, order: list[int] | None, packed: Packed) -> _Stored:
-    planned = _planned(name, packed.shape, packed.codec.format, "hadamard" if packed.seed is not None else "")
+    planned = _planned(name, packed.shape, packed.codec.format, packed.turn.method if packed.turn else "")
     return _Stored(planned, packed.stored(order), packed.squares, packed.squared_error)
 
 
@@ -162,7 +162,12 @@ def export_gguf(
         source=source.path.name,
         timestamp=timestamp if timestamp is not None else timestamp_now(),
         versions={"python": sys.version.split()[0], "torch": str(torch.__version__)},
-        options={"format": plan.format, "hadamard": plan.method == "hadamard", **(options or {})},
+        options={
+            "format": plan.format,
+            "hadamard": plan.method == "hadamard",
+            "method": plan.method,
+            **(options or {}),
+        },
     )
     specs = [TensorSpec(t.name, t.format, t.shape) for t in plan.tensors]
     with GGUFWriter(target, parameters.architecture, metadata, specs, recipe=recipe) as writer:

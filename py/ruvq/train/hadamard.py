@@ -1,4 +1,4 @@
-"""The randomised Hadamard transform of docs/formats.md in torch: the bits of the C core, on any device."""
+"""The transforms of docs/formats.md in torch, with the bits of the C core; Hadamard's on any device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ..quantize import hadamard
+from ..formats.transform import Transform
+from ..quantize.tensors import turn_rows
 
 LARGEST = 256
 _MASK = (1 << 64) - 1
@@ -53,15 +54,17 @@ def _normaliser(size: int) -> float:
     return float(torch.tensor(1 / math.sqrt(size), dtype=torch.float32))
 
 
-def transform(x: Tensor, seed: int, inverse: bool = False) -> Tensor:
+def transform(x: Tensor, turn: Transform, inverse: bool = False) -> Tensor:
     """Each row of x (..., width) float32 transformed, or with `inverse` back; a new tensor.
 
-    On a CPU the core does it. Elsewhere groups of equal pieces run together, each a chain of elementwise
-    operations, which every device rounds alike.
+    On a CPU the core does it, and on other devices "orthogonal", which is for small matrices. Elsewhere
+    groups of equal pieces run together, each a chain of elementwise operations, which every device rounds
+    alike.
     """
-    if x.device.type == "cpu":
-        return torch.from_numpy(hadamard(x.detach().contiguous().numpy(), seed, inverse))
-    return transform_in_torch(x, seed, inverse)
+    if x.device.type == "cpu" or turn.method == "orthogonal":
+        rows = x.detach().cpu().contiguous().numpy()
+        return torch.from_numpy(turn_rows(rows, turn, inverse)).to(x.device)
+    return transform_in_torch(x, turn.seed, inverse)
 
 
 def transform_in_torch(x: Tensor, seed: int, inverse: bool = False) -> Tensor:

@@ -74,7 +74,7 @@ class Packed(PackedMatrix):
         )
         self.codec: Codec = quantizer.codec
         self.config: QatConfig = quantizer.config
-        self.shape, self.seed = tuple(quantizer.codes.shape), quantizer.seed
+        self.shape, self.turn = tuple(quantizer.codes.shape), quantizer.turn
         self.unturned = quantizer.unturned
         host = on_host(quantizer.codes)
         data = torch.frombuffer(bytearray(quantizer.data()), dtype=torch.uint8) if host else None

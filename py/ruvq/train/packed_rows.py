@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from ..formats.transform import Transform
 from .codecs import Codec
 from .hadamard import transform
 
@@ -20,12 +21,12 @@ CHUNK = 1 << 22  # weights that are decoded at a time
 
 
 class PackedMatrix(nn.Module):
-    """`data`: the file's bytes, or None and `codes` and `headers`; `shape` (rows, width); `seed` of the
+    """`data`: the file's bytes, or None and `codes` and `headers`; `shape` (rows, width); `turn`: the
     transform, None without one."""
 
     codec: Codec
     shape: tuple[int, ...]
-    seed: int | None
+    turn: Transform | None
     data: Tensor | None
     codes: Tensor
     headers: Tensor
@@ -34,9 +35,9 @@ class PackedMatrix(nn.Module):
 class PackedRows(PackedMatrix):
     """A packed matrix from its bytes: (rows * bytes of a row,) uint8."""
 
-    def __init__(self, codec: Codec, shape: tuple[int, ...], seed: int | None, data: Tensor) -> None:
+    def __init__(self, codec: Codec, shape: tuple[int, ...], turn: Transform | None, data: Tensor) -> None:
         super().__init__()
-        self.codec, self.shape, self.seed = codec, shape, seed
+        self.codec, self.shape, self.turn = codec, shape, turn
         self.register_buffer("data", data)
 
 
@@ -59,7 +60,7 @@ def _chunks(packed: PackedMatrix) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _turned(x: Tensor, packed: PackedMatrix, inverse: bool = False) -> Tensor:
-    return x.float() if packed.seed is None else transform(x.float(), packed.seed, inverse)
+    return x.float() if packed.turn is None else transform(x.float(), packed.turn, inverse)
 
 
 @torch.no_grad()

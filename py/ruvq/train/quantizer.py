@@ -14,25 +14,27 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from ..formats.transform import Transform
 from .codecs import Codec, codec
 from .config import QatConfig
 from .hadamard import transform
 from .ste import Clipped, Ewgs, KeptCodes, LearnedStep, RoundTo, Standard, lsq_scale
 
 Version = tuple[int, ...] | None
+QUICK = 2  # the effort of searches on a CPU where none is due
 
 
 class Turn(Function):
-    """The Hadamard transform of the rows; orthogonal, so its gradient goes through the inverse."""
+    """The transform of the rows; orthogonal, so its gradient goes through the inverse."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, seed: int, inverse: bool) -> Tensor:
-        ctx.seed, ctx.inverse = seed, inverse
-        return transform(x, seed, inverse)
+    def forward(ctx: Any, x: Tensor, turn: Transform, inverse: bool) -> Tensor:
+        ctx.turn, ctx.inverse = turn, inverse
+        return transform(x, turn, inverse)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return transform(grads[0], ctx.seed, not ctx.inverse), None, None
+        return transform(grads[0], ctx.turn, not ctx.inverse), None, None
 
 
 class WeightQuantizer(nn.Module):
@@ -52,7 +54,7 @@ class WeightQuantizer(nn.Module):
         rows, width = weights.shape
         self.config = config
         self.codec: Codec = codec(config.format, width, config.k)
-        self.seed = config.seed if config.hadamard else None
+        self.turn = config.turn
         device = weights.device
         blocks = len(self.codec.blocks)
         self.register_buffer("codes", torch.zeros(rows, width, dtype=torch.uint8, device=device))
@@ -110,14 +112,27 @@ class WeightQuantizer(nn.Module):
         self._seen = self._versions(weights, version)
         return True
 
+    @torch.no_grad()
+    def take(self, codes: Tensor, headers: Tensor, weights: Tensor) -> None:
+        """Codes and headers from elsewhere, such as a file, kept until `weights` change; these become what
+        the codes stand for."""
+        self.codes.copy_(codes)
+        self.headers.copy_(headers)
+        if self.log_alpha is not None:
+            self.log_alpha.copy_(self.alpha.clamp(min=1e-6).log())
+        self.settle()
+        weights.copy_(self.value)
+        self.norm = float(torch.linalg.vector_norm(weights, dtype=torch.float64))
+        self._seen = self._versions(weights, None)
+
     def turned(self, weights: Tensor) -> Tensor:
         """The weights as they are quantized."""
         weights = weights.float()
-        return weights if self.seed is None else Turn.apply(weights, self.seed, False)
+        return weights if self.turn is None else Turn.apply(weights, self.turn, False)
 
     def unturned(self, weights: Tensor) -> Tensor:
         """Back from `turned`."""
-        return weights if self.seed is None else Turn.apply(weights, self.seed, True)
+        return weights if self.turn is None else Turn.apply(weights, self.turn, True)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -165,7 +180,7 @@ def refresh(jobs: Iterable[Job], *, search: bool | None = None) -> None:
     for quantizer, weights, version in jobs:
         due = search or not quantizer.training or quantizer.age % quantizer.config.refresh_every == 0
         if due:
-            key = (quantizer.codec, quantizer.seed, weights.device, _searches(quantizer, search))
+            key = (quantizer.codec, quantizer.turn, weights.device, _searches(quantizer, search))
             groups.setdefault(key, []).append((quantizer, weights, version))
         elif quantizer.log_alpha is not None:  # codes are kept, scales are followed
             quantizer.headers.copy_(quantizer.codec.with_alpha(quantizer.headers, quantizer.log_alpha.exp()))
@@ -189,8 +204,10 @@ def _assign(members: Sequence[Job], searches: bool) -> None:
     turned = lead.turned(weights)
     headers = torch.cat([_headers(q) for q, _, _ in members])
     on_host = turned.device.type == "cpu" and all(q.log_alpha is None for q, _, _ in members)
-    if searches or (on_host and lead.codec.search_is_cheap):
+    if searches:
         codes, headers = lead.codec.search(turned)
+    elif on_host and lead.codec.search_is_cheap:
+        codes, headers = lead.codec.search(turned, QUICK)
     else:
         codes = lead.codec.assign(turned, headers)
     alpha = lead.codec.alpha(headers)

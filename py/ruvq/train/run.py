@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,6 +31,7 @@ from .loop import Evaluation, RunOptions, Trainer
 from .lora import add_adapters, lora_of, pack_base, save_adapters
 from .memory import peak_bytes, reset_peak
 from .models import load_model
+from .start import FLOAT, PTQ, make_start, start_model, take_codes
 from .teacher import CachedTeacher, ModelTeacher, Teacher, open_teacher
 
 HELD_OUT = 0.04  # share of the pieces that is evaluated on where no text is given for it
@@ -57,6 +59,8 @@ class Work:
     tensorboard: str | None = None
     adapters: str | None = None
     ship_adapter: str | None = None
+    start: str = FLOAT
+    calibration: str | None = None
 
 
 @dataclass(frozen=True)
@@ -149,12 +153,17 @@ def qat(
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_source(os.fspath(model), tokenizer, allow_requantize=True))  # type: ignore[arg-type]
         train, held_out = _streams(source, texts, work)
-        student = load_model(source).to(device)
+        start_file = _start_file(work, texts, config, model, tokenizer, stack)
+        student = (start_model(start_file, source.parameters) if start_file else load_model(source)).to(
+            device
+        )
         floats = load_model(source).to(device)
         teacher = _teacher(work, source, floats, train, options, device, tokenizer)
         if work.gradient_checkpointing:
             student.gradient_checkpointing_enable()  # type: ignore[operator]
         prepare_qat(student, config, allow_float_layers=work.allow_float_layers)
+        if start_file:
+            take_codes(student, start_file, config, source.parameters)
         if config.use_lora:
             add_adapters(student, config)
         if work.ship_adapter:
@@ -218,6 +227,25 @@ def _check_shipping(
             actual=adapter if config.use_lora else "no --use-lora",
         )  # fmt: skip
     check_target(Path(adapter), Path(model), overwrite)
+
+
+def _start_file(
+    work: Work,
+    texts: Sequence[str],
+    config: QatConfig,
+    model: str | os.PathLike[str],
+    tokenizer: Any,
+    stack: contextlib.ExitStack,
+) -> Path | None:
+    """The quantized file that training starts from, made where that is asked for; None without one."""
+    if work.start == FLOAT:
+        return None
+    if work.start != PTQ:
+        return Path(work.start)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ruvq-start-")))
+    return make_start(
+        model, texts, folder, config, tokenizer=tokenizer, calibration=work.calibration, threads=work.threads
+    )
 
 
 def _streams(source: Source, texts: Sequence[str], work: Work) -> tuple[Stream, Stream]:
