@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from .. import core, formats
+from .. import core
 from ..errors import DataError, UsageError
 from .calibration import input_of
 from .plan import FLOATS
@@ -142,12 +142,25 @@ class Guide:
         return aim
 
 
+class Moments(Protocol):
+    """What is known of a model's inputs: an artifact (ruvq.quantize.calibration), or what it is made from."""
+
+    def has_moment(self, name: str) -> bool:
+        """Whether the whole matrix of an input's second moments is there."""
+
+    def moment(self, name: str, width: int) -> np.ndarray:
+        """Second moments of an input: float32 (width, width), symmetric."""
+
+    def importance(self, tensor: str, width: int) -> np.ndarray | None:
+        """Mean square of each column's input: float32 (width,)."""
+
+
 class Guides:
     """The guide of each matrix of a model; query, key and value share one, so the last is kept."""
 
-    def __init__(self, calibration: Calibration, damping: float, fisher: bool = False) -> None:
-        """`fisher`: errors are weighed by the gradients too, where the artifact has that."""
-        self._calibration, self._damping, self._fisher = calibration, damping, fisher
+    def __init__(self, calibration: Moments, damping: float, weights: Calibration | None = None) -> None:
+        """`weights`: whose Fisher information weighs errors, in place of the moments."""
+        self._calibration, self._damping, self._weights = calibration, damping, weights
         self._last: tuple[tuple[str, Transform | None], Factor] | None = None
 
     def of(self, tensor: PlannedTensor, transform: Transform | None) -> Guide:
@@ -156,14 +169,21 @@ class Guides:
         name, width = input_of(tensor.name), tensor.shape[-1]
         if name is None or not tensor.is_matrix or tensor.format in FLOATS:
             return Guide()
-        if not self._calibration.has_moment(name) or not formats.get(tensor.format).own:
-            of = self._calibration.fisher_columns if self._fisher else self._calibration.importance
-            return Guide(importance=of(tensor.name, width) if transform is None else None)
-        weighed = self._calibration.fisher(tensor.name, width) if self._fisher else None
-        if weighed is not None:
-            return Guide(factor=factorise(weighed, transform, self._damping, tensor.name))
+        if self._weights is not None:
+            return self._by_gradients(self._weights, tensor, transform)
+        if not self._calibration.has_moment(name):
+            usable = transform is None
+            return Guide(importance=self._calibration.importance(tensor.name, width) if usable else None)
         key = (name, transform)
         if self._last is None or self._last[0] != key:
             moment = self._calibration.moment(name, width)
             self._last = key, factorise(moment, transform, self._damping, name)
         return Guide(factor=self._last[1])
+
+    def _by_gradients(
+        self, weights: Calibration, tensor: PlannedTensor, transform: Transform | None
+    ) -> Guide:
+        found = weights.fisher(tensor.name, tensor.shape[-1])
+        if found.ndim == 2:
+            return Guide(factor=factorise(found, transform, self._damping, tensor.name))
+        return Guide(importance=found if transform is None else None)

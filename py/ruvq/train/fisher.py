@@ -2,8 +2,8 @@
 
 x is what a matrix multiplies, g the gradient of the next token's loss with respect to its product, of the
 same token. Summed over a matrix's rows, that is what a small error e in a row costs, e F e^T, on average over
-the rows; its diagonal is the Fisher information of each column. Activations and one matrix's sums are held
-beside the model; gradients of weights never are.
+the rows; its diagonal is the Fisher information of each column. Activations of one window and the sums of all
+matrices are held beside the model; gradients of weights never are.
 """
 
 from __future__ import annotations
