@@ -3,7 +3,7 @@
     python build/pyodide_dist.py --to out/pyodide
 
 makes, from the npm packages and PyPI:
-    out/pyodide/314.0.7/  out/pyodide/0.29.5/   Pyodide's core, micropip, a lock file that names it and ruvq
+    out/pyodide/314.0.7/  out/pyodide/0.29.5/   Pyodide's core, micropip, a lock file that names both
     out/pyodide/simple/ruvq/index.html          a package index with ruvq's wheels for Pyodide
     out/pyodide/pure/ruvq/index.html            the same with the pure wheel alone
     out/pyodide/wheels/ruvq-*.whl
@@ -80,9 +80,8 @@ def copy_if_newer(source: Path, target: Path) -> None:
     part.replace(target)
 
 
-def assemble_core(version: str, folder: Path, ruvq: Path) -> None:
-    """One Pyodide with micropip beside it. Its lock file names the `ruvq` wheel too, so that
-    `loadPackage("ruvq")` needs neither micropip nor an index."""
+def assemble_core(version: str, folder: Path) -> None:
+    """One Pyodide with micropip beside it."""
     package = ROOT / "node_modules" / PACKAGES[version]
     if not (package / "pyodide.asm.wasm").is_file():
         raise SystemExit(f"{package} is not there: run `make setup`")
@@ -93,8 +92,19 @@ def assemble_core(version: str, folder: Path, ruvq: Path) -> None:
     copy_if_newer(wheel, folder / wheel.name)
     lock = json.loads((package / "pyodide-lock.json").read_text())
     entry = {**lock["packages"]["micropip"], "file_name": wheel.name, "sha256": MICROPIP[1]}
-    lock["packages"] = {"micropip": entry, "ruvq": lock_entry(ruvq)}
+    lock["packages"] = {"micropip": entry}
     (folder / "pyodide-lock.json").write_text(json.dumps(lock))
+
+
+def for_quick_start(folder: Path, version: str) -> None:
+    """Adds to what `assemble` made what the site's pages start from, without micropip and its index: ruvq in
+    the lock file, and the snapshot."""
+    (wheel,) = [p for p in (folder / "wheels").iterdir() if kind_of(p) == "pyodide"]
+    path = folder / version / "pyodide-lock.json"
+    lock = json.loads(path.read_text())
+    lock["packages"]["ruvq"] = lock_entry(wheel)
+    path.write_text(json.dumps(lock))
+    make_snapshot(folder / version)
 
 
 def lock_entry(wheel: Path) -> dict[str, Any]:
@@ -113,24 +123,18 @@ def lock_entry(wheel: Path) -> dict[str, Any]:
     }
 
 
-def assemble_wheels(folder: Path) -> dict[str, Path]:
-    """ruvq's wheels for Pyodide: kind → its copy."""
+def assemble_index(folder: Path) -> None:
+    """A package index (PEP 503) with the wheels for Pyodide: micropip takes the platform wheel where its tag
+    fits, else the pure one."""
     wheels = [p for p in sorted((ROOT / "out" / "wheels").glob("ruvq-*.whl")) if kind_of(p) != "native"]
-    kinds = {kind_of(p): folder / "wheels" / p.name for p in wheels}
-    if set(kinds) != {"pure", "pyodide"}:
+    if {kind_of(p) for p in wheels} != {"pure", "pyodide"}:
         raise SystemExit("out/wheels lacks a wheel for Pyodide: run `make wheel`")
     shutil.rmtree(folder / "wheels", ignore_errors=True)
     for wheel in wheels:
         copy_if_newer(wheel, folder / "wheels" / wheel.name)
-    return kinds
-
-
-def assemble_index(folder: Path, wheels: dict[str, Path]) -> None:
-    """A package index (PEP 503) with the wheels for Pyodide: micropip takes the platform wheel where its tag
-    fits, else the pure one."""
-    write_page(folder / "simple" / "ruvq" / "index.html", sorted(wheels.values()))
+    write_page(folder / "simple" / "ruvq" / "index.html", wheels)
     # for those who want the pure wheel: tests, and the comparison of the two
-    write_page(folder / "pure" / "ruvq" / "index.html", [wheels["pure"]])
+    write_page(folder / "pure" / "ruvq" / "index.html", [p for p in wheels if kind_of(p) == "pure"])
 
 
 def write_page(page: Path, wheels: list[Path]) -> None:
@@ -154,10 +158,9 @@ def make_snapshot(folder: Path) -> None:
 
 def assemble(folder: Path, versions: tuple[str, ...] = tuple(PACKAGES)) -> None:
     """Everything into `folder`; quick when nothing has changed."""
-    wheels = assemble_wheels(folder)
     for version in versions:
-        assemble_core(version, folder / version, wheels["pyodide"])
-    assemble_index(folder, wheels)
+        assemble_core(version, folder / version)
+    assemble_index(folder)
 
 
 def main() -> int:

@@ -167,7 +167,7 @@ def assemble(site: Path, models: list[Path], pyodide: bool = True) -> list[dict[
         import pyodide_dist
 
         pyodide_dist.assemble(site / "pyodide", PYODIDE)
-        pyodide_dist.make_snapshot(site / "pyodide" / PYODIDE[0])
+        pyodide_dist.for_quick_start(site / "pyodide", PYODIDE[0])
     return copy_models(site, models)
 
 
