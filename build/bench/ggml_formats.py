@@ -11,9 +11,9 @@ one thread. The exit status is 1 where ours is the worse one.
 Second: what turning the rows of GPT-2's matrices by the Hadamard transform gains, as --rotate residual does.
 
 Third: stories260K, its widths padded to multiples of 256 with zeros so that it computes the same; quantized
-here and by llama.cpp; perplexity of some stories in this engine and in llama.cpp, and how far the logits of
-the two are apart on the same file. Q2_K in all matrices ("pure"), without llama.cpp's mixture. A table goes
-to standard error, JSON to standard output.
+here, with calibration too, and by llama.cpp; perplexity of some stories in this engine and in llama.cpp, and
+how far the logits of the two are apart on the same file. Q3_K and Q2_K in all matrices ("pure"), without
+llama.cpp's mixture. A table goes to standard error, JSON to standard output.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from encoders import read_matrices  # noqa: E402
 from padded_model import write_padded  # noqa: E402
 from peers import call_llama  # noqa: E402
 from ruvq import formats  # noqa: E402
+from ruvq.calibrate import calibrate  # noqa: E402
 from ruvq.quantize import quantize  # noqa: E402
 from ruvq.quantize.mixes import MIXES  # noqa: E402
 from ruvq.quantize.pipeline import quantize_model  # noqa: E402
@@ -61,6 +62,7 @@ NEEDS_IMPORTANCE = ("iq2_xs", "iq2_xxs")  # ggml refuses to go without
 WIDTH = 768
 TOLERANCE_DB = 0.005
 TOKENS, STORIES = 256, 8
+CALIBRATION_TOKENS = 16384
 
 
 def snr_db(w: np.ndarray, y: np.ndarray, importance: np.ndarray | None) -> float:
@@ -184,7 +186,10 @@ def model_table(data: Path, folder: Path, names: Iterable[str]) -> list[dict[str
         progress=False,
     )
     write_padded(folder / "narrow.gguf", source)
-    text = (data / "text" / "tiny_stories_test.txt").read_text(encoding="utf-8")
+    texts = data / "text"
+    artifact = folder / "calibration.gguf"
+    calibrate(source, [str(texts / "tiny_stories_train.txt")], artifact, max_tokens=CALIBRATION_TOKENS)
+    text = (texts / "tiny_stories_test.txt").read_text(encoding="utf-8")
     tokens = windows(source, text, STORIES)
     rows = []
     print("| file | perplexity here | in llama.cpp | logits apart, rms of their spread |", file=sys.stderr)
@@ -194,11 +199,14 @@ def model_table(data: Path, folder: Path, names: Iterable[str]) -> list[dict[str
             files = {
                 f"{name}, written here": folder / f"{name}.gguf",
                 f"{name}, written here, rotated": folder / f"{name}-rotated.gguf",
+                f"{name}, written here, calibrated": folder / f"{name}-calibrated.gguf",
                 f"{name}, by llama.cpp": folder / "t.gguf",
             }
             quantize_model(source, folder / f"{name}.gguf", name, progress=False)
             rotated = folder / f"{name}-rotated.gguf"
             quantize_model(source, rotated, name, rotate="residual", progress=False)
+            calibrated = folder / f"{name}-calibrated.gguf"
+            quantize_model(source, calibrated, name, calibration=artifact, progress=False)
             pure = [] if name in MIXES else ["--pure"]
             call_llama("quantize", source, folder / "t.gguf", name.upper(), *pure)
         for label, path in files.items():
@@ -240,7 +248,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         rows = error_table(matrices, Ggml(Path(folder)))
         turned = rotation_table(real.values(), ("q4_k", "q3_k", "q2_k"))
-        models = model_table(options.data, Path(folder), ("q4_k_m", "q2_k"))
+        models = model_table(options.data, Path(folder), ("q4_k_m", "q3_k", "q2_k"))
     found = [(r["format"], v) for r in rows for v in r.values() if isinstance(v, dict)]
     worse = sorted({name for name, v in found if v["ours_db"] < v["ggml_db"] - TOLERANCE_DB})
     print(

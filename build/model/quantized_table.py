@@ -13,13 +13,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-import ruvq
-from ruvq.evaluate.perplexity import perplexity
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "build"), str(ROOT / "py")]
+
+import ruvq  # noqa: E402
+from pages import insert  # noqa: E402
+from ruvq.evaluate.perplexity import perplexity  # noqa: E402
+
 MODEL = ROOT / "web" / "model"
 FORMATS = ("f16", "q8_0", "pi-t3", "pi-t2", "pi-q3", "ternary")
-BEGIN, END = "<!-- quantized: begin -->", "<!-- quantized: end -->"
 
 
 def row(name: str, text: str, folder: Path) -> str:
@@ -46,9 +48,7 @@ def main() -> int:
         for name in FORMATS:
             lines.append(row(name, text, Path(folder)))
             print(lines[-1], file=sys.stderr)
-    card = MODEL / "README.md"
-    before, rest = card.read_text().split(BEGIN)
-    card.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1])
+    insert(MODEL / "README.md", "quantized", "\n".join(lines))
     return 0
 
 

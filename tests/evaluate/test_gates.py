@@ -15,7 +15,7 @@ from ruvq.cli import main
 from ruvq.errors import UsageError
 from ruvq.evaluate import ggml_peer
 from ruvq.evaluate.gate_g1 import ABSMAX, SEARCHED, better, gate_g1
-from ruvq.evaluate.gate_g3 import GateG3, Row, gate_g3
+from ruvq.evaluate.gate_g3 import CANDIDATES, CASES, GateG3, Row, gate_g3
 from ruvq.evaluate.metrics import Metrics
 from ruvq.evaluate.round_trip import write_round_trip
 from ruvq.evaluate.schemes import Matrices, Matrix, Scheme, apply
@@ -228,6 +228,24 @@ def test_g3_measures_every_case_on_real_weights(
     assert any("Q3_K is missing" in note for note in found.notes)
     assert seen[-1] == (11, 11, "")
     assert "range over seeds" in found.table(markdown=True)
+
+
+def test_g3_rounds_as_well_as_quantize_can(
+    stories: dict[str, Any], artifact: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ruvq.evaluate.gate_g3.CASES", [c for c in CASES if c.label in CANDIDATES])
+    text = (data_dir / "text" / "tiny_stories_test.txt").read_text(encoding="utf-8")
+    options: dict[str, Any] = {
+        "tokenizer": stories["tokenizer"],
+        "max_tokens": 1000,
+        "peers": False,
+    }
+    plain, best = (
+        gate_g3(stories["input"], text, artifact, **options, seeds=1, sequential=wanted, thorough=wanted)
+        for wanted in (False, True)
+    )
+    assert best.verdicts()["pi-t2"]["of_float"] < 0.9 * plain.verdicts()["pi-t2"]["of_float"]
+    assert {row.preparation for row in best.rows} == {"none", "hadamard + feedback, sequential, thorough"}
 
 
 def test_a_round_trip_changes_matrices_and_nothing_else(tmp_path: Path) -> None:

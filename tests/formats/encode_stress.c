@@ -1,12 +1,12 @@
 /* encode_stress.c: rq_encode of every writable format on awkward weights, for the sanitizers: zeros,
  * denormals, the largest that a format holds, one outlier, one sign only, constant rows; with and without
- * importance. */
+ * importance, and with error feedback. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "../../wasm_kernels/formats/formats.h"
 
-enum { WIDTH = 512, KINDS = 8 };
+enum { WIDTH = 512, KINDS = 8, PLAIN = 0, WEIGHTED = 1, FED_BACK = 2, WAYS = 3 };
 
 static uint32_t state = 12345;
 static float uniform(void) { /* -1 to 1 */
@@ -27,30 +27,58 @@ static float weight(int kind, int i) {
   }
 }
 
+static float x[WIDTH], importance[WIDTH], factor[WIDTH * WIDTH], pivots[WIDTH];
+
+static void set_row(int kind) {
+  for (int i = 0; i < WIDTH; i++) {
+    x[i] = weight(kind, i);
+    importance[i] = i % 3 == 0 ? 0.0f : (uniform() + 1.0f) * (i % 5 == 0 ? 0x1p-40f : 1.0f);
+  }
+}
+
+static void set_factor(void) {
+  for (int i = 0; i < WIDTH; i++) {
+    pivots[i] = i % 7 == 0 ? 0x1p-30f : 1.5f + uniform();
+    for (int j = i + 1; j < WIDTH; j++) factor[i * WIDTH + j] = 0.2f * uniform();
+  }
+}
+
+/* Scratch is just as large as it must be. */
+static int32_t encode(rq_error *error, int way, int32_t format, uint8_t *out) {
+  int32_t needed =
+      way == FED_BACK ? rq_encode_feedback_scratch(format, WIDTH) : rq_encode_scratch(format, WIDTH);
+  uint8_t *scratch = malloc((size_t)needed), *end = scratch + needed;
+  int32_t code =
+      way == FED_BACK
+          ? rq_encode_feedback(error, format, 0, x, factor, pivots, 1, WIDTH, out, scratch, end)
+          : rq_encode(error, format, 0, x, way == WEIGHTED ? importance : 0, 1, WIDTH, out, scratch, end);
+  free(scratch);
+  return code;
+}
+
 int main(void) {
-  static float x[WIDTH], importance[WIDTH], decoded[WIDTH];
+  static float decoded[WIDTH];
+  set_factor();
   for (int32_t format = 0; format < RQ_FORMAT_COUNT; format++) {
-    if (!rq_format_get(format)->info.writable) continue;
-    int32_t bytes = rq_format_row_bytes(format, WIDTH), needed = rq_encode_scratch(format, WIDTH);
-    uint8_t *out = malloc((size_t)bytes), *scratch = malloc((size_t)needed); /* just enough */
-    for (int kind = 0; kind < 2 * KINDS; kind++) {
-      for (int i = 0; i < WIDTH; i++) {
-        x[i] = weight(kind % KINDS, i);
-        importance[i] = i % 3 == 0 ? 0.0f : (uniform() + 1.0f) * (i % 5 == 0 ? 0x1p-40f : 1.0f);
-      }
+    const rq_format *entry = rq_format_get(format);
+    if (!entry->info.writable) continue;
+    int32_t bytes = rq_format_row_bytes(format, WIDTH);
+    uint8_t *out = malloc((size_t)bytes);
+    for (int32_t i = 0; i < WAYS * KINDS; i++) {
+      int way = i / KINDS, kind = i % KINDS;
+      if (way == FED_BACK && !entry->quantized) continue;
+      set_row(kind);
       rq_error error = {0};
-      int32_t code = rq_encode(&error, format, 0, x, kind < KINDS ? 0 : importance, 1, WIDTH, out, scratch,
-                               scratch + needed);
-      if (code < 0 && kind % KINDS == 2) continue; /* more than it holds */
+      int32_t code = encode(&error, way, format, out);
+      if (code < 0 && kind == 2) continue; /* more than it holds */
       if (code >= 0) code = rq_check_rows(&error, format, out, 1, WIDTH);
       if (code >= 0) code = rq_decode(&error, format, out, 1, WIDTH, decoded, RQ_SCALAR);
       if (code < 0) {
-        printf("format %d, kind %d: %s, %s\n", format, kind, error.subject, error.actual);
+        printf("format %d, way %d, kind %d: %s, %s\n", format, way, kind, error.subject, error.actual);
         return 1;
       }
     }
     free(out);
-    free(scratch);
   }
   puts("done");
   return 0;

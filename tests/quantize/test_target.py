@@ -12,10 +12,11 @@ import ruvq
 from ruvq.calibrate import calibrate
 from ruvq.errors import ModelError, UsageError
 from ruvq.evaluate import perplexity
-from ruvq.gguf import GGUFFile
-from ruvq.quantize.calibration import Calibration
+from ruvq.gguf.types import TensorSpec
+from ruvq.gguf.writer import write_gguf
+from ruvq.quantize.calibration import Calibration, Cost
 from ruvq.quantize.pipeline import quantize_model
-from ruvq.quantize.sensitivity import measure, round_trip, squared_error, take
+from ruvq.quantize.sensitivity import STOCK, measure, round_trip, squared_error, take
 from ruvq.quantize.target import Target, choose_formats, make_target, parse_size, plan_model
 from ruvq.sources import open_source
 from sources.tiny_models import random_weights, write_huggingface
@@ -138,10 +139,20 @@ def test_only_candidates_are_chosen(stories: dict[str, Any]) -> None:
     assert set(chosen.values()) == {"pi-q3", "ternary"}
 
 
+def test_stock_candidates_are_what_llama_cpp_runs(stories: dict[str, Any]) -> None:
+    with open_source(**_opened(stories)) as source:
+        chosen = choose_formats(source, Target(bits=8.0, candidates=("stock",)))
+    assert set(chosen.values()) == {"iq4_nl", "q8_0", "f16"}  # widths 64 and 172
+    assert Target(bits=5.5, candidates=("stock", "pi-t3")).candidates == (*STOCK, "pi-t3")
+    assert not any(ruvq.formats.get(name).own for name in STOCK)
+
+
 def test_costs_decide_which_matrix_gets_the_bits(model: Path) -> None:
     with open_source(model) as source:
         matrices = [t for t in source.tensors.values() if len(t.shape) > 1]
-        costs = {t.name: 1000.0 if t.name == "blk.1.attn_v.weight" else 1e-6 for t in matrices}
+        costs = {
+            t.name: Cost(((1.0, 1000.0 if t.name == "blk.1.attn_v.weight" else 1e-6),)) for t in matrices
+        }
         found = measure(source.tensors.values(), ("pi-t2", "f16"), costs)
         losses = {name: choices[0].loss for name, choices in found.items()}
         assert max(losses, key=lambda name: losses[name]) == "blk.1.attn_v.weight"
@@ -150,7 +161,7 @@ def test_costs_decide_which_matrix_gets_the_bits(model: Path) -> None:
         exact = float(np.sum((values - round_trip(values, "pi-t2", "auto", 0)).astype(float) ** 2))
         assert squared_error(take(tensor), "pi-t2", "auto", 0) == pytest.approx(exact, rel=1e-6)
         with pytest.raises(ModelError, match="another model"):
-            measure(source.tensors.values(), ("pi-t2",), {"blk.0.attn_q.weight": 1.0})
+            measure(source.tensors.values(), ("pi-t2",), {"blk.0.attn_q.weight": Cost(((1.0, 1.0),))})
 
 
 def test_large_matrices_are_sampled_from_end_to_end(model: Path) -> None:
@@ -169,7 +180,7 @@ def test_sensitivities_are_measured_stored_and_worth_it(
         costs = calibration.sensitivities()
     assert costs is not None
     assert len(costs) == 36
-    assert all(value > 0 for value in costs.values())
+    assert all(nats > 0 for cost in costs.values() for _, nats in cost.points)
     text = (data_dir / "text" / "tiny_stories_test.txt").read_text(encoding="utf-8")
     values = []
     for given in (artifact, None):  # weights alike in both: no error feedback
@@ -220,15 +231,23 @@ def test_strict_wants_calibration_of_every_matrix(
         quantize_model(output=tmp_path / "a.gguf", format="pi-t3", **options)
 
 
-def test_damaged_sensitivities_are_refused(artifact: Path) -> None:
-    with GGUFFile.open(artifact) as file:
-        calibration = Calibration(file)
-        for key, value in (
-            ("ruvq.sensitivity.nats", [1.0]),
-            ("ruvq.sensitivity.squared_errors", [-1.0] * 36),
-        ):
-            calibration.metadata = {**dict(file.metadata), key: value}
-            with pytest.raises(ModelError, match="damaged"):
-                calibration.sensitivities()
-        calibration.metadata = {}
-        assert calibration.sensitivities() is None
+@pytest.mark.parametrize("values", [np.array([[1.0, -1.0]]), np.array([[-1.0, 1.0]]), np.array([1.0])])
+def test_damaged_sensitivities_are_refused(artifact: Path, values: np.ndarray, tmp_path: Path) -> None:
+    path, name = tmp_path / "a.gguf", "blk.0.attn_k.weight.sensitivity"
+    spec = TensorSpec(name, "f32", values.shape)
+    write_gguf(path, "", {"general.type": "imatrix"}, [(spec, lambda: values.astype(np.float32))])
+    with Calibration.open(path) as calibration, pytest.raises(ModelError, match="damaged"):
+        calibration.sensitivities()
+    data = bytearray(artifact.read_bytes())
+    data[data.index(name.encode()) + len(name) - 1] = ord("z")
+    path.write_bytes(data)
+    with Calibration.open(path) as calibration:
+        costs = calibration.sensitivities()
+        assert costs is not None
+        assert len(costs) == 35
+
+
+def test_costs_go_through_what_was_measured() -> None:
+    cost = Cost(((4.0, 2.0), (1.0, 0.5), (0.0, 0.0)))
+    assert [cost.nats(e) for e in (0.0, 0.5, 1.0, 2.5, 4.0, 8.0)] == [0.0, 0.25, 0.5, 1.25, 2.0, 4.0]
+    assert Cost(((0.0, 0.0),)).nats(3.0) == 0.0

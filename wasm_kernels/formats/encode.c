@@ -302,7 +302,7 @@ static int32_t encode_block(const rq_encode_settings *settings, uint8_t *out, wo
     return (int32_t)sizeof(rq_block_q8_0);
   }
   if (is_ggml(settings->format)) {
-    rq_ggml_encode_block(settings, block, out, w->points);
+    rq_ggml_encode_block(settings, &w->block, NULL, out, w->points);
     return rq_format_get(settings->format)->info.block_bytes;
   }
   return encode_grid_block(settings, block, out);

@@ -83,6 +83,12 @@ typedef struct rq_feedback_block {
   size_t stride;        /* from row to row */
   int32_t r;
 } rq_feedback_block;
+/* What rounding weight i to `decoded` does to the corrected weights that follow it in the block. */
+static inline void rq_feed_back(const rq_feedback_block *b, int32_t i, float decoded, float *x /* (r) */) {
+  float e = b->weights[i] - decoded;
+  const float *u = b->factor + (size_t)i * b->stride;
+  for (int32_t j = i + 1; j < b->r; j++) x[j] = x[j] + e * u[j];
+}
 /* Survivors of each state: of the last search, and of those for a header that is sought thoroughly. */
 enum { RQ_FEEDBACK_WAYS = 8, RQ_FEEDBACK_SOME_WAYS = 4, RQ_FEEDBACK_WINDOW = 64 };
 enum { RQ_THOROUGH_EFFORT = 8 }; /* from here on a header is sought thoroughly */
@@ -100,11 +106,12 @@ enum { RQ_WRITES_GGML = 0 }; /* pages would download these encoders for nothing 
 #else
 enum { RQ_WRITES_GGML = 1 };
 #endif
-/* Bytes of scratch, 0 for most; what a call does first; and one block. */
+/* Bytes of scratch, 0 for most; what a call does first; and one block. With `feedback` (else NULL) every
+ * weight's error goes to those that follow in block->x. */
 int32_t rq_ggml_encode_scratch(int32_t format);
 void rq_ggml_encode_begin(int32_t format, void *scratch);
-void rq_ggml_encode_block(const rq_encode_settings *settings, const rq_encode_block *block, uint8_t *out,
-                          void *scratch);
+void rq_ggml_encode_block(const rq_encode_settings *settings, rq_encode_block *block,
+                          const rq_feedback_block *feedback, uint8_t *out, void *scratch);
 float rq_ggml_encode_largest(int32_t format);
 
 /* ---- bytes ---- */

@@ -6,6 +6,7 @@
  * format rounds one weight after the other, with the header that the plain encoder finds for x. */
 #include "../base/fpenv.h"
 #include "encode.h"
+#include "ggml.h" /* RQ_GGML_FIRST */
 
 enum { ROWS = 16, TILE = 32 }; /* rows that share the reading of U; its rows that stay in the cache */
 
@@ -22,22 +23,25 @@ typedef struct feedback {
   rq_encode_block block;
   float *trellis;  /* RQ_TRELLIS_SCRATCH */
   void *survivors; /* RQ_FEEDBACK_SCRATCH */
+  void *points;    /* rq_ggml_encode_scratch */
 } feedback;
 
-static feedback *lay_out(rq_arena *arena, int32_t width) {
+static feedback *lay_out(rq_arena *arena, int32_t format, int32_t width) {
   feedback *f = rq_arena_take(arena, sizeof *f);
   float *scaled = rq_arena_take(arena, 4 * (uint64_t)width);
   float *errors = rq_arena_take(arena, 4 * ROWS * (uint64_t)width);
   float(*x)[RQ_BLOCK] = rq_arena_take(arena, 4 * ROWS * RQ_BLOCK);
   float *trellis = rq_arena_take(arena, RQ_TRELLIS_SCRATCH);
   void *survivors = rq_arena_take(arena, RQ_FEEDBACK_SCRATCH);
-  if (!survivors) return NULL;
+  void *points = rq_arena_take(arena, (uint64_t)rq_ggml_encode_scratch(format));
+  if (!points) return NULL;
   f->width = width;
   f->scaled = scaled;
   f->errors = errors;
   f->x = x;
   f->trellis = trellis;
   f->survivors = survivors;
+  f->points = points;
   return f;
 }
 
@@ -79,9 +83,7 @@ static int32_t round_grid(const feedback *f, const rq_feedback_block *b, float *
     one.x[0] = x[i];
     rq_grid_levels(grid, &one, bits, level);
     q[i] = level[0];
-    float e = b->weights[i] - (float)q[i] * d;
-    const float *u = b->factor + (size_t)i * b->stride;
-    for (int32_t j = i + 1; j < b->r; j++) x[j] = x[j] + e * u[j];
+    rq_feed_back(b, i, (float)q[i] * d, x);
   }
   return rq_pack_grid(f->settings.format, q, b->r, bits, out);
 }
@@ -141,13 +143,18 @@ static int32_t round_trellis(const feedback *f, const rq_feedback_block *b, cons
   return rq_pack_own(f->own, codes, b->r, s.best, out);
 }
 
-static int32_t block_weights(const rq_format *entry) {
-  return entry->info.format == RQ_FORMAT_Q8_0 ? RQ_Q8_0_WEIGHTS : RQ_BLOCK;
+/* The bytes of a block, and how many. */
+static int32_t round_block(feedback *f, const rq_feedback_block *b, float *x, uint8_t *out) {
+  if (f->settings.format < RQ_GGML_FIRST)
+    return f->own && f->own->trellis ? round_trellis(f, b, x, out) : round_grid(f, b, x, out);
+  rq_ggml_encode_block(&f->settings, &f->block, b, out, f->points);
+  return f->entry->info.block_bytes;
 }
 
 /* Up to ROWS rows. */
 static void encode_rows(feedback *f, const float *weights, int32_t rows, uint8_t *out) {
-  int32_t step = block_weights(f->entry), row_bytes = f->entry->row_bytes(f->width), at = 0;
+  int32_t step = rq_min_i32(f->entry->info.block_weights, RQ_BLOCK),
+          row_bytes = f->entry->row_bytes(f->width), at = 0;
   for (int32_t start = 0; start < f->width; start += step) {
     int32_t r = rq_min_i32(step, f->width - start), bytes = 0;
     for (int32_t row = 0; row < rows; row++)
@@ -159,8 +166,7 @@ static void encode_rows(feedback *f, const float *weights, int32_t rows, uint8_t
       rq_feedback_block b = {w, f->importance + start, factor, (size_t)f->width, r};
       uint8_t *target = out + (size_t)row * (size_t)row_bytes + at;
       rq_encode_set_block(&f->block, f->x[row], f->importance + start, r);
-      bytes = f->own && f->own->trellis ? round_trellis(f, &b, f->x[row], target)
-                                        : round_grid(f, &b, f->x[row], target);
+      bytes = round_block(f, &b, f->x[row], target);
       float decoded[RQ_BLOCK], *e = f->errors + (size_t)row * (size_t)f->width + start;
       f->entry->decode(target, r, decoded, RQ_SCALAR);
       for (int32_t i = 0; i < r; i++) e[i] = w[i] - decoded[i];
@@ -184,7 +190,7 @@ int32_t RQ_EXPORT rq_encode_feedback_scratch(int32_t format, int32_t width) {
   int32_t row_bytes = rq_format_row_bytes(format, width);
   if (row_bytes < 0) return row_bytes;
   rq_arena arena = rq_arena_of(NULL, NULL);
-  lay_out(&arena, width);
+  lay_out(&arena, format, width);
   return (int32_t)arena.used + 64;
 }
 
@@ -200,6 +206,7 @@ static int32_t prepare(rq_error *error, feedback *f, const rq_format *entry, con
   if ((code = check_factor(error, f)) < 0) return code;
   if ((code = rq_encode_set_importance(error, pivots, f->width, f->scaled, &f->importance)) < 0) return code;
   if (!f->importance) f->importance = pivots; /* all of them denormal */
+  if (entry->info.format >= RQ_GGML_FIRST) rq_ggml_encode_begin(entry->info.format, f->points);
   return RQ_OK;
 }
 
@@ -220,7 +227,7 @@ int32_t RQ_EXPORT rq_encode_feedback(rq_error *error, int32_t format, const rq_e
                                      int32_t rows, int32_t width, uint8_t *out, void *scratch,
                                      void *scratch_end) {
   const rq_format *entry = rq_format_get(format);
-  bool takes = entry && entry->info.writable && (rq_encode_grid(format) || rq_own_of(format));
+  bool takes = entry && entry->info.writable && entry->quantized;
   if (!takes || rows < 0) {
     rq_fail(error, RQ_E_ARGUMENT, takes ? "rows" : "format");
     rq_expected(error, takes ? "at least 0" : "a format of blocks with a scale that can be written");
@@ -238,7 +245,7 @@ int32_t RQ_EXPORT rq_encode_feedback(rq_error *error, int32_t format, const rq_e
   uint8_t *begin = scratch;
   begin += (64 - ((uintptr_t)begin & 63)) & 63;
   rq_arena arena = rq_arena_of(begin, scratch_end);
-  feedback *f = lay_out(&arena, width);
+  feedback *f = lay_out(&arena, format, width);
   uint32_t saved = rq_fp_enter();
   int32_t code = prepare(error, f, entry, options, factor, pivots);
   if (code >= 0) code = encode_all(error, f, weights, rows, out);

@@ -16,31 +16,6 @@ static inline void add_weight(lanes *sums, int32_t l, float x, float w, float v,
   sums->vv[l] = sums->vv[l] + v * wv;
 }
 
-static rq_fit fit_of(lanes *sums) {
-  return (rq_fit){rq_sum16(sums->error), rq_sum16(sums->xv), rq_sum16(sums->vv)};
-}
-
-rq_fit rq_fit_grid(const rq_ggml_search *search, int32_t part, float scale) {
-  const rq_scaled *scaled = search->scaled;
-  const float *x = search->block->x + part * scaled->part, *w = search->w + part * scaled->part;
-  float inverse = scale != 0.0f ? 1.0f / scale : 0.0f, low = scaled->table_low, high = scaled->table_high;
-  lanes sums = {{0.0f}, {0.0f}, {0.0f}};
-  for (int32_t i = 0; i < scaled->part; i += RQ_LANES)
-    for (int32_t l = 0; l < RQ_LANES; l++)
-      add_weight(&sums, l, x[i + l], w[i + l], rq_nearest_level(x[i + l], inverse, low, high), scale);
-  return fit_of(&sums);
-}
-
-void rq_grid_values(const rq_ggml_search *search, const rq_scales *scales, int8_t *value) {
-  const rq_scaled *scaled = search->scaled;
-  float d = rq_f16_to_f32(scales->d);
-  for (int32_t i = 0; i < search->block->r; i++) {
-    float scale = rq_scale_of(scaled, d, scales->code[i / scaled->part]);
-    float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
-    value[i] = (int8_t)rq_nearest_level(search->block->x[i], inverse, scaled->table_low, scaled->table_high);
-  }
-}
-
 /* The value nearest to t: the lowest, and the steps to all those whose lower neighbour is farther away. */
 static inline float nearest_iq4(float t) {
   float v = (float)rq_values_iq4[0];
@@ -51,26 +26,26 @@ static inline float nearest_iq4(float t) {
   }
   return v;
 }
+float rq_nearest_iq4(float t) { return nearest_iq4(t); }
 
-rq_fit rq_fit_iq4(const rq_ggml_search *search, int32_t part, float scale) {
+static inline __attribute__((always_inline)) rq_fit fit_part(const rq_ggml_search *search, int32_t part,
+                                                             float scale, bool curve) {
   int32_t count = search->scaled->part;
   const float *x = search->block->x + part * count, *w = search->w + part * count;
-  float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+  float inverse = rq_inverse(scale), low = search->levels.low, high = search->levels.high;
   lanes sums = {{0.0f}, {0.0f}, {0.0f}};
   for (int32_t i = 0; i < count; i += RQ_LANES)
-    for (int32_t l = 0; l < RQ_LANES; l++)
-      add_weight(&sums, l, x[i + l], w[i + l], nearest_iq4(x[i + l] * inverse), scale);
-  return fit_of(&sums);
+    for (int32_t l = 0; l < RQ_LANES; l++) {
+      float at = x[i + l];
+      float v = curve ? nearest_iq4(at * inverse) : rq_nearest_level(at, inverse, low, high);
+      add_weight(&sums, l, at, w[i + l], v, scale);
+    }
+  return (rq_fit){rq_sum16(sums.error), rq_sum16(sums.xv), rq_sum16(sums.vv)};
 }
 
-void rq_iq4_codes(const rq_ggml_search *search, const rq_scales *scales, uint8_t *code) {
-  const rq_scaled *scaled = search->scaled;
-  float d = rq_f16_to_f32(scales->d);
-  for (int32_t i = 0; i < search->block->r; i++) {
-    float scale = rq_scale_of(scaled, d, scales->code[i / scaled->part]);
-    float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
-    float v = nearest_iq4(search->block->x[i] * inverse);
-    code[i] = 0;
-    while ((float)rq_values_iq4[code[i]] < v) code[i]++;
-  }
+rq_fit rq_fit_grid(const rq_ggml_search *search, int32_t part, float scale) {
+  return fit_part(search, part, scale, false);
+}
+rq_fit rq_fit_iq4(const rq_ggml_search *search, int32_t part, float scale) {
+  return fit_part(search, part, scale, true);
 }

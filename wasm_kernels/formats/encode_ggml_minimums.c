@@ -8,7 +8,7 @@
 #include "encode_ggml.h"
 #include "foreign.h" /* rq_sum16 */
 
-enum { REFITS = 4, SETTLES = 3, POLISHES = 3, KEPT = 2 };
+enum { REFITS = 4, SETTLES = 3, POLISHES = 3 };
 
 /* Sums over a part for the nearest codes q. */
 typedef struct fit {
@@ -22,28 +22,22 @@ typedef struct part_sums {
 } part_sums;
 
 typedef struct search_state {
-  const rq_offset *format;
   const rq_ggml_search *search;
   part_sums sums[RQ_GGML_PARTS];
   float scale[RQ_GGML_PARTS], minimum[RQ_GGML_PARTS]; /* of each part by itself */
-  rq_minimums best;
+  rq_scales best;
   float least;
   int32_t parts;
 } search_state;
 
-static inline float code_of(float x, float minimum, float inverse, float levels) {
-  return rq_nearest_level(x + minimum, inverse, 0.0f, levels);
-}
-static inline float inverse_of(float scale) { return scale != 0.0f ? 1.0f / scale : 0.0f; }
-
-static fit fit_part(const search_state *s, int32_t part, float scale, float minimum) {
-  int32_t count = s->format->part;
-  const float *x = s->search->block->x + part * count, *w = s->search->w + part * count;
-  float inverse = inverse_of(scale), levels = s->format->levels;
+static fit fit_part(const rq_ggml_search *search, int32_t part, float scale, float minimum) {
+  int32_t count = search->offset->part;
+  const float *x = search->block->x + part * count, *w = search->w + part * count;
+  float inverse = rq_inverse(scale), low = search->levels.low, high = search->levels.high;
   float error[RQ_LANES] = {0.0f}, xq[RQ_LANES] = {0.0f}, qq[RQ_LANES] = {0.0f}, sum_q[RQ_LANES] = {0.0f};
   for (int32_t i = 0; i < count; i += RQ_LANES)
     for (int32_t l = 0; l < RQ_LANES; l++) {
-      float q = code_of(x[i + l], minimum, inverse, levels), wq = w[i + l] * q;
+      float q = rq_nearest_level(x[i + l] + minimum, inverse, low, high), wq = w[i + l] * q;
       float e = x[i + l] - (q * scale - minimum);
       error[l] = error[l] + w[i + l] * (e * e);
       xq[l] = xq[l] + x[i + l] * wq;
@@ -72,7 +66,7 @@ static void refit_part(const part_sums *sums, const fit *f, float *scale, float 
 /* ---- a part by itself ---- */
 
 static void search_part(search_state *s, int32_t part) {
-  const rq_offset *format = s->format;
+  const rq_offset *format = s->search->offset;
   const float *x = s->search->block->x + part * format->part, *w = s->search->w + part * format->part;
   float low = 0.0f, high = x[0], sum_x[RQ_LANES] = {0.0f}, sum_w[RQ_LANES] = {0.0f};
   for (int32_t i = 0; i < format->part; i++) {
@@ -82,13 +76,13 @@ static void search_part(search_state *s, int32_t part) {
     sum_w[i % RQ_LANES] += w[i];
   }
   s->sums[part] = (part_sums){rq_sum16(sum_x), rq_sum16(sum_w)};
-  float middle = 0.5f * (low + high), best_error = -1.0f;
+  float levels = s->search->levels.high, middle = 0.5f * (low + high), best_error = -1.0f;
   for (int32_t rung = 0; rung < format->rungs; rung++) {
     float span = format->from + (format->to - format->from) * (float)rung / (float)(format->rungs - 1);
-    float scale = span * (high - low) / format->levels;
-    float minimum = rq_max_f32(0.5f * scale * format->levels - middle, 0.0f), error = -1.0f;
+    float scale = span * (high - low) / levels;
+    float minimum = rq_max_f32(0.5f * scale * levels - middle, 0.0f), error = -1.0f;
     for (int32_t i = 0; i <= REFITS; i++) {
-      fit f = fit_part(s, part, scale, minimum);
+      fit f = fit_part(s->search, part, scale, minimum);
       if (best_error < 0.0f || f.error < best_error) {
         best_error = f.error;
         s->scale[part] = scale;
@@ -110,27 +104,27 @@ static int32_t nearest_code(float wanted, float step, int32_t largest) {
 
 /* The best of the minimum that the part wants and the one that its codes want, for one scale. */
 static fit choose_minimum(const search_state *s, int32_t part, float scale, float dmin, int32_t *minimum) {
-  int32_t largest = s->format->largest, first = nearest_code(s->minimum[part], dmin, largest);
-  fit f = fit_part(s, part, scale, dmin * (float)first);
+  int32_t largest = s->search->offset->largest, first = nearest_code(s->minimum[part], dmin, largest);
+  fit f = fit_part(s->search, part, scale, dmin * (float)first);
   *minimum = first;
   int32_t second = nearest_code((scale * f.q - s->sums[part].x) / s->sums[part].w, dmin, largest);
   if (second == first) return f;
-  fit other = fit_part(s, part, scale, dmin * (float)second);
+  fit other = fit_part(s->search, part, scale, dmin * (float)second);
   if (!(other.error < f.error)) return f;
   *minimum = second;
   return other;
 }
 
-static fit choose_codes(const search_state *s, int32_t part, float d, float dmin, rq_minimums *out) {
-  int32_t near = nearest_code(s->scale[part], d, s->format->largest), minimum, other_minimum;
+static fit choose_codes(const search_state *s, int32_t part, float d, float dmin, rq_scales *out) {
+  int32_t near = nearest_code(s->scale[part], d, s->search->offset->largest), minimum, other_minimum;
   int32_t other = s->scale[part] < d * (float)near ? near - 1 : near + 1;
   fit f = choose_minimum(s, part, d * (float)near, dmin, &minimum);
-  out->scale[part] = (uint8_t)near;
+  out->code[part] = (int16_t)near;
   out->minimum[part] = (uint8_t)minimum;
-  if (other < 0 || other > s->format->largest) return f;
+  if (other < 0 || other > s->search->offset->largest) return f;
   fit second = choose_minimum(s, part, d * (float)other, dmin, &other_minimum);
   if (!(second.error < f.error)) return f;
-  out->scale[part] = (uint8_t)other;
+  out->code[part] = (int16_t)other;
   out->minimum[part] = (uint8_t)other_minimum;
   return second;
 }
@@ -163,22 +157,16 @@ static void solve(const system *s, uint16_t *d_bits, uint16_t *dmin_bits) {
   *dmin_bits = rq_step_bits((float)dmin);
 }
 
-/* A pair that was tried: the error with the best codes for it, and the pair that suits those codes best. */
-typedef struct start {
-  uint16_t d, dmin;
-  float error;
-} start;
-
 /* Codes for d and dmin; what is best so far stays in `s`. */
-static start try_pair(search_state *s, uint16_t d_bits, uint16_t dmin_bits) {
-  rq_minimums now = {.d = d_bits, .dmin = dmin_bits};
+static rq_start try_pair(search_state *s, uint16_t d_bits, uint16_t dmin_bits) {
+  rq_scales now = {.d = d_bits, .dmin = dmin_bits};
   system sums = {0.0, 0.0, 0.0, 0.0, 0.0};
   float d = rq_f16_to_f32(d_bits), dmin = rq_f16_to_f32(dmin_bits);
-  start out = {0, 0, 0.0f};
+  rq_start out = {0, 0, 0.0f};
   for (int32_t p = 0; p < s->parts; p++) {
     fit f = choose_codes(s, p, d, dmin, &now);
     out.error = out.error + f.error;
-    add_part(&sums, &f, &s->sums[p], now.scale[p], now.minimum[p]);
+    add_part(&sums, &f, &s->sums[p], now.code[p], now.minimum[p]);
   }
   if (out.error < s->least) {
     s->best = now;
@@ -189,63 +177,57 @@ static start try_pair(search_state *s, uint16_t d_bits, uint16_t dmin_bits) {
 }
 
 /* Codes for the pair, the pair for the codes, and so on. */
-static void settle(search_state *s, start from) {
+static void settle(search_state *s, rq_start from) {
   for (int32_t round = 0; round < SETTLES; round++) {
-    start now = try_pair(s, from.d, from.dmin);
+    rq_start now = try_pair(s, from.d, from.dmin);
     if (!(now.error < from.error) || (now.d == from.d && now.dmin == from.dmin)) return;
     from = now;
   }
 }
 
-/* Keeps the KEPT best starts, the earlier on a tie. */
-static void keep(start *kept, int32_t *count, start now) {
-  int32_t at = *count < KEPT ? (*count)++ : KEPT;
-  for (; at > 0 && now.error < kept[at - 1].error; at--)
-    if (at < KEPT) kept[at] = kept[at - 1];
-  if (at < KEPT) kept[at] = now;
+float rq_polish_minimum(const rq_ggml_search *search, int32_t part, rq_scales *scales) {
+  float d = rq_f16_to_f32(scales->d), dmin = rq_f16_to_f32(scales->dmin);
+  int32_t scale = scales->code[part], minimum = scales->minimum[part], largest = search->offset->largest;
+  float least = fit_part(search, part, d * (float)scale, dmin * (float)minimum).error;
+  for (int32_t a = rq_max_i32(scale - 1, 0); a <= rq_min_i32(scale + 1, largest); a++)
+    for (int32_t b = rq_max_i32(minimum - 1, 0); b <= rq_min_i32(minimum + 1, largest); b++) {
+      float error = fit_part(search, part, d * (float)a, dmin * (float)b).error;
+      if (!(error < least)) continue;
+      least = error;
+      scales->code[part] = (int16_t)a;
+      scales->minimum[part] = (uint8_t)b;
+    }
+  return least;
 }
 
-/* Single steps of both codes of each part. */
 static void polish_codes(search_state *s) {
-  float d = rq_f16_to_f32(s->best.d), dmin = rq_f16_to_f32(s->best.dmin);
   s->least = 0.0f;
-  for (int32_t p = 0; p < s->parts; p++) {
-    int32_t scale = s->best.scale[p], minimum = s->best.minimum[p], largest = s->format->largest;
-    float least = fit_part(s, p, d * (float)scale, dmin * (float)minimum).error;
-    for (int32_t a = rq_max_i32(scale - 1, 0); a <= rq_min_i32(scale + 1, largest); a++)
-      for (int32_t b = rq_max_i32(minimum - 1, 0); b <= rq_min_i32(minimum + 1, largest); b++) {
-        float error = fit_part(s, p, d * (float)a, dmin * (float)b).error;
-        if (!(error < least)) continue;
-        least = error;
-        s->best.scale[p] = (uint8_t)a;
-        s->best.minimum[p] = (uint8_t)b;
-      }
-    s->least = s->least + least;
-  }
+  for (int32_t p = 0; p < s->parts; p++) s->least = s->least + rq_polish_minimum(s->search, p, &s->best);
 }
 
 /* d and dmin for the codes as they are; true where that was better. */
 static bool refit_block(search_state *s) {
-  rq_minimums now = s->best;
+  rq_scales now = s->best;
   system sums = {0.0, 0.0, 0.0, 0.0, 0.0};
   float d = rq_f16_to_f32(now.d), dmin = rq_f16_to_f32(now.dmin), error = 0.0f;
   for (int32_t p = 0; p < s->parts; p++) {
-    fit f = fit_part(s, p, d * (float)now.scale[p], dmin * (float)now.minimum[p]);
-    add_part(&sums, &f, &s->sums[p], now.scale[p], now.minimum[p]);
+    fit f = fit_part(s->search, p, d * (float)now.code[p], dmin * (float)now.minimum[p]);
+    add_part(&sums, &f, &s->sums[p], now.code[p], now.minimum[p]);
   }
   solve(&sums, &now.d, &now.dmin);
   d = rq_f16_to_f32(now.d);
   dmin = rq_f16_to_f32(now.dmin);
   for (int32_t p = 0; p < s->parts; p++)
-    error = error + fit_part(s, p, d * (float)now.scale[p], dmin * (float)now.minimum[p]).error;
+    error = error + fit_part(s->search, p, d * (float)now.code[p], dmin * (float)now.minimum[p]).error;
   if (!(error < s->least)) return false;
   s->best = now;
   s->least = error;
   return true;
 }
 
-void rq_search_minimums(const rq_offset *format, const rq_ggml_search *search, rq_minimums *out) {
-  search_state s = {.format = format, .search = search, .parts = RQ_BLOCK / format->part};
+void rq_search_minimums(const rq_ggml_search *search, rq_scales *out) {
+  const rq_offset *format = search->offset;
+  search_state s = {.search = search, .parts = RQ_BLOCK / format->part};
   float scale = 0.0f, minimum = 0.0f;
   for (int32_t i = 0; i < RQ_BLOCK; i++)
     s.least = s.least + search->w[i] * (search->block->x[i] * search->block->x[i]); /* of all zeros */
@@ -254,13 +236,13 @@ void rq_search_minimums(const rq_offset *format, const rq_ggml_search *search, r
     scale = rq_max_f32(scale, s.scale[p]);
     minimum = rq_max_f32(minimum, s.minimum[p]);
   }
-  start kept[KEPT];
+  rq_start kept[RQ_KEPT];
   int32_t count = 0;
   for (int32_t i = 0; i < format->tries; i++)
     for (int32_t j = 0; j < format->tries; j++)
-      keep(kept, &count,
-           try_pair(&s, rq_step_bits(scale / (float)(format->largest - i)),
-                    rq_step_bits(minimum / (float)(format->largest - j))));
+      rq_keep(kept, &count,
+              try_pair(&s, rq_step_bits(scale / (float)(format->largest - i)),
+                       rq_step_bits(minimum / (float)(format->largest - j))));
   for (int32_t i = 0; i < count; i++) settle(&s, kept[i]);
   if (s.best.d != 0 || s.best.dmin != 0)
     for (int32_t i = 0; i < POLISHES; i++) {
@@ -268,14 +250,4 @@ void rq_search_minimums(const rq_offset *format, const rq_ggml_search *search, r
       if (!refit_block(&s)) break;
     }
   *out = s.best;
-}
-
-void rq_offset_codes(const rq_offset *format, const rq_ggml_search *search, const rq_minimums *found,
-                     uint8_t *code) {
-  float d = rq_f16_to_f32(found->d), dmin = rq_f16_to_f32(found->dmin);
-  for (int32_t i = 0; i < RQ_BLOCK; i++) {
-    int32_t p = i / format->part;
-    float inverse = inverse_of(d * (float)found->scale[p]), minimum = dmin * (float)found->minimum[p];
-    code[i] = (uint8_t)code_of(search->block->x[i], minimum, inverse, format->levels);
-  }
 }

@@ -35,17 +35,32 @@ static void put_bits(const uint8_t *bit, uint8_t *out) {
   }
 }
 
+/* Codes from 0 on, of values from `low` on, and of those of IQ4. */
+static void set_codes(const int8_t *value, int32_t count, int32_t low, uint8_t *code) {
+  for (int32_t i = 0; i < count; i++) code[i] = (uint8_t)(value[i] - low);
+}
+static void set_iq4_codes(const int8_t *value, int32_t count, uint8_t *code) {
+  for (int32_t i = 0; i < count; i++)
+    for (code[i] = 0; rq_values_iq4[code[i]] < value[i];) code[i]++;
+}
+/* The upper bits of codes. */
+static void set_upper(const uint8_t *code, int32_t shift, uint8_t *upper) {
+  for (int32_t i = 0; i < RQ_BLOCK; i++) upper[i] = code[i] >> shift;
+}
+
 /* ---- one scale ---- */
 
-void rq_pack_q4_0(uint16_t d, const int8_t *value, uint8_t *out) {
+void rq_pack_q4_0(const rq_scales *scales, const int8_t *value, uint8_t *out) {
   uint8_t code[ROW];
-  for (int32_t i = 0; i < ROW; i++) code[i] = (uint8_t)(value[i] + 8);
-  put_u16(out, d);
+  set_codes(value, ROW, -8, code);
+  put_u16(out, scales->d);
   put_nibbles(code, ROW / 2, out + 2);
 }
 
-void rq_pack_iq4_nl(uint16_t d, const uint8_t *code, uint8_t *out) {
-  put_u16(out, d);
+void rq_pack_iq4_nl(const rq_scales *scales, const int8_t *value, uint8_t *out) {
+  uint8_t code[ROW];
+  set_iq4_codes(value, ROW, code);
+  put_u16(out, scales->d);
   put_nibbles(code, ROW / 2, out + 2);
 }
 
@@ -56,28 +71,26 @@ static uint8_t put_digits(const int8_t *value, int32_t apart, int32_t count) {
   return (uint8_t)((digits * 256 + 242) / 243);
 }
 
-void rq_pack_tq1_0(uint16_t d, const int8_t *value, uint8_t *out) {
+void rq_pack_tq1_0(const rq_scales *scales, const int8_t *value, uint8_t *out) {
   for (int32_t j = 0; j < 32; j++) out[j] = put_digits(value + j, 32, 5);
   for (int32_t j = 0; j < 16; j++) out[32 + j] = put_digits(value + 160 + j, 16, 5);
   for (int32_t j = 0; j < 4; j++) out[48 + j] = put_digits(value + 240 + j, 4, 4);
-  put_u16(out + 52, d);
+  put_u16(out + 52, scales->d);
 }
 
-void rq_pack_tq2_0(uint16_t d, const int8_t *value, uint8_t *out) {
+void rq_pack_tq2_0(const rq_scales *scales, const int8_t *value, uint8_t *out) {
   uint8_t code[RQ_BLOCK];
-  for (int32_t i = 0; i < RQ_BLOCK; i++) code[i] = (uint8_t)(value[i] + 1);
+  set_codes(value, RQ_BLOCK, -1, code);
   put_pairs(code, out);
-  put_u16(out + 64, d);
+  put_u16(out + 64, scales->d);
 }
 
 /* ---- parts with scales ---- */
 
 void rq_pack_q3_k(const rq_scales *scales, const int8_t *value, uint8_t *out) {
   uint8_t code[RQ_BLOCK], high[RQ_BLOCK];
-  for (int32_t i = 0; i < RQ_BLOCK; i++) {
-    code[i] = (uint8_t)(value[i] + 4);
-    high[i] = code[i] >> 2;
-  }
+  set_codes(value, RQ_BLOCK, -4, code);
+  set_upper(code, 2, high);
   put_bits(high, out);
   put_pairs(code, out + 32);
   uint8_t *packed = out + 96;
@@ -92,18 +105,18 @@ void rq_pack_q3_k(const rq_scales *scales, const int8_t *value, uint8_t *out) {
 
 void rq_pack_q6_k(const rq_scales *scales, const int8_t *value, uint8_t *out) {
   uint8_t code[RQ_BLOCK], high[RQ_BLOCK];
-  for (int32_t i = 0; i < RQ_BLOCK; i++) {
-    code[i] = (uint8_t)(value[i] + 32);
-    high[i] = code[i] >> 4;
-  }
+  set_codes(value, RQ_BLOCK, -32, code);
+  set_upper(code, 4, high);
   for (int32_t h = 0; h < 2; h++) put_nibbles(code + 128 * h, 64, out + 64 * h);
   put_pairs(high, out + 128);
   for (int32_t p = 0; p < 16; p++) out[192 + p] = (uint8_t)scales->code[p];
   put_u16(out + 208, scales->d);
 }
 
-void rq_pack_iq4_xs(const rq_scales *scales, const uint8_t *code, uint8_t *out) {
+void rq_pack_iq4_xs(const rq_scales *scales, const int8_t *value, uint8_t *out) {
+  uint8_t code[RQ_BLOCK];
   uint32_t high = 0;
+  set_iq4_codes(value, RQ_BLOCK, code);
   put_u16(out, scales->d);
   for (int32_t p = 0; p < 8; p++) high |= ((uint32_t)(scales->code[p] + 32) >> 4) << (2 * p);
   put_u16(out + 2, high);
@@ -117,18 +130,21 @@ void rq_pack_iq4_xs(const rq_scales *scales, const uint8_t *code, uint8_t *out) 
 
 /* ---- parts with scales and minimums ---- */
 
-void rq_pack_q2_k(const rq_minimums *found, const uint8_t *code, uint8_t *out) {
-  for (int32_t p = 0; p < 16; p++) out[p] = (uint8_t)(found->scale[p] | found->minimum[p] << 4);
+void rq_pack_q2_k(const rq_scales *scales, const int8_t *value, uint8_t *out) {
+  uint8_t code[RQ_BLOCK];
+  set_codes(value, RQ_BLOCK, 0, code);
+  for (int32_t p = 0; p < 16; p++) out[p] = (uint8_t)(scales->code[p] | scales->minimum[p] << 4);
   put_pairs(code, out + 16);
-  put_u16(out + 80, found->d);
-  put_u16(out + 82, found->dmin);
+  put_u16(out + 80, scales->d);
+  put_u16(out + 82, scales->dmin);
 }
 
 /* d, dmin and twice eight numbers of six bits: 16 bytes. */
-static void put_scales_8(const rq_minimums *found, uint8_t *out) {
-  const uint8_t *s = found->scale, *m = found->minimum;
-  put_u16(out, found->d);
-  put_u16(out + 2, found->dmin);
+static void put_scales_8(const rq_scales *scales, uint8_t *out) {
+  const int16_t *s = scales->code;
+  const uint8_t *m = scales->minimum;
+  put_u16(out, scales->d);
+  put_u16(out + 2, scales->dmin);
   for (int32_t j = 0; j < 4; j++) {
     out[4 + j] = (uint8_t)(s[j] | s[4 + j] >> 4 << 6);
     out[8 + j] = (uint8_t)(m[j] | m[4 + j] >> 4 << 6);
@@ -136,15 +152,18 @@ static void put_scales_8(const rq_minimums *found, uint8_t *out) {
   }
 }
 
-void rq_pack_q4_k(const rq_minimums *found, const uint8_t *code, uint8_t *out) {
-  put_scales_8(found, out);
+void rq_pack_q4_k(const rq_scales *scales, const int8_t *value, uint8_t *out) {
+  uint8_t code[RQ_BLOCK];
+  set_codes(value, RQ_BLOCK, 0, code);
+  put_scales_8(scales, out);
   for (int32_t r = 0; r < 4; r++) put_nibbles(code + 64 * r, ROW, out + 16 + ROW * r);
 }
 
-void rq_pack_q5_k(const rq_minimums *found, const uint8_t *code, uint8_t *out) {
-  uint8_t high[RQ_BLOCK];
-  for (int32_t i = 0; i < RQ_BLOCK; i++) high[i] = code[i] >> 4;
-  put_scales_8(found, out);
+void rq_pack_q5_k(const rq_scales *scales, const int8_t *value, uint8_t *out) {
+  uint8_t code[RQ_BLOCK], high[RQ_BLOCK];
+  set_codes(value, RQ_BLOCK, 0, code);
+  set_upper(code, 4, high);
+  put_scales_8(scales, out);
   put_bits(high, out + 16);
   for (int32_t r = 0; r < 4; r++) put_nibbles(code + 64 * r, ROW, out + 48 + ROW * r);
 }

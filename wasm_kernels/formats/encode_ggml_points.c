@@ -65,25 +65,22 @@ static void set_table(const rq_points *points, const float *t, const float *w, b
   }
 }
 
-static float magnitude(float x) { return x < 0.0f ? -x : x; }
-
-void rq_points_set_block(rq_points *points, const rq_ggml_search *search) {
+void rq_points_set_octet(const rq_ggml_search *search, int32_t o) {
+  rq_points *points = search->points;
   int32_t n = points->book->coordinates, count = points->book->count;
-  for (int32_t o = 0; o < OCTETS; o++) {
-    const float *x = search->block->x + OCTET * o, *w = search->w + OCTET * o;
-    float t[OCTET], energy = 0.0f;
-    bool odd = false;
-    for (int32_t k = 0; k < OCTET; k++) {
-      t[k] = w[k] * magnitude(x[k]);
-      energy = energy + t[k] * magnitude(x[k]);
-      odd ^= x[k] < 0.0f;
-    }
-    points->energy[o] = energy;
-    points->odd[o] = odd;
-    for (int32_t k = 0; k < OCTET; k += n) {
-      size_t at = (size_t)((OCTET * o + k) / n) * (size_t)count;
-      set_table(points, t + k, w + k, odd, points->a + at, points->flipped + at, points->b + at);
-    }
+  const float *x = search->block->x + OCTET * o, *w = search->w + OCTET * o;
+  float t[OCTET], energy = 0.0f;
+  bool odd = false;
+  for (int32_t k = 0; k < OCTET; k++) {
+    t[k] = w[k] * rq_magnitude(x[k]);
+    energy = energy + t[k] * rq_magnitude(x[k]);
+    odd ^= x[k] < 0.0f;
+  }
+  points->energy[o] = energy;
+  points->odd[o] = odd;
+  for (int32_t k = 0; k < OCTET; k += n) {
+    size_t at = (size_t)((OCTET * o + k) / n) * (size_t)count;
+    set_table(points, t + k, w + k, odd, points->a + at, points->flipped + at, points->b + at);
   }
 }
 
@@ -167,7 +164,7 @@ static int32_t wrong_sign(const rq_ggml_search *search, int32_t o, const octet *
   float least = 0.0f;
   for (int32_t k = n * found->flip; k < n * (found->flip + 1); k++) {
     float g = points->coordinate[k % n][found->point[found->flip]];
-    float loss = search->w[OCTET * o + k] * magnitude(search->block->x[OCTET * o + k]) * g;
+    float loss = search->w[OCTET * o + k] * rq_magnitude(search->block->x[OCTET * o + k]) * g;
     if (best >= 0 && !(loss < least)) continue;
     least = loss;
     best = k;
@@ -175,17 +172,19 @@ static int32_t wrong_sign(const rq_ggml_search *search, int32_t o, const octet *
   return best;
 }
 
-void rq_points_codes(const rq_ggml_search *search, const rq_scales *scales, uint16_t *point, uint8_t *signs) {
+rq_octet rq_points_nearest(const rq_ggml_search *search, int32_t o, float scale) {
   const rq_points *points = search->points;
-  int32_t halves = OCTET / points->book->coordinates;
-  float d = rq_f16_to_f32(scales->d);
-  for (int32_t o = 0; o < OCTETS; o++) {
-    float scale = rq_scale_of(search->scaled, d, scales->code[OCTET * o / search->scaled->part]);
-    octet found = nearest_octet(points, o, scale);
-    uint32_t bits = 0;
-    for (int32_t k = 0; k < OCTET; k++) bits |= (uint32_t)(search->block->x[OCTET * o + k] < 0.0f) << k;
-    if (found.flip >= 0) bits ^= 1u << wrong_sign(search, o, &found);
-    signs[o] = (uint8_t)bits;
-    for (int32_t h = 0; h < halves; h++) point[halves * o + h] = (uint16_t)found.point[h];
+  const float *x = search->block->x + OCTET * o;
+  int32_t n = points->book->coordinates;
+  octet found = nearest_octet(points, o, scale);
+  uint32_t signs = 0;
+  for (int32_t k = 0; k < OCTET; k++) signs |= (uint32_t)(x[k] < 0.0f) << k;
+  if (found.flip >= 0) signs ^= 1u << wrong_sign(search, o, &found);
+  rq_octet out = {.signs = (uint8_t)signs};
+  for (int32_t h = 0; h < OCTET / n; h++) out.point[h] = (uint16_t)found.point[h];
+  for (int32_t k = 0; k < OCTET; k++) {
+    int32_t value = (int32_t)points->coordinate[k % n][out.point[k / n]];
+    out.value[k] = (int8_t)(signs >> k & 1 ? -value : value);
   }
+  return out;
 }

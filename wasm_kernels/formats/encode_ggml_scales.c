@@ -8,18 +8,16 @@
  */
 #include "encode_ggml.h"
 
-enum { REFITS = 4, SETTLES = 3, KEPT = 2 };
+enum { REFITS = 4, SETTLES = 3 };
 
 typedef struct blocks_best {
   rq_scales scales;
   float error;
 } blocks_best;
 
-static float magnitude(float x) { return x < 0.0f ? -x : x; }
-
 static float absmax_of(const float *x, int32_t count) {
   float most = 0.0f;
-  for (int32_t i = 0; i < count; i++) most = rq_max_f32(most, magnitude(x[i]));
+  for (int32_t i = 0; i < count; i++) most = rq_max_f32(most, rq_magnitude(x[i]));
   return most;
 }
 
@@ -63,7 +61,7 @@ static rq_fit choose_code(const rq_ggml_search *search, int32_t part, float d, f
   position = rq_min_f32(rq_max_f32(position, (float)scaled->low), (float)scaled->high);
   int32_t near = (int32_t)position; /* towards zero */
   int32_t other = position < (float)near ? near - 1 : near + 1;
-  if (magnitude(position - (float)near) > 0.5f) {
+  if (rq_magnitude(position - (float)near) > 0.5f) {
     int32_t swap = near;
     near = other;
     other = swap;
@@ -77,16 +75,10 @@ static rq_fit choose_code(const rq_ggml_search *search, int32_t part, float d, f
   return second;
 }
 
-/* A start of the search: d, and the error with the best codes for it. */
-typedef struct start {
-  uint16_t next; /* f16 bits of the d that suits these codes best */
-  float error;
-} start;
-
 /* Codes for d; `best` becomes them where they are better. */
-static start try_d(const rq_ggml_search *search, const float *wanted, uint16_t d_bits, blocks_best *best) {
+static rq_start try_d(const rq_ggml_search *search, const float *wanted, uint16_t d_bits, blocks_best *best) {
   const rq_scaled *scaled = search->scaled;
-  rq_scales now = {d_bits, {0}};
+  rq_scales now = {.d = d_bits};
   float d = rq_f16_to_f32(d_bits), error = 0.0f, xv = 0.0f, vv = 0.0f;
   for (int32_t p = 0; p < search->block->r / scaled->part; p++) {
     rq_fit fit = choose_code(search, p, d, wanted[p], &now.code[p]);
@@ -96,41 +88,37 @@ static start try_d(const rq_ggml_search *search, const float *wanted, uint16_t d
     vv = vv + unit * unit * fit.vv;
   }
   if (error < best->error) *best = (blocks_best){now, error};
-  return (start){vv > 0.0f ? rq_step_bits(xv / vv) : d_bits, error};
+  return (rq_start){vv > 0.0f ? rq_step_bits(xv / vv) : d_bits, 0, error};
 }
 
 /* Codes for d, d for the codes, and so on. */
-static void settle(const rq_ggml_search *search, const float *wanted, start from, blocks_best *best) {
-  for (int32_t round = 0; round < SETTLES && (from.next & 0x7FFF); round++) {
-    start now = try_d(search, wanted, from.next, best);
-    if (!(now.error < from.error) || now.next == from.next) return;
+static void settle(const rq_ggml_search *search, const float *wanted, rq_start from, blocks_best *best) {
+  for (int32_t round = 0; round < SETTLES && (from.d & 0x7FFF); round++) {
+    rq_start now = try_d(search, wanted, from.d, best);
+    if (!(now.error < from.error) || now.d == from.d) return;
     from = now;
   }
 }
 
-/* Keeps the KEPT best starts, the earlier on a tie. */
-static void keep(start *kept, int32_t *count, start now) {
-  int32_t at = *count < KEPT ? (*count)++ : KEPT;
+void rq_keep(rq_start *kept, int32_t *count, rq_start now) {
+  int32_t at = *count < RQ_KEPT ? (*count)++ : RQ_KEPT;
   for (; at > 0 && now.error < kept[at - 1].error; at--)
-    if (at < KEPT) kept[at] = kept[at - 1];
-  if (at < KEPT) kept[at] = now;
+    if (at < RQ_KEPT) kept[at] = kept[at - 1];
+  if (at < RQ_KEPT) kept[at] = now;
 }
 
-/* Single steps of each code. */
-static void polish_codes(const rq_ggml_search *search, rq_scales *scales) {
+float rq_polish_scale(const rq_ggml_search *search, int32_t part, rq_scales *scales) {
   const rq_scaled *scaled = search->scaled;
-  float d = rq_f16_to_f32(scales->d);
-  for (int32_t p = 0; p < search->block->r / scaled->part; p++) {
-    int32_t start = scales->code[p];
-    float least = scaled->fit(search, p, rq_scale_of(scaled, d, start)).error;
-    for (int32_t code = start - 1; code <= start + 1; code += 2) {
-      if (code < scaled->low || code > scaled->high) continue;
-      float error = scaled->fit(search, p, rq_scale_of(scaled, d, code)).error;
-      if (!(error < least)) continue;
-      least = error;
-      scales->code[p] = (int16_t)code;
-    }
+  int32_t start = scales->code[part];
+  float d = rq_f16_to_f32(scales->d), least = scaled->fit(search, part, rq_scale_of(scaled, d, start)).error;
+  for (int32_t code = start - 1; code <= start + 1; code += 2) {
+    if (code < scaled->low || code > scaled->high) continue;
+    float error = scaled->fit(search, part, rq_scale_of(scaled, d, code)).error;
+    if (!(error < least)) continue;
+    least = error;
+    scales->code[part] = (int16_t)code;
   }
+  return least;
 }
 
 void rq_search_scales(const rq_ggml_search *search, rq_scales *out) {
@@ -139,21 +127,21 @@ void rq_search_scales(const rq_ggml_search *search, rq_scales *out) {
   float wanted[RQ_GGML_PARTS], zero = 0.0f;
   for (int32_t p = 0; p < parts; p++) {
     wanted[p] = scale_of_part(search, p);
-    if (magnitude(wanted[p]) > magnitude(wanted[largest])) largest = p;
+    if (rq_magnitude(wanted[p]) > rq_magnitude(wanted[largest])) largest = p;
   }
   for (int32_t i = 0; i < search->block->r; i++)
     zero = zero + search->w[i] * (search->block->x[i] * search->block->x[i]);
-  blocks_best best = {{0, {0}}, zero}; /* d = 0: every weight is 0 */
-  start kept[KEPT];
+  blocks_best best = {{0}, zero}; /* d = 0: every weight is 0 */
+  rq_start kept[RQ_KEPT];
   int32_t count = 0;
   for (int32_t i = 0; i < scaled->tries; i++) {
     int32_t high = scaled->high - i * scaled->step, low = scaled->low + i * scaled->step;
     uint16_t d = rq_step_bits(wanted[largest] / (((float)high + scaled->shift) * scaled->unit));
-    if (d) keep(kept, &count, try_d(search, wanted, d, &best));
+    if (d) rq_keep(kept, &count, try_d(search, wanted, d, &best));
     d = low < 0 ? rq_step_bits(wanted[largest] / (float)low) : 0;
-    if (d) keep(kept, &count, try_d(search, wanted, d, &best));
+    if (d) rq_keep(kept, &count, try_d(search, wanted, d, &best));
   }
   for (int32_t i = 0; i < count; i++) settle(search, wanted, kept[i], &best);
-  if (best.scales.d != 0) polish_codes(search, &best.scales);
+  for (int32_t p = 0; best.scales.d != 0 && p < parts; p++) rq_polish_scale(search, p, &best.scales);
   *out = best.scales;
 }

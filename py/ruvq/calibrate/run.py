@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ from typing import Any
 
 from ..errors import DataError, UsageError
 from ..gguf import GGUFFile
-from ..gguf.journal import Workplace, replace_text
+from ..gguf.journal import Workplace
 from ..gguf.recipe import Recipe, calibration_digest
 from ..gguf.values import Typed
 from ..gguf.writer import GGUFWriter
@@ -29,6 +28,7 @@ from ..sources import open_source
 from .artifact import layer_specs, write_layers
 from .collect import BATCH, Collector
 from .samples import Sample, choose, read_samples
+from .sensitivity import Prober
 
 LEAST_TOKENS = 1024  # fewer say nothing about any model
 
@@ -85,7 +85,7 @@ def calibrate(
     `domains`, `counts`, `samples`: which samples are used, see `choose`. `max_tokens`: at most so many, taken
     from the samples in turn over the domains. `window`: tokens of a context, at most the model's
     own. `diagonal`: an importance matrix only. `sensitivity`: also what an error in each matrix costs, for
-    `quantize_model(target_bpw=...)`: one run of about a thousand tokens for each, `probing(matrices done, in
+    `quantize_model(target_bpw=...)`: two runs of about a thousand tokens for each, `probing(matrices done, in
     all)`. `settings`: recorded in the recipe. `progress(tokens done, tokens in all, by an earlier run)`
     counts a token once a layer. A run that was killed leaves the folder `.NAME.work` beside the output: the
     same call goes on, with the same bytes.
@@ -108,13 +108,15 @@ def calibrate(
         window = min(window, int(file.metadata.get(f"{file.architecture}.context_length", window)))
         windows, used = _windows(chosen, Tokenizer.from_gguf(file), window, max_tokens)
         _check_length(windows)
-        measured = _sensitivities(path, windows, work, seed, threads, probing) if sensitivity else {}
+        prober = None
+        if sensitivity:
+            prober = Prober(path, windows, work.folder, seed=seed, threads=threads, progress=probing)
         names = sorted({_name(t) for t in texts})
-        plan = _Set(windows, used, window, diagonal, seed, names, model, measured, settings)
+        plan = _Set(windows, used, window, diagonal, seed, names, model, settings)
         engine = stack.enter_context(
             Engine(file, batch=min(BATCH, window), context=window, kv="f32", threads=threads)
         )
-        outliers = _write(target, file, engine, plan, work, command, allow_outliers, progress)
+        outliers = _write(target, file, engine, plan, work, command, allow_outliers, progress, prober)
     return CalibrationReport(
         output=str(target),
         samples=len(used),
@@ -140,7 +142,6 @@ class _Set:
     seed: int
     files: list[str]
     model: str  # name and SHA-256
-    measured: Mapping[str, Any]  # sensitivities, where they are asked for
     settings: Mapping[str, Any] | None
 
     @property
@@ -171,27 +172,7 @@ class _Set:
             "ruvq.calibration.model": self.model.rpartition(" ")[2],
             "ruvq.calibration.windows": Typed([len(w) for w in self.windows], "u32"),
             "ruvq.calibration.ids": Typed([t for w in self.windows for t in w], "u32"),
-            **self.measured,
         }
-
-
-def _sensitivities(
-    path: Path,
-    windows: Sequence[Sequence[int]],
-    work: Workplace,
-    seed: int,
-    threads: int | None,
-    probing: Callable[[int, int], None] | None,
-) -> dict[str, Any]:
-    """What an error in each matrix costs, by this run or one that was killed."""
-    from .sensitivity import measure_sensitivity
-
-    kept = work.folder / "sensitivity.json"
-    with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads(kept.read_text(encoding="utf-8")))
-    found = measure_sensitivity(path, windows, work.folder, seed=seed, threads=threads, progress=probing)
-    replace_text(kept, json.dumps(found))
-    return found
 
 
 def _name(text: str) -> str:
@@ -220,11 +201,10 @@ def _write(
     command: str,
     allow_outliers: bool,
     progress: Progress | None,
+    prober: Prober | None,
 ) -> list[str]:
     """Collects layer by layer and writes the artifact; the outliers that were allowed."""
     widths = {t.name: t.shape[-1] for t in file.tensors if len(t.shape) > 1}
-    if "output.weight" in widths:
-        widths.pop("token_embd.weight", None)  # an embedding of its own is looked up, not multiplied
     recipe = Recipe(
         command=command,
         seed=plan.seed,
@@ -235,7 +215,10 @@ def _write(
         options={"settings": plan.settings} if plan.settings is not None else {},
     )
     info = engine.info
-    specs = [layer_specs(info, widths, layer, plan.diagonal) for layer in range(info.layers + 1)]
+    specs = [
+        layer_specs(info, widths, layer, plan.diagonal, prober is not None)
+        for layer in range(info.layers + 1)
+    ]
     outliers: list[str] = []
     with GGUFWriter(
         target,
@@ -246,7 +229,7 @@ def _write(
         journal=work.journal(),
     ) as writer:
         collector = Collector(engine, plan.windows, work.folder, diagonal=plan.diagonal, progress=progress)
-        for _ in write_layers(writer, collector, specs):
+        for _ in write_layers(writer, collector, specs, prober):
             outliers = [
                 f"window {w} at {at}: {ratio:.0f} times the median" for w, at, ratio in collector.outliers()
             ]

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sensitivity",
         action="store_true",
         help="also measure what an error in each matrix costs, for `ruvq quantize --target-size`: "
-        "a short run of the model for each",
+        "two short runs of the model for each",
     )
     work.add_argument("--threads", type=whole(1, 1024), help="threads; never changes a byte")
     work.add_argument("--timestamp", help="time to record, for files equal to the byte (default now)")

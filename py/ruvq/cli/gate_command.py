@@ -21,7 +21,8 @@ EXAMPLES = """  ruvq gate g1 --input layers.safetensors
   ruvq gate g2 --input model_dir/ --train-text train.txt --text test.txt --max-minutes 10 --ladder
   ruvq gate g2 --input model_dir/ --trained qat.gguf --events run.jsonl --text test.txt --gsm8k q.jsonl
   ruvq gate g3 --input model_dir/ --calibration train.gguf --text test.txt --max-tokens 8000
-  ruvq gate g3 --input model_dir/ --calibration train.gguf --text test.txt --embeddings f16 --table"""
+  ruvq gate g3 --input model_dir/ --calibration train.gguf --text test.txt --embeddings f16 --table
+  ruvq gate g3 --input model_dir/ --calibration train.gguf --text test.txt --sequential --thorough"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     third.add_argument(
         "--limit", type=number(1, 100), default=1.3, help="times the float perplexity at most (default 1.3)"
     )
+    third.add_argument("--sequential", action="store_true", help="as for `ruvq quantize`: better, and slower")
+    third.add_argument("--thorough", action="store_true", help="as for `ruvq quantize`: better, and slower")
 
 
 def _add_g2(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +142,8 @@ def _g3(args: argparse.Namespace) -> Gate:
             seeds=args.seeds,
             limit=args.limit,
             peers=not args.no_peers,
+            sequential=args.sequential,
+            thorough=args.thorough,
             progress=bar.to,
         )
 

@@ -28,6 +28,7 @@ EXAMPLES = """  ruvq quantize --input model_dir/ --format pi-t3 --output model-p
   ruvq quantize --input model_dir/ --format pi-t3 --plan
   ruvq quantize --input model_dir/ --target-size 130MB --calibration calibration.gguf --output model.gguf
   ruvq quantize --input model_dir/ --target-bpw 2.5 --candidates pi-t2,pi-t3,q8_0 --strict --plan
+  ruvq quantize --input model_dir/ --target-bpw 4 --candidates stock --calibration cal.gguf --output m.gguf
   ruvq quantize --settings ruvq.toml --input model_dir/ --output model.gguf
   ruvq quantize --settings ruvq.toml --show-config"""
 
@@ -128,8 +129,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="choose each matrix's format so that all tensors together take at most so many bits a weight",
     )  # fmt: skip
     size.add_argument(
-        "--candidates", metavar="LIST", help="the formats to choose from (default: those worth having)"
-    )
+        "--candidates", metavar="LIST",
+        help="the formats to choose from; stock: those that llama.cpp runs (default: those worth having)",
+    )  # fmt: skip
     size.add_argument(
         "--strict", action="store_true",
         help="substitute nothing: no fallback, no matrix that candidates or calibration leave out",

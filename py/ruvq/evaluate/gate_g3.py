@@ -173,16 +173,21 @@ def gate_g3(
     seeds: int = 3,
     limit: float = 1.3,
     peers: bool = True,
+    sequential: bool = False,
+    thorough: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> GateG3:
     """Quantizes and evaluates every case, `seeds` times with different transforms.
 
-    `embeddings`: another format for embedding and output. `progress(models done, in all, the next one)`.
+    `embeddings`: another format for embedding and output. `sequential`, `thorough`: as `quantize_model` has
+    them, for all but ggml's. `progress(models done, in all, the next one)`.
     Raises as `quantize_model` does.
     """
     present = peers and ggml_peer.available()
     notes = [] if present or not peers else ["Q3_K is missing: " + ggml_peer.HINT]
     source: dict[str, Any] = {"tokenizer": tokenizer, "config": config, "progress": False, "overwrite": True}
+    how: dict[str, Any] = {"sequential": sequential, "thorough": thorough}
+    prepared = ", ".join([PREPARED, *(word for word, wanted in how.items() if wanted)])
     total = 1 + len(CASES) * seeds + (len(PEER_SCHEMES) if present else 0)
     done = 0
 
@@ -212,10 +217,11 @@ def gate_g3(
                     embeddings=embeddings,
                     output_tensor=embeddings,
                     seed=seed,
+                    **how,
                     **source,
                 )
                 results.append(_perplexity(target, text, max_tokens, "f16"))
-            rows.append(_row(case.label, case.format, PREPARED, report.bits_per_weight_actual, results))
+            rows.append(_row(case.label, case.format, prepared, report.bits_per_weight_actual, results))
         for scheme in PEER_SCHEMES if present else ():
             step(scheme.label)
             with Calibration.open(calibration) as moments:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, UsageError
@@ -31,7 +32,9 @@ INPUT_OF = {
 LAYER_INPUTS = ("attention", "attention_out", "feed_forward", "down")  # in the core's order
 OUTPUT_INPUT = "output"
 MOMENT = "ruvq.moment."
-SENSITIVITY = "ruvq.sensitivity"
+SENSITIVITY = ".sensitivity"  # of a matrix: nats and squared error for each of PROBES
+# what every matrix is rounded to, to see what it costs: the steps that plans of few bits are made of
+PROBES = ("pi-t2", "pi-t3")
 
 
 def input_of(tensor: str) -> str | None:
@@ -49,6 +52,24 @@ def input_of(tensor: str) -> str | None:
 
 def _is_amount(value: Any) -> bool:
     return isinstance(value, (int, float)) and 0 <= value < math.inf
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What errors in a matrix cost, from some that were measured: (squared error, nats a token)."""
+
+    points: tuple[tuple[float, float], ...]
+
+    def nats(self, error: float) -> float:
+        """Of a squared error: from no error on in straight lines from point to point, and in proportion to
+        the last one behind it."""
+        last = (0.0, 0.0)
+        for point in sorted(p for p in self.points if p[0] > 0):
+            if error <= point[0]:
+                part = (error - last[0]) / (point[0] - last[0])
+                return last[1] + part * (point[1] - last[1])
+            last = point
+        return last[1] * error / last[0] if last[0] else 0.0
 
 
 class Calibration:
@@ -128,23 +149,24 @@ class Calibration:
             )
         return (sums / max(float(counts[0]), 1.0)).astype("<f4")
 
-    def sensitivities(self) -> dict[str, float] | None:
-        """What a unit of squared error costs in each matrix, in nats a token of the model's predictions: by
-        tensor name; None where it wasn't measured. ModelError for lists that don't belong together."""
-        names = list(self.metadata.get(f"{SENSITIVITY}.tensors", ()))
-        nats = list(self.metadata.get(f"{SENSITIVITY}.nats", ()))
-        errors = list(self.metadata.get(f"{SENSITIVITY}.squared_errors", ()))
-        if not names:
-            return None
-        if not len(names) == len(nats) == len(errors) or not all(_is_amount(v) for v in (*nats, *errors)):
-            raise ModelError(
-                "the sensitivities of the calibration are damaged",
-                subject=f"{SENSITIVITY}.nats",
-                expected=f"{len(names)} numbers of 0 or more, and as many squared errors",
-                actual=f"{len(nats)} and {len(errors)}",
-                hint="calibrate again with --sensitivity",
-            )
-        return {n: v / e if e else 0.0 for n, v, e in zip(names, nats, errors, strict=True)}
+    def sensitivities(self) -> dict[str, Cost] | None:
+        """What errors in each matrix cost: by tensor name; None where it wasn't measured. ModelError for
+        numbers that can't be."""
+        found = {}
+        for name, tensor in self._tensors.items():
+            if not name.endswith(SENSITIVITY):
+                continue
+            pairs = self._floats(name).reshape(-1, 2).tolist() if tensor.weights % 2 == 0 else []
+            if not pairs or not all(_is_amount(v) for pair in pairs for v in pair):
+                raise ModelError(
+                    "the sensitivities of the calibration are damaged",
+                    subject=name,
+                    expected="pairs of numbers of 0 or more",
+                    actual=f"{tensor.weights} numbers, some of them others",
+                    hint="calibrate again with --sensitivity",
+                )
+            found[name.removesuffix(SENSITIVITY)] = Cost(tuple((error, nats) for nats, error in pairs))
+        return found or None
 
     def windows(self) -> list[list[int]]:
         """The tokens that were calibrated on, a list for each context; none in llama.cpp's artifacts."""

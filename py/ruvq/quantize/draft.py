@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import formats
 from ..errors import ModelError, UsageError
 from ..gguf import GGUFFile
 from ..gguf.journal import replace_text
 from ..gguf.types import TensorSpec
 from ..gguf.writer import GGUFWriter
 from .calibration import OUTPUT_INPUT, Calibration, input_of
+from .plan import FLOATS
 from .reports import planned_report
 from .sequential import Encode, Sequential
 from .writing import Encoded, Progress, Step
@@ -40,7 +40,7 @@ class Draft:
     def _is_rounded(self, tensor: PlannedTensor) -> bool:
         """Whether a tensor waits for its layer's turn."""
         name = input_of(tensor.name)
-        return name not in (None, OUTPUT_INPUT) and tensor.is_matrix and formats.get(tensor.format).own
+        return name not in (None, OUTPUT_INPUT) and tensor.is_matrix and tensor.format not in FLOATS
 
     def make(
         self,

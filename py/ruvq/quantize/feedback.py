@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from .. import core, formats
+from .. import core
 from ..errors import DataError
 from .calibration import input_of
 from .plan import FLOATS
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..formats.transform import Transform
-    from .calibration import Calibration
     from .plan import PlannedTensor
 
 DAMPING = 0.01  # of the mean of the diagonal
@@ -129,10 +128,23 @@ class Guide:
         return aim
 
 
+class Moments(Protocol):
+    """What is known of a model's inputs: an artifact (ruvq.quantize.calibration), or what it is made from."""
+
+    def has_moment(self, name: str) -> bool:
+        """Whether the whole matrix of an input's second moments is there."""
+
+    def moment(self, name: str, width: int) -> np.ndarray:
+        """Second moments of an input: float32 (width, width), symmetric."""
+
+    def importance(self, tensor: str, width: int) -> np.ndarray | None:
+        """Mean square of each column's input: float32 (width,)."""
+
+
 class Guides:
     """The guide of each matrix of a model; query, key and value share one, so the last is kept."""
 
-    def __init__(self, calibration: Calibration, damping: float) -> None:
+    def __init__(self, calibration: Moments, damping: float) -> None:
         self._calibration, self._damping = calibration, damping
         self._last: tuple[tuple[str, Transform | None], Factor] | None = None
 
@@ -142,7 +154,7 @@ class Guides:
         name, width = input_of(tensor.name), tensor.shape[-1]
         if name is None or not tensor.is_matrix or tensor.format in FLOATS:
             return Guide()
-        if not self._calibration.has_moment(name) or not formats.get(tensor.format).own:
+        if not self._calibration.has_moment(name):
             usable = transform is None
             return Guide(importance=self._calibration.importance(tensor.name, width) if usable else None)
         key = (name, transform)

@@ -84,9 +84,9 @@ def quantize_model(
     trellis formats). `seed`: of the transform. `embeddings`, `output_tensor`: another format for these
     tensors. `fallback`: the format for tensors whose width the main one can't hold; "auto": the smallest
     that holds it with no fewer bits.
-    `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote; matrices in ruvq's own formats
-    are then rounded with error feedback (LDLQ) and `damping` times the mean of the diagonal is added to the
-    second moments; other formats weigh the columns' errors. `sequential`: the layers' matrices are rounded
+    `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote: matrices are rounded with
+    error feedback (LDLQ) and `damping` times the mean of the diagonal is added to the second moments; without
+    these (an importance matrix) the columns' errors are weighed. `sequential`: layers' matrices are rounded
     one after the other for the inputs they will really get, towards the float model's outputs
     (ruvq.quantize.sequential): better, and slower. `thorough`: trellis formats search each block's scales
     longer, with error feedback six times as long. `target_size` ("130MB", of the file) or

@@ -1,7 +1,7 @@
 """How much each matrix would lose in each format, from some of its rows.
 
-The loss is the weights' squared error times what an error in this matrix costs: measured by `ruvq calibrate
---sensitivity`, in nats of the model's predictions, or else the same everywhere. (The error of the products,
+The loss is what the weights' squared error costs in this matrix: measured by `ruvq calibrate --sensitivity`,
+in nats of the model's predictions, or else the same everywhere. (The error of the products,
 weighed by the input's second moments, orders layers worse than either: docs/quantize.md.) All sums are the
 core's, so that every machine makes the same plan.
 """
@@ -17,6 +17,7 @@ from ..errors import ModelError, UsageError
 from ..formats.transform import Transform
 from ..sources import TensorInfo
 from .assignment import Choice
+from .calibration import Cost
 from .plan import fits, method_for
 from .tensors import compare, dequantize, quantize, turn_rows
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 SAMPLE_WEIGHTS = 1 << 16  # of a matrix
 # what a target chooses from unless told otherwise: of formats with equal bits the better one
 CANDIDATES = ("pi-t2", "pi-t3", "iq4_xs", "iq4_nl", "q4_k", "q5_k", "q6_k", "q8_0", "f16")
+# the same for files that llama.cpp runs
+STOCK = ("iq2_xxs", "iq2_xs", "q2_k", "iq3_xxs", "q3_k", *CANDIDATES[2:])
+CANDIDATE_SETS = {"stock": STOCK}  # names for several formats at once
 LAST_RESORT = "f16"  # where no candidate holds a width
 
 
@@ -38,10 +42,11 @@ class Sample:
     picked: Sequence[int]
 
 
-def default_candidates() -> tuple[str, ...]:
-    """CANDIDATES, as far as they can be written."""
-    known = set(formats.writable_names())
-    return tuple(name for name in CANDIDATES if name in known)
+def candidate_formats(names: Iterable[str]) -> tuple[str, ...]:
+    """The formats of these names, those of CANDIDATE_SETS among them; of none at all CANDIDATES. UsageError
+    for a format that can't be written."""
+    spread = [format for name in names for format in CANDIDATE_SETS.get(name, (name,))]
+    return tuple(dict.fromkeys(formats.get_writable(name).name for name in spread or CANDIDATES))
 
 
 def take(tensor: TensorInfo, weights: int = SAMPLE_WEIGHTS) -> Sample:
@@ -74,15 +79,15 @@ def squared_error(sample: Sample, format: str, incoherence: str, seed: int) -> f
 def measure(
     tensors: Iterable[TensorInfo],
     candidates: Sequence[str],
-    costs: Mapping[str, float] | None = None,
+    costs: Mapping[str, Cost] | None = None,
     *,
     incoherence: str = "auto",
     seed: int = 0,
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, list[Choice]]:
-    """What every matrix may become: name → choices. `costs`: of a unit of squared error in each matrix; None:
-    1. `progress(weights done, weights in all)`.
+    """What every matrix may become: name → choices. `costs`: of errors in each matrix; None: the squared
+    error itself. `progress(weights done, weights in all)`.
 
     Where no candidate holds a matrix's width LAST_RESORT does; UsageError instead if `strict`. ModelError for
     costs of another model.
@@ -105,7 +110,7 @@ def measure(
             Choice(
                 name,
                 tensor.rows * formats.get(name).row_bytes(tensor.width),
-                cost * squared_error(sample, name, incoherence, seed),
+                cost.nats(squared_error(sample, name, incoherence, seed)),
             )
             for name in fitting or (LAST_RESORT,)
         ]
@@ -115,9 +120,9 @@ def measure(
     return out
 
 
-def _cost(costs: Mapping[str, float] | None, name: str) -> float:
+def _cost(costs: Mapping[str, Cost] | None, name: str) -> Cost:
     if costs is None:
-        return 1.0
+        return Cost(((1.0, 1.0),))
     if name not in costs:
         raise ModelError(
             "the calibration belongs to another model",

@@ -13,7 +13,7 @@ from ..errors import UsageError
 from .assignment import Choice, assign
 from .calibration import input_of
 from .plan import EMBEDDING, FLOATS, OUTPUT, Plan, make_plan
-from .sensitivity import default_candidates, measure
+from .sensitivity import candidate_formats, measure
 
 if TYPE_CHECKING:
     from ..sources import Source
@@ -31,8 +31,8 @@ HEADER_BYTES = 4 << 10  # recipe, test strings of the tokenizer, keys of the mod
 class Target:
     """What the plan has to meet: bytes of the whole file, or bits per weight of all tensors together.
 
-    `candidates`: the formats to choose from (none: those worth having). UsageError unless exactly one of
-    `nbytes` and `bits` is given and all names can be written.
+    `candidates`: the formats to choose from, or "stock", those that llama.cpp runs (none: those
+    worth having). UsageError unless exactly one of `nbytes` and `bits` is given and all names can be written.
     """
 
     nbytes: int | None = None
@@ -54,8 +54,7 @@ class Target:
                 expected="bits above 0",
                 actual=str(self.bits),
             )
-        names = [formats.get_writable(name).name for name in self.candidates]
-        object.__setattr__(self, "candidates", tuple(dict.fromkeys(names)) or default_candidates())
+        object.__setattr__(self, "candidates", candidate_formats(self.candidates))
 
     def check(self, file_bytes: int) -> None:
         """UsageError for a file that is larger after all: one with more metadata than was reckoned with."""

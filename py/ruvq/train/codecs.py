@@ -81,11 +81,10 @@ class Codec(ABC):
         """(rows, steps of a row) to (rows, width): the step of each weight."""
         return steps.index_select(1, self.place.to(steps.device))
 
-    def search(self, weights: Tensor, effort: int | None = None) -> tuple[Tensor, Tensor]:
-        """Codes and headers as the encoder of files chooses them. `effort`: of the trellis's search of alpha,
-        None for the encoder's own."""
+    def search(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes and headers as the encoder of files chooses them."""
         host = np.ascontiguousarray(weights.detach().float().cpu().numpy())
-        data = quantize(host, self.format, k=self.asked_k, effort=effort, threads=None).data
+        data = quantize(host, self.format, k=self.asked_k, threads=None).data
         codes, headers = unpack(data, host.shape[0], self.width, self.bits)
         device = weights.device
         return torch.from_numpy(codes).to(device), torch.from_numpy(headers).to(device)
@@ -194,14 +193,14 @@ class TrellisCodec(Codec):
             parts.append(trellis.assign(rows, alpha, k, self.bits).reshape(weights.shape[0], -1))
         return torch.cat(parts, 1)
 
-    def search(self, weights: Tensor, effort: int | None = None) -> tuple[Tensor, Tensor]:
+    def search(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         if on_host(weights):
-            return super().search(weights, effort)
+            return super().search(weights)
         if not bool(torch.isfinite(weights).all()):
             raise DataError("weights are not finite", expected="finite weights", actual="NaN or infinity")
         headers = []
         for number, rows in self._of_blocks(weights):
-            alpha, ks = trellis.search(rows, self.bits, effort or trellis.EFFORT)
+            alpha, ks = trellis.search(rows, self.bits)
             byte = ks[:, 0] | ks[:, 1] << 2 | ks[:, 2] << 4 | ks[:, 3] << 6
             headers.append(torch.stack((alpha, byte), -1).reshape(weights.shape[0], len(number), 2))
         found = torch.cat(headers, 1)

@@ -21,7 +21,6 @@ from .hadamard import transform
 from .ste import Clipped, Ewgs, KeptCodes, LearnedStep, RoundTo, Standard, lsq_scale
 
 Version = tuple[int, ...] | None
-QUICK = 2  # the effort of searches on a CPU where none is due
 
 
 class Turn(Function):
@@ -204,10 +203,8 @@ def _assign(members: Sequence[Job], searches: bool) -> None:
     turned = lead.turned(weights)
     headers = torch.cat([_headers(q) for q, _, _ in members])
     on_host = turned.device.type == "cpu" and all(q.log_alpha is None for q, _, _ in members)
-    if searches:
+    if searches or (on_host and lead.codec.search_is_cheap):
         codes, headers = lead.codec.search(turned)
-    elif on_host and lead.codec.search_is_cheap:
-        codes, headers = lead.codec.search(turned, QUICK)
     else:
         codes = lead.codec.assign(turned, headers)
     alpha = lead.codec.alpha(headers)
