@@ -8,7 +8,8 @@ Targets in C, by libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer
 parser, checks, tokenizer and model), `tokenizer` (vocabularies that parse, opened, and a text through them),
 `model` (hyper-parameters, tensors and options of a small model), `shards` (files that are joined), `adapter`
 (LoRA adapters of a small model). Each starts from the kept corpus; `file` also from the hostile files of
-attacks/, `file` and `adapter` from right adapters. What crashes, hangs for 5 s or takes more than 512 MB is a finding.
+attacks/, `file` and `adapter` from right adapters. What crashes, hangs for 5 s or takes more than 512 MB is a
+finding.
 
 Targets in Python, by atheris (without it by seeded mutation): `readers` (safetensors, tokenizers and other
 sources), `template` (chat templates); by seeded mutation in Node: `template-js`. Their limits are in the
@@ -40,7 +41,7 @@ LONGEST = {"file": 4096, "tokenizer": 512, "model": 256, "shards": 512, "adapter
 SCRIPTS = {"readers": "fuzz_readers.py", "template": "fuzz_template.py", "template-js": "fuzz_template.mjs"}
 TARGETS = [*LONGEST, *SCRIPTS]
 # For fuzz_adapter.c: right texts; alpha 4; three matrices at ranks 4, 1 and 4 in float32; the numbers' bytes.
-BUILT_ADAPTER = bytes([0, 0, 0, 1, 0, 0, 128, 64, 0, 0, 0, 0, 3, 5, 0, 3, 7, 0, 0, 11, 0, 3, 5, 0, 130, 1, 2, 3])
+BUILT_ADAPTER = bytes.fromhex("00000001 0000804000000000 03 050003 070000 0b0003 0500 8201020302")
 HANG_SECONDS = 5
 MOST_MEMORY_MB = 512
 

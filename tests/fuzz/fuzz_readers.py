@@ -3,9 +3,9 @@
     python tests/fuzz/fuzz_readers.py [-max_total_time=60] [-runs=100000]
 
 Any bytes as a safetensors file, an ONNX file, a tokenizer of each kind, config.json, a llama2.c checkpoint,
-a GGUF source, and a LoRA adapter in GGUF or as either file of PEFT's folder: each must give a reader, or a RuvqError that says what was expected. The first byte
-chooses the reader; the start corpus is one right file for each. A finding is any other exception, 10 s or
-2 GB.
+a GGUF source, and a LoRA adapter in GGUF or as either file of PEFT's folder: each must give a reader, or a
+RuvqError that says what was expected. The first byte chooses the reader; the start corpus is one right file
+for each. A finding is any other exception, 10 s or 2 GB.
 """
 
 from __future__ import annotations

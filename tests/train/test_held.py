@@ -44,7 +44,7 @@ def held_afterwards(source: Source, config: QatConfig) -> Any:
 
 
 def run(make: Callable[[Source, QatConfig], Any], source: Source, config: QatConfig, path: Path) -> Any:
-    """Losses and norms of three steps, an evaluation and the file, of a model that its teacher is held like."""
+    """Losses and norms of three steps, an evaluation and the file; the teacher is held like the model."""
     torch.manual_seed(1)
     model = make(source, config)
     teacher = ModelTeacher(load_model(source, halves=make is held_at_once), VOCAB)

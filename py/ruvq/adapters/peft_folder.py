@@ -61,8 +61,8 @@ def _number(value: Any, subject: str) -> float:
 
 
 def _pattern(text: str, where: Path) -> re.Pattern[str]:
-    """PEFT's rule: an expression for the module's name or its end, behind a dot. What could take long to match
-    is refused: the file may be anyone's."""
+    """PEFT's rule: an expression for the module's name or its end, behind a dot. What could take long to
+    match is refused: the file may be anyone's."""
     simple = len(text) <= MAX_NAME and len(re.findall(r"[*+?{]", text)) <= MAX_REPEATS
     try:
         if simple and not re.search(r"\)[*+?{]", text):

@@ -1,7 +1,7 @@
 """LoRA-QAT whose result is one file: what its frozen base is held in.
 
-A matrix without an adapter never changes, so it is held in its format and decoded for every product. Only what
-an adapter is added to has to stay in floats, in the 16 bits that it came in where it came in 16
+A matrix without an adapter never changes, so it is held in its format and decoded for every product. Only
+what an adapter is added to has to stay in floats, in the 16 bits that it came in where it came in 16
 (`load_model` with `halves`). Nothing that is computed differs from a base in float32 by a bit, but for a
 matrix of more than PART weights, whose gradients are summed part by part.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from .config import REFERENCES, QatConfig
-from .layers import QuantLinear, is_output, prepare_qat, quantized_layers, rounded_input, tied_weights
+from .layers import is_output, prepare_qat, quantized_layers, rounded_input, tied_weights
 from .lora import Packed, PackedEmbedding, PackedLinear, add_adapters
 from .packed_rows import PackedMatrix, decoded, parts
 from .quantizer import WeightQuantizer
@@ -61,8 +61,8 @@ class HeldLinear(PackedLinear):
 
 
 def prepare_lora(model: nn.Module, config: QatConfig, *, allow_float_layers: bool = False) -> nn.Module:
-    """`add_adapters(prepare_qat(model))`, one matrix after the other, so that the frozen ones are held in their
-    format from the start. In place; reference grids (`uniform`, `stretched`) are held in floats."""
+    """`add_adapters(prepare_qat(model))`, one matrix after the other, so that the frozen ones are held in
+    their format from the start. In place; reference grids (`uniform`, `stretched`) are held in floats."""
     if config.format not in REFERENCES:
         _hold_all(model, config)
     return add_adapters(prepare_qat(model, config, allow_float_layers=allow_float_layers), config)
@@ -83,9 +83,9 @@ def hold_frozen(model: nn.Module) -> nn.Module:
 def _hold_all(model: nn.Module, config: QatConfig) -> None:
     """Every matrix that will be quantized and gets no adapter."""
     tied, held = tied_weights(model), {}
-    for name, module in list(model.named_modules()):
-        if not isinstance(module, (nn.Linear, nn.Embedding)):
-            continue
+    names = [n for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Embedding))]
+    for name in names:  # not the modules: each is given up when it is replaced
+        module: Any = model.get_submodule(name)
         outer = isinstance(module, nn.Embedding) or is_output(name, module, tied)
         adapted = isinstance(module, nn.Linear) and name.rpartition(".")[2] in config.target_modules
         if adapted or (outer and not config.embeddings):
@@ -97,13 +97,12 @@ def _hold_all(model: nn.Module, config: QatConfig) -> None:
 
 
 def _pieces(weights: Tensor, config: QatConfig) -> Iterator[tuple[WeightQuantizer, Tensor]]:
-    for rows in parts(*weights.shape, PART):
+    for rows in parts(len(weights), weights.shape[1], PART):
         piece = weights[rows].float()
         yield WeightQuantizer(piece, config), piece
 
 
 def _put(model: nn.Module, name: str, packed: Packed) -> None:
     old, (parent, _, last) = model.get_submodule(name), name.rpartition(".")
-    linear = isinstance(old, nn.Linear)
-    new = HeldLinear(packed, old.bias) if linear else PackedEmbedding(packed)
+    new = HeldLinear(packed, old.bias) if isinstance(old, nn.Linear) else PackedEmbedding(packed)
     setattr(model.get_submodule(parent), last, new.train(old.training))

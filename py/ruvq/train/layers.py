@@ -157,7 +157,7 @@ def tied_weights(model: nn.Module) -> set[int]:
 
 
 def is_output(name: str, module: nn.Module, tied: set[int]) -> bool:
-    """Whether a linear layer gives the logits; `tied` as `tied_weights` gives it before any layer is replaced."""
+    """Whether a linear layer gives the logits; `tied`: from `tied_weights` before any layer is replaced."""
     return name.rpartition(".")[2] == "lm_head" or id(module.weight) in tied
 
 

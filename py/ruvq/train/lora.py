@@ -1,15 +1,16 @@
 """LoRA-QAT: adapters on a model that stays as it is.
 
 Two ways. Merged (`add_adapters`): the frozen float weights plus the adapter go through the quantizer, so what
-is trained is what the exported file holds (held.py holds the matrices without an adapter). Beside (`pack_base` after it): the base is quantized once and held
-packed, about 2 or 3 bits a weight, and the adapter is added to its products.
+is trained is what the exported file holds (held.py packs the matrices without an adapter). Beside
+(`pack_base` after it): the base is quantized once and held packed, about 2 or 3 bits a weight, and the
+adapter is added to its products.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch.autograd import Function
 from ..adapters.lora import Lora, Pair
 from ..adapters.peft_folder import read_folder, write_folder
 from ..errors import FileFormatError, UsageError
-from .codecs import Codec, on_host
+from .codecs import on_host
 from .config import QatConfig
 from .layers import QuantLinear, quantized_layers
 from .packed_rows import PackedMatrix, embedding, product, product_back
