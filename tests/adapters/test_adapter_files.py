@@ -86,7 +86,7 @@ def test_there_and_back_is_the_same_adapter_for_peft(base: Path, tmp_path: Path)
     convert_adapter(tmp_path / "peft", tmp_path / "a.gguf", base, type="f32")
     convert_adapter(tmp_path / "a.gguf", tmp_path / "again", base)
     again = PeftModel.from_pretrained(transformers_model(base), str(tmp_path / "again")).eval()
-    np.testing.assert_allclose(logits_of(again, tokens), logits_of(model, tokens), atol=1e-5)
+    np.testing.assert_allclose(logits_of(again, tokens), logits_of(model, tokens), rtol=1e-5, atol=3e-5)
     first, second = read_adapter(tmp_path / "peft"), read_adapter(tmp_path / "again")
     assert first.pairs.keys() == second.pairs.keys()
 

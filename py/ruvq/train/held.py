@@ -33,14 +33,14 @@ class _HeldProduct(Function):
         ctx.packed, ctx.dtype = packed, x.dtype
         outputs = [
             F.linear(x, decoded(packed, rows).to(x.dtype), None if bias is None else bias[rows])
-            for rows in parts(*packed.shape, PART)
+            for rows in parts(packed.shape[0], packed.shape[1], PART)
         ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         flat, total = grads[0].reshape(-1, grads[0].shape[-1]), None
-        for rows in parts(*ctx.packed.shape, PART):
+        for rows in parts(ctx.packed.shape[0], ctx.packed.shape[1], PART):
             part = flat[:, rows] @ decoded(ctx.packed, rows).to(flat.dtype)
             total = part if total is None else total.add_(part)
         assert total is not None
