@@ -1,6 +1,6 @@
-/* fuzz_adapter.c: a LoRA adapter whose keys, names, shapes, types and numbers the fuzzer changes, or, where the
- * input begins like a GGUF file, those bytes as they are, beside a small model that stays as it is: opened,
- * applied and run for a few tokens where it fits, and taken off again. */
+/* fuzz_adapter.c: a LoRA adapter whose keys, names, shapes, types and numbers the fuzzer changes, or, where
+ * the input begins like a GGUF file, those bytes as they are, beside a small model that stays as it is:
+ * opened, applied and run for a few tokens where it fits, and taken off again. */
 #include <stdio.h>
 
 #include "build_file.h"
