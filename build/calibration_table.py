@@ -2,9 +2,11 @@
 
     python build/calibration_table.py                              prints it
     python build/calibration_table.py --write docs/calibration.md  puts it between the page's markers
+    python build/calibration_table.py --ways calibrated fisher     only these columns
 
 Calibrated on `tiny_stories_train.txt`, evaluated on `tiny_stories_test.txt` (protocol of docs/formats.md).
-Needs the data folder (RUVQ_DATA, docs/data.md); takes some minutes.
+Needs the data folder (RUVQ_DATA, docs/data.md), and the extra `train` for Fisher information; takes some
+minutes.
 """
 
 from __future__ import annotations
@@ -23,8 +25,19 @@ from ruvq.calibrate import calibrate
 from ruvq.evaluate import perplexity
 from ruvq.quantize.pipeline import quantize_model
 
-ROOT = Path(__file__).resolve().parent.parent
-FORMATS = ("pi-t3", "pi-t2", "pi-q3", "pi-q2")
+TOKENS, SEEDS = 30000, 3
+FORMATS = ("pi-t3", "pi-t2")
+# Columns: their heading and what is asked of `quantize_model`; `calibration` stands for the artifact.
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "plain": ("without calibration", {}),
+    "calibrated": ("calibrated", {"calibration": True}),
+    "fisher": ("`--fisher`", {"calibration": True, "fisher": True}),
+    "sequential": ("`--sequential`", {"calibration": True, "sequential": True}),
+    "thorough": (
+        "`--sequential --thorough`",
+        {"calibration": True, "sequential": True, "thorough": True},
+    ),
+}
 
 
 def measure(model: Path, folder: Path, text: str, format: str, options: dict[str, Any]) -> float:
@@ -44,41 +57,51 @@ def cell(values: list[float]) -> str:
     return f"{mean:.2f} ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else f"{mean:.2f}"
 
 
-def table(data: Path, tokens: int, seeds: int, formats: tuple[str, ...]) -> str:
+def command(args: argparse.Namespace) -> str:
+    """What prints the same table again."""
+    words = ["python build/calibration_table.py"]
+    for flag, default in (("tokens", TOKENS), ("seeds", SEEDS)):
+        if getattr(args, flag) != default:
+            words.append(f"--{flag} {getattr(args, flag)}")
+    for flag, all_of_them in (("formats", FORMATS), ("ways", tuple(WAYS))):
+        if tuple(getattr(args, flag)) != all_of_them:
+            words += ["--" + flag, *getattr(args, flag)]
+    return " ".join(words)
+
+
+def table(args: argparse.Namespace) -> str:
     """The table, with what was measured above it."""
-    model = data / "stories260K"
-    text = (data / "text" / "tiny_stories_test.txt").read_text(encoding="utf-8")
+    model, texts = args.data / "stories260K", args.data / "text"
+    text = (texts / "tiny_stories_test.txt").read_text(encoding="utf-8")
     lines = [
-        f"stories260K, layers in the format named, embeddings in f16, {tokens:,} tokens of calibration,",
-        f"Hadamard everywhere: perplexity, mean over {seeds} seeds and the range (float: 5.56).",
-        "Made by `python build/calibration_table.py`.",
+        f"stories260K, layers in the format named, embeddings in f16, {args.tokens:,} tokens of calibration,",
+        f"Hadamard everywhere: perplexity, mean over {args.seeds} seeds and the range (float: 5.56).",
+        f"Made by `{command(args)}`.",
         "",
-        "| format | without calibration | calibrated | `--sequential` | `--sequential --thorough` |",
-        "| --- | --- | --- | --- | --- |",
+        "| format | " + " | ".join(WAYS[way][0] for way in args.ways) + " |",
+        "| --- |" + " --- |" * len(args.ways),
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         artifact = folder / "calibration.gguf"
-        source = [str(data / "text" / "tiny_stories_train.txt")]
         calibrate(
-            model / "stories260K.bin", source, artifact, tokenizer=model / "tok512.bin", max_tokens=tokens
-        )
-        ways: tuple[dict[str, Any], ...] = (
-            {},
-            {"calibration": artifact},
-            {"calibration": artifact, "sequential": True},
-            {"calibration": artifact, "sequential": True, "thorough": True},
-        )
-        for format in formats:
+            model / "stories260K.bin", [str(texts / "tiny_stories_train.txt")], artifact,
+            tokenizer=model / "tok512.bin", max_tokens=args.tokens, fisher="fisher" in args.ways,
+            threads=1,  # gradients' last digits depend on it
+        )  # fmt: skip
+        for format in args.formats:
             cells = []
-            for way in ways:
-                options = {"incoherence": "hadamard", **way}
+            for way in args.ways:
+                options = {"incoherence": "hadamard", **WAYS[way][1]}
+                if "calibration" in options:
+                    options["calibration"] = artifact
                 results = [
-                    measure(model, folder, text, format, {"seed": seed, **options}) for seed in range(seeds)
+                    measure(model, folder, text, format, {"seed": seed, **options})
+                    for seed in range(args.seeds)
                 ]
                 cells.append(cell(results))
+                print(f"{format}, {way}: {cells[-1]}", file=sys.stderr, flush=True)
             lines.append(f"| {format} | " + " | ".join(cells) + " |")
-            print(lines[-1], file=sys.stderr, flush=True)
     return "\n".join(lines)
 
 
@@ -86,15 +109,16 @@ def main() -> int:
     """Prints the table or writes it into a page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RUVQ_DATA", "data")))
-    parser.add_argument("--tokens", type=int, default=30000)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=TOKENS)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--formats", nargs="+", default=FORMATS)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=tuple(WAYS), help="columns")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="Markdown page to put the table into")
     args = parser.parse_args()
     if not (args.data / "stories260K").is_dir():
         print(f"no data in {args.data}: set RUVQ_DATA, or fetch it with `make data`", file=sys.stderr)
         return 3
-    content = table(args.data, args.tokens, args.seeds, tuple(args.formats))
+    content = table(args)
     if args.write:
         insert(args.write, MARKER, content)
     else:

@@ -54,6 +54,7 @@ SECTIONS: dict[str, dict[str, Types]] = {
         "artifact": _TEXT,
         "damping": _NUMBER,
         "sequential": _SWITCH,
+        "fisher": _SWITCH,
         **{f"{domain.replace('-', '_')}_samples": _WHOLE for domain in DOMAINS},
         "text": _LIST,
         "domains": _LIST,

@@ -27,6 +27,8 @@ from ..runtime.windows import WINDOW, eval_windows
 from ..sources import open_source
 from .artifact import layer_specs, write_layers
 from .collect import BATCH, Collector
+from .fisher import check_torch, collect, write
+from .fisher import specs as fisher_specs
 from .samples import Sample, choose, read_samples
 from .sensitivity import Prober
 
@@ -69,6 +71,7 @@ def calibrate(
     window: int = WINDOW,
     diagonal: bool = False,
     sensitivity: bool = False,
+    fisher: bool = False,
     allow_outliers: bool = False,
     seed: int = 0,
     threads: int | None = None,
@@ -78,6 +81,7 @@ def calibrate(
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     probing: Callable[[int, int], None] | None = None,
+    gradients: Callable[[int, int], None] | None = None,
 ) -> CalibrationReport:
     """Runs the model on text and writes second moments of all inputs to `output`.
 
@@ -86,20 +90,23 @@ def calibrate(
     from the samples in turn over the domains. `window`: tokens of a context, at most the model's
     own. `diagonal`: an importance matrix only. `sensitivity`: also what an error in each matrix costs, for
     `quantize_model(target_bpw=...)`: two runs of about a thousand tokens for each, `probing(matrices done, in
-    all)`. `settings`: recorded in the recipe. `progress(tokens done, tokens in all, by an earlier run)`
-    counts a token once a layer. A run that was killed leaves the folder `.NAME.work` beside the output: the
-    same call goes on, with the same bytes.
+    all)`. `fisher`: also Fisher information of every matrix, by gradients, which needs torch; its last digits
+    depend on the machine. `settings`: recorded in the recipe. `progress(tokens done, tokens in all, by an
+    earlier run)` counts a token once a layer. A run that was killed leaves the folder
+    `.NAME.work` beside the output: the same call goes on, with the same bytes.
     Raises UsageError, StorageError, DataError (NaN, layers never reached, outliers), TokenizerError.
     """
     started = time.perf_counter()
     target = Path(output)
     check_target(target, Path(input), overwrite)
+    if fisher:
+        check_torch()
     chosen = choose(read_samples(texts), counts, samples, domains, seed)
     with open_source(os.fspath(input), tokenizer, config, allow_requantize=True) as source:  # type: ignore[arg-type]
         model = f"{source.path.name} sha256 {source_digest(source)}"
     digest = calibration_digest([s.text for s in chosen])
     command = command or "ruvq.calibrate"
-    how = (max_tokens, window, diagonal, sensitivity, seed, command, settings)
+    how = (max_tokens, window, diagonal, sensitivity, fisher, seed, command, settings)
     key = repr((model, digest, how, [_name(t) for t in texts]))
     with contextlib.ExitStack() as stack:
         work = stack.enter_context(Workplace(target, hashlib.sha256(key.encode()).hexdigest(), timestamp))
@@ -112,11 +119,16 @@ def calibrate(
         if sensitivity:
             prober = Prober(path, windows, work.folder, seed=seed, threads=threads, progress=probing)
         names = sorted({_name(t) for t in texts})
+        found = None
+        if fisher:
+            found = collect(
+                path, windows, work.folder, diagonal=diagonal, threads=threads, progress=gradients
+            )
         plan = _Set(windows, used, window, diagonal, seed, names, model, settings)
         engine = stack.enter_context(
             Engine(file, batch=min(BATCH, window), context=window, kv="f32", threads=threads)
         )
-        outliers = _write(target, file, engine, plan, work, command, allow_outliers, progress, prober)
+        outliers = _write(target, file, engine, plan, work, command, allow_outliers, progress, prober, found)
     return CalibrationReport(
         output=str(target),
         samples=len(used),
@@ -202,6 +214,7 @@ def _write(
     allow_outliers: bool,
     progress: Progress | None,
     prober: Prober | None,
+    fisher: Mapping[str, Any] | None,
 ) -> list[str]:
     """Collects layer by layer and writes the artifact; the outliers that were allowed."""
     widths = {t.name: t.shape[-1] for t in file.tensors if len(t.shape) > 1}
@@ -219,12 +232,13 @@ def _write(
         layer_specs(info, widths, layer, plan.diagonal, prober is not None)
         for layer in range(info.layers + 1)
     ]
+    weighed = fisher_specs(widths, plan.diagonal) if fisher is not None else []
     outliers: list[str] = []
     with GGUFWriter(
         target,
         file.architecture,
         plan.metadata(work.timestamp),
-        [spec for layer in specs for spec, _ in layer],
+        [*(spec for layer in specs for spec, _ in layer), *weighed],
         recipe=recipe,
         journal=work.journal(),
     ) as writer:
@@ -241,6 +255,7 @@ def _write(
                     actual=f"{len(outliers)} of {len(plan.windows)} windows that would outweigh the others",
                     hint="look at these texts; --allow-outliers takes them as they are",
                 )
+        write(writer, fisher or {}, weighed)
     return outliers
 
 

@@ -16,6 +16,7 @@ EXAMPLES = """  ruvq calibrate --input model_dir/ --text my_text.txt --output mo
       --domains math,code,language --samples 10000 --output model-calibration.gguf
   ruvq calibrate --input model-f16.gguf --text my_text.txt --diagonal --output imatrix.gguf
   ruvq calibrate --input model_dir/ --text my_text.txt --sensitivity --output model-calibration.gguf
+  ruvq calibrate --input model_dir/ --text my_text.txt --fisher --output model-fisher.gguf
   ruvq calibrate --settings ruvq.toml --input model_dir/ --output model-calibration.gguf
   ruvq quantize --input model_dir/ --calibration model-calibration.gguf --format pi-t2 --output model.gguf"""
 
@@ -67,7 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also measure what an error in each matrix costs, for `ruvq quantize --target-size`: "
         "two short runs of the model for each",
     )
-    work.add_argument("--threads", type=whole(1, 1024), help="threads; never changes a byte")
+    work.add_argument(
+        "--fisher",
+        action="store_true",
+        help="also collect Fisher information, by gradients, for `ruvq quantize --fisher`: needs the extra "
+        "train (torch)",
+    )
+    work.add_argument("--threads", type=whole(1, 1024), help="threads; change no byte, but of --fisher")
     work.add_argument("--timestamp", help="time to record, for files equal to the byte (default now)")
 
 
@@ -78,6 +85,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with (
         Progress(args.quiet, "tok", "calibrate", scale=True) as bar,
         Progress(args.quiet, "matrix", "sensitivity") as probing,
+        Progress(args.quiet, "tok", "gradients", scale=True) as gradients,
     ):
         report = calibrate(
             args.input,
@@ -92,6 +100,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             window=args.window,
             diagonal=args.diagonal,
             sensitivity=args.sensitivity,
+            fisher=args.fisher,
             allow_outliers=args.allow_outliers,
             seed=args.seed,
             threads=args.threads,
@@ -101,6 +110,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             settings=_recorded_settings(args),
             progress=lambda done, total, resumed: bar.to(done, total, resumed=resumed),
             probing=probing.to,
+            gradients=gradients.to,
         )
     for outlier in report.outliers:
         note(args, f"note: {outlier}")
@@ -147,5 +157,5 @@ def _recorded(args: argparse.Namespace) -> str:
     for flag in ("domains", "samples", "max_tokens", "window", "seed"):
         if getattr(args, flag) is not None:
             words += ["--" + flag.replace("_", "-"), str(getattr(args, flag))]
-    words += ["--" + flag for flag in ("diagonal", "sensitivity") if getattr(args, flag)]
+    words += ["--" + flag for flag in ("diagonal", "sensitivity", "fisher") if getattr(args, flag)]
     return shlex.join([*words, *(w for c in args.count or () for w in ("--count", c))])

@@ -109,6 +109,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--damping", type=number(0, 10), default=0.01, help="of the error feedback (default 0.01)"
     )
     formats.add_argument(
+        "--fisher",
+        action="store_true",
+        help="with the artifact of `ruvq calibrate --fisher`: weigh errors by the gradients too",
+    )
+    formats.add_argument(
         "--sequential",
         action="store_true",
         help="with --calibration: round each matrix for the inputs that the quantized model will give it, "
@@ -189,6 +194,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             calibration=args.calibration,
             damping=args.damping,
             sequential=args.sequential,
+            fisher=args.fisher,
             thorough=args.thorough,
             target_size=args.target_size,
             target_bpw=args.target_bpw,
@@ -254,7 +260,7 @@ def recorded_command(args: argparse.Namespace) -> str:
             shown = Path(value).name if flag in files else str(value)
             shown = ",".join(value) if isinstance(value, list) else shown
             words += ["--" + flag.replace("_", "-"), shown]
-    given = ("sequential", "thorough", "allow_requantize", "strict")
+    given = ("fisher", "sequential", "thorough", "allow_requantize", "strict")
     words += ["--" + flag.replace("_", "-") for flag in given if getattr(args, flag)]
     return shlex.join(words)
 

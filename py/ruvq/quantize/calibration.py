@@ -32,6 +32,7 @@ INPUT_OF = {
 LAYER_INPUTS = ("attention", "attention_out", "feed_forward", "down")  # in the core's order
 OUTPUT_INPUT = "output"
 MOMENT = "ruvq.moment."
+FISHER = "ruvq.fisher."  # F of a matrix, or its diagonal
 SENSITIVITY = ".sensitivity"  # of a matrix: nats and squared error for each of PROBES
 # what every matrix is rounded to, to see what it costs: the steps that plans of few bits are made of
 PROBES = ("pi-t2", "pi-t3")
@@ -117,9 +118,32 @@ class Calibration:
     def moment(self, name: str, width: int) -> np.ndarray:
         """Second moments of an input: float32 (width, width), symmetric, a new array. ModelError when the
         artifact is of a model with other widths."""
+        return self._symmetric(MOMENT + name, width)
+
+    def has_fisher(self) -> bool:
+        """Whether Fisher information is there, of whole matrices or of columns."""
+        return any(name.startswith(FISHER) for name in self._tensors)
+
+    def fisher(self, tensor: str, width: int) -> np.ndarray:
+        """What an error in a row of a matrix costs, by gradients (ruvq.train.fisher): float32 (width, width),
+        symmetric, or of an artifact of columns only its diagonal (width,); a new array. ModelError as
+        `moment`, and where it wasn't collected."""
+        name = FISHER + tensor
+        if name not in self._tensors:
+            raise ModelError(
+                "the calibration doesn't know this matrix",
+                subject=name,
+                expected="Fisher information of every matrix",
+                actual="none",
+                hint="calibrate this model with --fisher",
+            )
+        found = self._floats(name)
+        return found.astype("<f4") if found.size == width else self._symmetric(name, width)
+
+    def _symmetric(self, name: str, width: int) -> np.ndarray:
         import numpy as np
 
-        packed = self._floats(MOMENT + name)
+        packed = self._floats(name)
         if packed.size != width * (width + 1) // 2:
             raise ModelError(
                 "the calibration belongs to another model",

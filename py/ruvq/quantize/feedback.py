@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from .. import core
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from .calibration import input_of
 from .plan import FLOATS
 
@@ -14,9 +14,23 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..formats.transform import Transform
+    from .calibration import Calibration
     from .plan import PlannedTensor
 
 DAMPING = 0.01  # of the mean of the diagonal
+
+
+def check_fisher(calibrated: Calibration | None, sequential: bool) -> None:
+    """UsageError where errors can't be weighed by Fisher information."""
+    if calibrated is not None and calibrated.has_fisher() and not sequential:
+        return
+    without = "no --calibration" if calibrated is None else "an artifact without it"
+    raise UsageError(
+        "there is no Fisher information to round by",
+        subject="--fisher",
+        expected="--calibration with what `ruvq calibrate --fisher` wrote, and no --sequential",
+        actual="--sequential, which finds moments of its own" if sequential else without,
+    )
 
 
 @dataclass(frozen=True)
@@ -144,8 +158,9 @@ class Moments(Protocol):
 class Guides:
     """The guide of each matrix of a model; query, key and value share one, so the last is kept."""
 
-    def __init__(self, calibration: Moments, damping: float) -> None:
-        self._calibration, self._damping = calibration, damping
+    def __init__(self, calibration: Moments, damping: float, weights: Calibration | None = None) -> None:
+        """`weights`: whose Fisher information weighs errors, in place of the moments."""
+        self._calibration, self._damping, self._weights = calibration, damping, weights
         self._last: tuple[tuple[str, Transform | None], Factor] | None = None
 
     def of(self, tensor: PlannedTensor, transform: Transform | None) -> Guide:
@@ -154,6 +169,8 @@ class Guides:
         name, width = input_of(tensor.name), tensor.shape[-1]
         if name is None or not tensor.is_matrix or tensor.format in FLOATS:
             return Guide()
+        if self._weights is not None:
+            return self._by_gradients(self._weights, tensor, transform)
         if not self._calibration.has_moment(name):
             usable = transform is None
             return Guide(importance=self._calibration.importance(tensor.name, width) if usable else None)
@@ -162,3 +179,11 @@ class Guides:
             moment = self._calibration.moment(name, width)
             self._last = key, factorise(moment, transform, self._damping, name)
         return Guide(factor=self._last[1])
+
+    def _by_gradients(
+        self, weights: Calibration, tensor: PlannedTensor, transform: Transform | None
+    ) -> Guide:
+        found = weights.fisher(tensor.name, tensor.shape[-1])
+        if found.ndim == 2:
+            return Guide(factor=factorise(found, transform, self._damping, tensor.name))
+        return Guide(importance=found if transform is None else None)

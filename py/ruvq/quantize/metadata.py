@@ -68,6 +68,7 @@ def file_recipe(
     sequential: bool,
     rotate: str,
     settings: Mapping[str, Any] | None,
+    fisher: bool = False,
 ) -> Recipe:
     """How the file was made: versions, options, calibration (INV-5), and the source's digest."""
     numpy = sys.modules.get("numpy")
@@ -83,6 +84,8 @@ def file_recipe(
     if calibrated is not None:
         chosen["damping"] = damping
         chosen["sequential"] = sequential
+    if fisher:
+        chosen["fisher"] = True
     if options.effort:
         chosen["effort"] = options.effort
     if plan.method == "orthogonal":

@@ -58,6 +58,7 @@ def quantize_model(
     scale: str | None = None,
     calibration: str | os.PathLike[str] | None = None,
     damping: float = 0.01,
+    fisher: bool = False,
     sequential: bool = False,
     thorough: bool = False,
     target_size: str | int | None = None,
@@ -86,7 +87,8 @@ def quantize_model(
     that holds it with no fewer bits.
     `k`, `scale`: see the encoders. `calibration`: what `ruvq calibrate` wrote: matrices are rounded with
     error feedback (LDLQ) and `damping` times the mean of the diagonal is added to the second moments; without
-    these (an importance matrix) the columns' errors are weighed. `sequential`: layers' matrices are rounded
+    these (an importance matrix) the columns' errors are weighed. `fisher`: by the artifact's Fisher
+    information in place of these. `sequential`: layers' matrices are rounded
     one after the other for the inputs they will really get, towards the float model's outputs
     (ruvq.quantize.sequential): better, and slower. `thorough`: trellis formats search each block's scales
     longer, with error feedback six times as long. `target_size` ("130MB", of the file) or
@@ -137,7 +139,11 @@ def quantize_model(
             from .feedback import Guides
 
             calibrated = stack.enter_context(Calibration.open(calibration))
-            guides = Guides(calibrated, damping)
+            guides = Guides(calibrated, damping, calibrated if fisher else None)
+        if fisher:
+            from .feedback import check_fisher
+
+            check_fisher(calibrated, sequential)
         how: dict[str, Any] = {
             "incoherence": incoherence,
             "embeddings": embeddings,
@@ -167,7 +173,18 @@ def quantize_model(
             check_calibration(calibrated, source_digest(source))
         began = timestamp or ""
         recipe = file_recipe(
-            source, plan, seed, options, command, began, calibrated, damping, sequential, rotate, settings
+            source,
+            plan,
+            seed,
+            options,
+            command,
+            began,
+            calibrated,
+            damping,
+            sequential,
+            rotate,
+            settings,
+            fisher,
         )
         journal = work = None
         if has_threads():
