@@ -198,3 +198,24 @@ def llama(
         name, dims, data = tensors[-1]
         tensors[-1] = (name, dims, data[:-4] + struct.pack("<f", float("nan")))
     return with_weights([*llama_keys(change, architecture, vocabulary), *extra], tensors)
+
+
+# ---- a small LoRA adapter, complete and valid ----
+
+
+def lora(
+    pairs: dict[str, tuple[int, int, int]] | None = None, kind: int = GGML_F32, alpha: float = 4.0
+) -> bytes:
+    """An adapter of a llama. `pairs`: matrix -> (its width, its rows, the rank); `kind`: F32 or F16."""
+    infos, offset = [], 0
+    for name, (width, rows, rank) in (pairs or {"blk.0.attn_k.weight": (16, 8, 2)}).items():
+        for part, dims in (("a", (width, rank)), ("b", (rank, rows))):
+            infos.append(info(f"{name}.lora_{part}", dims, kind, offset))
+            offset += -(-dims[0] * dims[1] * (4 if kind == GGML_F32 else 2) // 32) * 32
+    kvs = [
+        kv("general.type", STRING, "adapter"),
+        kv("adapter.type", STRING, "lora"),
+        kv("general.architecture", STRING, "llama"),
+        kv("adapter.lora.alpha", F32, alpha),
+    ]
+    return gguf(kvs, infos, struct.pack("<f", 0.5) * (offset // 4))

@@ -8,7 +8,8 @@ Targets in C, by libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer
 parser, checks, tokenizer and model), `tokenizer` (vocabularies that parse, opened, and a text through them),
 `model` (hyper-parameters, tensors and options of a small model), `shards` (files that are joined), `adapter`
 (LoRA adapters of a small model). Each starts from the kept corpus; `file` also from the hostile files of
-attacks/. What crashes, hangs for 5 s or takes more than 512 MB is a finding.
+attacks/, `file` and `adapter` from right adapters. What crashes, hangs for 5 s or takes more than 512 MB is a
+finding.
 
 Targets in Python, by atheris (without it by seeded mutation): `readers` (safetensors, tokenizers and other
 sources), `template` (chat templates); by seeded mutation in Node: `template-js`. Their limits are in the
@@ -36,9 +37,11 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out" / "fuzz"
 KEPT = ROOT / "tests" / "fuzz" / "corpus.tar.xz"
 # bytes of an input, by target in C
-LONGEST = {"file": 4096, "tokenizer": 512, "model": 256, "shards": 512, "adapter": 256}
+LONGEST = {"file": 4096, "tokenizer": 512, "model": 256, "shards": 512, "adapter": 1024}
 SCRIPTS = {"readers": "fuzz_readers.py", "template": "fuzz_template.py", "template-js": "fuzz_template.mjs"}
 TARGETS = [*LONGEST, *SCRIPTS]
+# For fuzz_adapter.c: right texts; alpha 4; three matrices at ranks 4, 1 and 4 in float32; the numbers' bytes.
+BUILT_ADAPTER = bytes.fromhex("00000001 0000804000000000 03 050003 070000 0b0003 0500 8201020302")
 HANG_SECONDS = 5
 MOST_MEMORY_MB = 512
 
@@ -52,8 +55,17 @@ def unpack_corpus() -> None:
         with tarfile.open(KEPT) as archive:
             archive.extractall(OUT / "corpus", filter="data")
     sys.path.insert(0, str(ROOT))
+    from attacks.build_gguf import GGML_F16, lora
     from attacks.corpus import gguf_cases
 
+    adapters = {
+        "lora-f32": lora(), "lora-f16": lora(kind=GGML_F16, alpha=0.0),
+        "lora-two": lora({"blk.0.attn_q.weight": (16, 16, 4), "blk.0.ffn_down.weight": (24, 16, 1)}),
+    }  # fmt: skip
+    for name, data in adapters.items():
+        (OUT / "corpus" / "file" / name).write_bytes(data)
+        (OUT / "corpus" / "adapter" / name).write_bytes(data)
+    (OUT / "corpus" / "adapter" / "built").write_bytes(BUILT_ADAPTER)
     for case in gguf_cases():
         if len(case.data) <= LONGEST["file"]:
             (OUT / "corpus" / "file" / case.name).write_bytes(case.data)

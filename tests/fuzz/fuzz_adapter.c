@@ -1,6 +1,6 @@
-/* fuzz_adapter.c: a LoRA adapter whose keys, names, shapes, types and numbers the fuzzer changes, beside a
- * small model that stays as it is: opened, applied and run for a few tokens where it fits, and taken off
- * again. */
+/* fuzz_adapter.c: a LoRA adapter whose keys, names, shapes, types and numbers the fuzzer changes, or, where
+ * the input begins like a GGUF file, those bytes as they are, beside a small model that stays as it is:
+ * opened, applied and run for a few tokens where it fits, and taken off again. */
 #include <stdio.h>
 
 #include "build_file.h"
@@ -102,6 +102,13 @@ static file build_adapter(source *s) {
   return f;
 }
 
+static file copied(const source *s) {
+  file f = {NULL, 0, 0, 0, 0};
+  put(&f, s->at, (size_t)(s->end - s->at));
+  f.data = realloc(f.data, f.used);
+  return f;
+}
+
 static void step(void *model, source *s) {
   rq_error error;
   int32_t tokens[3] = {take(s) % 12, take(s) % 12, take(s) % 12};
@@ -143,7 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t bytes) {
     model = aligned_alloc(64, (size + 63) & ~(uint64_t)63);
     if (rq_model_open(&error, base_index, base.data, &options, model, model + size) != RQ_OK) abort();
   }
-  file f = build_adapter(&s);
+  file f = bytes > 4 && !memcmp(input, "GGUF", 4) ? copied(&s) : build_adapter(&s);
   rq_gguf *index = parse(&f);
   if (index) apply(model, &f, index, &s);
   step(model, &s); /* the model is as it was */

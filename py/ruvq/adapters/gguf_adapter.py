@@ -73,7 +73,12 @@ def read_gguf(path: str | os.PathLike[str]) -> Lora:
                 "this file is no LoRA adapter", subject=str(path), expected="general.type adapter",
                 actual=str(kind[0] or "no general.type"), hint="is it the model itself?",
             )  # fmt: skip
-        alpha = float(file.metadata.get("adapter.lora.alpha", 0.0))
+        alpha = file.metadata.get("adapter.lora.alpha", 0.0)
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float):
+            raise FileFormatError(
+                "a key of the adapter is unusable", subject="adapter.lora.alpha", expected="a number",
+                actual=type(alpha).__name__,
+            )  # fmt: skip
         names = {tensor.name for tensor in file.tensors}
         pairs = {}
         for name in sorted({n.rpartition(".lora_")[0] for n in names}):

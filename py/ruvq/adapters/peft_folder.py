@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..sources.safetensors_file import SafetensorsFile
 from .lora import Lora, Matrix, checked_pair
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MAX_NAME, MAX_REPEATS, MAX_ALPHA = 256, 2, 1e9  # of what a file may say
 _PREFIX = "base_model.model."
 _TENSOR = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>[AB])(?:\.default)?\.weight")
 _UNKNOWN = {"use_dora": False, "fan_in_fan_out": False, "modules_to_save": None, "bias": "none"}
@@ -50,12 +51,39 @@ def _check_kind(config: Mapping[str, Any], where: Path) -> None:
             )  # fmt: skip
 
 
-def _by_pattern(patterns: Mapping[str, Any], module: str, fallback: float) -> float:
-    """PEFT's rule: a pattern is the module's name or its end, behind a dot."""
-    for pattern, value in patterns.items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", module):
-            return float(value)
-    return fallback
+def _number(value: Any, subject: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > MAX_ALPHA:
+        raise FileFormatError(
+            "a setting of the adapter is unusable", subject=subject,
+            expected=f"a number of at most {MAX_ALPHA:.0e}", actual=repr(value)[:60],
+        )  # fmt: skip
+    return float(value)
+
+
+def _pattern(text: str, where: Path) -> re.Pattern[str]:
+    """PEFT's rule: an expression for the module's name or its end, behind a dot. What could take long to
+    match is refused: the file may be anyone's."""
+    simple = len(text) <= MAX_NAME and len(re.findall(r"[*+?{]", text)) <= MAX_REPEATS
+    try:
+        if simple and not re.search(r"\)[*+?{]", text):
+            return re.compile(rf"(.*\.)?({text})")
+    except (re.error, OverflowError):
+        pass
+    raise FileFormatError(
+        "a pattern of the adapter is unusable", subject=f"{where}: alpha_pattern",
+        expected=f"a simple expression with at most {MAX_REPEATS} repeats, none of a group",
+        actual=text[:60], hint="name the modules instead",
+    )  # fmt: skip
+
+
+def _alphas(config: Mapping[str, Any], modules: Iterable[str], where: Path) -> dict[str, float]:
+    """Module -> its alpha; the first pattern that fits prevails."""
+    fallback = _number(_setting(config, "lora_alpha", (int, float), 8, where), f"{where}: lora_alpha")
+    patterns = [
+        (_pattern(text, where), _number(value, f"{where}: alpha_pattern"))
+        for text, value in _setting(config, "alpha_pattern", dict, {}, where).items()
+    ]
+    return {m: next((a for p, a in patterns if p.fullmatch(m)), fallback) for m in modules}
 
 
 def read_folder(folder: str | os.PathLike[str]) -> Lora:
@@ -70,10 +98,9 @@ def read_folder(folder: str | os.PathLike[str]) -> Lora:
         )  # fmt: skip
     config = read_json(where / CONFIG)
     _check_kind(config, where / CONFIG)
-    alpha = float(_setting(config, "lora_alpha", (int, float), 8, where / CONFIG))
-    alphas = _setting(config, "alpha_pattern", dict, {}, where / CONFIG)
     stabilised = _setting(config, "use_rslora", bool, False, where / CONFIG)
     found = _read_tensors(where / WEIGHTS)
+    alphas = _alphas(config, found, where / CONFIG)
     pairs = {}
     for module, parts in found.items():
         if len(parts) != 2:
@@ -83,7 +110,7 @@ def read_folder(folder: str | os.PathLike[str]) -> Lora:
             )  # fmt: skip
         a, b = parts["A"], parts["B"]
         rank = max(len(a), 1)
-        scale = _by_pattern(alphas, module, alpha) / (math.sqrt(rank) if stabilised else rank)
+        scale = alphas[module] / (math.sqrt(rank) if stabilised else rank)
         pairs[module] = checked_pair(module, a, b, scale, str(where / WEIGHTS))
     if not pairs:
         raise FileFormatError(
@@ -99,7 +126,7 @@ def _read_tensors(path: Path) -> dict[str, dict[str, Matrix]]:
     try:
         for name, entry in file.entries.items():
             match = _TENSOR.fullmatch(name)
-            if match is None or len(entry.shape) != 2 or 0 in entry.shape:
+            if match is None or len(name) > MAX_NAME or len(entry.shape) != 2 or 0 in entry.shape:
                 raise FileFormatError(
                     "a tensor that ruvq can't apply", subject=f"{path}: {name}",
                     expected="lora_A.weight and lora_B.weight of linear layers",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .config import REFERENCES, QatConfig
-from .quantizer import Job, WeightQuantizer, refresh
+from .quantizer import Job, Turn, WeightQuantizer, refresh
 from .reference import ReferenceQuantizer, quantize_activations
 
 Quantizer = WeightQuantizer | ReferenceQuantizer
@@ -34,7 +34,7 @@ class QuantLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         weights, version = effective(self)
         if self.quantizer.config.activation_bits:
-            input = rounded_input(input, self.quantizer)
+            input = rounded_input(input, self.quantizer.config)
         return F.linear(input, self.quantizer(weights, version).to(input.dtype), self.bias)
 
 
@@ -55,12 +55,14 @@ class QuantEmbedding(nn.Embedding):
         return F.embedding(input, self.quantizer(self.weight), self.padding_idx)
 
 
-def rounded_input(x: Tensor, quantizer: Quantizer) -> Tensor:
+def rounded_input(x: Tensor, config: QatConfig) -> Tensor:
     """(..., width) rounded per token and block as the engine does it, after the transform if there is one."""
-    bits = quantizer.config.activation_bits
-    if not isinstance(quantizer, WeightQuantizer):
+    bits, turn = config.activation_bits, config.turn
+    if config.format in REFERENCES:
         return quantize_activations(x, bits)
-    return quantizer.unturned(quantize_activations(quantizer.turned(x), bits)).to(x.dtype)
+    if turn is None:
+        return quantize_activations(x.float(), bits).to(x.dtype)
+    return Turn.apply(quantize_activations(Turn.apply(x.float(), turn, False), bits), turn, True).to(x.dtype)
 
 
 def effective(layer: QuantLinear | QuantEmbedding) -> tuple[Tensor, tuple[int, ...] | None]:
@@ -130,14 +132,13 @@ def prepare_qat(
             actual=", ".join(sorted({type(model.get_submodule(n)).__name__ for n in others})),
             hint="train them in floats with allow_float_layers=True (--allow-float-layers)",
         )
-    tied = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    tied = tied_weights(model)
     made: dict[int, Quantizer] = {}
     for name, module in list(model.named_modules()):
         embedding = isinstance(module, nn.Embedding)
         if name in skip or not (embedding or isinstance(module, nn.Linear)):
             continue
-        is_output = name.rpartition(".")[2] == "lm_head" or (not embedding and id(module.weight) in tied)
-        if not config.embeddings and (embedding or is_output):
+        if not config.embeddings and (embedding or is_output(name, module, tied)):
             continue
         key = id(module.weight)
         if key not in made:
@@ -148,6 +149,16 @@ def prepare_qat(
     refresh_model(model, search=True)
     model.register_forward_pre_hook(_before_forward)
     return model
+
+
+def tied_weights(model: nn.Module) -> set[int]:
+    """Ids of the embeddings' weights."""
+    return {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+
+
+def is_output(name: str, module: nn.Module, tied: set[int]) -> bool:
+    """Whether a linear layer gives the logits; `tied`: from `tied_weights` before any layer is replaced."""
+    return name.rpartition(".")[2] == "lm_head" or id(module.weight) in tied
 
 
 def _quantizer(weights: Tensor, config: QatConfig) -> Quantizer:

@@ -186,7 +186,7 @@ class Trainer:
         better = found.loss < self.state.best_loss
         if better:
             self.state.best_loss, self.state.best_step, self.state.stale = found.loss, self.state.step, 0
-            self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self._keep()
         else:
             self.state.stale += 1
         self.events.write(
@@ -194,6 +194,15 @@ class Trainer:
             reasoning=found.reasoning, best=better,
             epoch=self.state.step * self.config.gradient_accumulation / self.batches.per_epoch,
         )  # fmt: skip
+
+    def _keep(self) -> None:
+        """The state as the best: what training may change of it."""
+        frozen = {n for n, p in self.model.named_parameters(remove_duplicate=False) if not p.requires_grad}
+        self.best = {
+            name: tensor.detach().clone()
+            for name, tensor in self.model.state_dict().items()
+            if name not in frozen and ".packed." not in name
+        }
 
     # ---- the run ----
 
@@ -235,7 +244,7 @@ class Trainer:
         Raises DataError when the loss isn't finite, MemoryLimitError when memory runs out.
         """
         if self.state.step == 0:
-            self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self._keep()
         try:
             self._run()
         except (torch.OutOfMemoryError, MemoryError) as error:
@@ -243,7 +252,7 @@ class Trainer:
                 "training doesn't fit into memory", subject=str(self.device), actual=str(error)[:120],
                 hint=OUT_OF_MEMORY,
             ) from error  # fmt: skip
-        self.model.load_state_dict(self.best)
+        self.model.load_state_dict(self.best, strict=False)  # what is frozen isn't among it
         self.model.eval()
         return self.state
 

@@ -1,15 +1,16 @@
 """LoRA-QAT: adapters on a model that stays as it is.
 
 Two ways. Merged (`add_adapters`): the frozen float weights plus the adapter go through the quantizer, so what
-is trained is what the exported file holds. Beside (`pack_base` after it): the base is quantized once and held
-packed, about 2 or 3 bits a weight, and the adapter is added to its products.
+is trained is what the exported file holds (held.py packs the matrices without an adapter). Beside
+(`pack_base` after it): the base is quantized once and held packed, about 2 or 3 bits a weight, and the
+adapter is added to its products.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch.autograd import Function
 from ..adapters.lora import Lora, Pair
 from ..adapters.peft_folder import read_folder, write_folder
 from ..errors import FileFormatError, UsageError
-from .codecs import Codec, on_host
+from .codecs import on_host
 from .config import QatConfig
 from .layers import QuantLinear, quantized_layers
 from .packed_rows import PackedMatrix, embedding, product, product_back
@@ -65,22 +66,26 @@ class Packed(PackedMatrix):
     """A frozen matrix in its format: the file's bytes on a CPU, a code a byte elsewhere. `squares` and
     `squared_error`: of the floats, and of what they lost."""
 
-    def __init__(self, quantizer: WeightQuantizer, floats: Tensor) -> None:
+    def __init__(self, pieces: Iterable[tuple[WeightQuantizer, Tensor]]) -> None:
+        """`pieces`: some of the rows, as their quantizer has them and in floats; each is given up in turn."""
         super().__init__()
-        error = floats.detach().float() - quantizer(floats).detach().float()
-        self.squares, self.squared_error = (
-            float(floats.detach().float().square().sum()),
-            float(error.square().sum()),
-        )
-        self.codec: Codec = quantizer.codec
-        self.config: QatConfig = quantizer.config
-        self.shape, self.turn = tuple(quantizer.codes.shape), quantizer.turn
-        self.unturned = quantizer.unturned
-        host = on_host(quantizer.codes)
-        data = torch.frombuffer(bytearray(quantizer.data()), dtype=torch.uint8) if host else None
-        self.register_buffer("data", data)
-        self.register_buffer("codes", None if host else quantizer.codes.clone())
-        self.register_buffer("headers", None if host else quantizer.headers.clone())
+        self.squares, self.squared_error, rows = 0.0, 0.0, 0
+        data, codes, headers = [], [], []
+        for quantizer, floats in pieces:
+            wanted, value = floats.detach().float(), quantizer(floats).detach().float()
+            self.squares += float(wanted.square().sum())
+            self.squared_error += float((wanted - value).square().sum())
+            rows += len(floats)
+            self.codec, self.config, self.turn = quantizer.codec, quantizer.config, quantizer.turn
+            if on_host(quantizer.codes):
+                data.append(torch.frombuffer(bytearray(quantizer.data()), dtype=torch.uint8))
+            else:
+                codes.append(quantizer.codes.clone())
+                headers.append(quantizer.headers.clone())
+        self.register_buffer("data", torch.cat(data) if data else None)
+        self.register_buffer("codes", torch.cat(codes) if codes else None)
+        self.register_buffer("headers", torch.cat(headers) if headers else None)
+        self.shape = (rows, self.codec.width)
 
     def stored(self, order: list[int] | None) -> bytes:
         """The file's bytes, rows in another order."""
@@ -88,17 +93,6 @@ class Packed(PackedMatrix):
         if self.data is not None:
             return self.data.reshape(self.shape[0], -1)[rows].numpy().tobytes()
         return self.codec.pack(self.codes[rows].cpu(), self.headers[rows].cpu())
-
-    @torch.no_grad()
-    def weights(self) -> Tensor:
-        """(rows, width) float32, the transform undone."""
-        codec = self.codec
-        if self.data is not None:
-            stored = codec.decode(self.data, self.shape)
-        else:
-            headers = self.headers
-            stored = codec.levels(self.codes) * codec.spread(codec.steps(headers, codec.alpha(headers)))
-        return self.unturned(stored)
 
 
 class _PackedProduct(Function):
@@ -186,7 +180,7 @@ def pack_base(model: nn.Module) -> nn.Module:
             )
         key = id(layer.quantizer)
         if key not in packed:
-            packed[key] = Packed(layer.quantizer, layer.weight)
+            packed[key] = Packed([(layer.quantizer, layer.weight)])
         adapter = getattr(layer, "adapter", None)
         new: nn.Module = PackedEmbedding(packed[key])
         if isinstance(layer, QuantLinear):
@@ -202,6 +196,7 @@ def merge(model: nn.Module) -> nn.Module:
     for _, layer in quantized_layers(model):
         adapter = getattr(layer, "adapter", None)
         if adapter is not None:
+            layer.weight.data = layer.weight.float()
             layer.weight.add_(adapter.delta())
             layer.adapter = None
     return model

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import MissingDependencyError, ModelError
@@ -15,6 +16,8 @@ from ..sources.huggingface import gguf_name, parameters_from_config
 from ..sources.llama import rotary_rows
 
 _CLASSES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+HALVES = {"f16": torch.float16, "bf16": torch.bfloat16}
+READ = 1 << 22  # weights that are read at a time
 
 
 def _transformers() -> Any:
@@ -84,22 +87,66 @@ def _permutation(name: str, parameters: LlamaParameters) -> list[int] | None:
     return rotary_rows(heads, parameters.head_width)
 
 
-def load_model(source: Source) -> nn.Module:
-    """The source as a transformers model in float32 on the CPU, in evaluation mode."""
+def load_model(source: Source, *, halves: bool = False) -> nn.Module:
+    """The source as a transformers model on the CPU, in evaluation mode, in float32.
+
+    `halves`: matrices that the source has in f16 or bf16 stay so; layers compute the same bits with them.
+    """
     transformers = _transformers()
     parameters = source.parameters
-    model = getattr(transformers, _CLASSES[parameters.architecture] + "ForCausalLM")(config_of(parameters))
-    model = model.float().eval()
-    with torch.no_grad():
-        for name, tensor in _tensors(model):
-            target, order = gguf_rows(name, parameters)
-            values = np.array(source.tensors[target].load(), np.float32)
-            if order is not None:
-                back = np.empty_like(values)
-                back[order] = values
-                values = back
-            tensor.copy_(torch.from_numpy(values))
+    kind = getattr(transformers, _CLASSES[parameters.architecture] + "ForCausalLM")
+    with torch.device("meta"):  # so that nothing is drawn at random, and nothing held twice
+        model = kind(config_of(parameters)).float().eval()
+    made: dict[int, nn.Parameter] = {}
+    names = {id(tensor): name for name, tensor in _tensors(model)}
+    for module in list(model.modules()):
+        for key, tensor in list(module.named_parameters(recurse=False)):
+            if id(tensor) not in made:
+                made[id(tensor)] = nn.Parameter(_values(source, names[id(tensor)], halves))
+            setattr(module, key, made[id(tensor)])
+    rotary = model.model.rotary_emb
+    model.model.rotary_emb = type(rotary)(config=model.config)  # its buffers are no parameters
+    if halves:
+        _widen(model)
     return model
+
+
+def _values(source: Source, name: str, halves: bool) -> Tensor:
+    """A parameter by Hugging Face's name, as float32 or in the source's 16 bits."""
+    target, order = gguf_rows(name, source.parameters)
+    info = source.tensors[target]
+    narrow = HALVES.get(info.dtype) if halves and len(info.shape) > 1 else None
+    out = torch.empty(info.shape, dtype=narrow or torch.float32)
+    rows = out.view(info.rows, info.width)
+    for first, values in info.chunks(max(1, READ // info.width)):
+        last = first + len(values)
+        place = slice(first, last) if order is None else torch.tensor(order[first:last])
+        rows[place] = torch.from_numpy(np.array(values)).to(out.dtype)
+    return out
+
+
+class HalfLinear(nn.Linear):
+    """A linear layer whose weights are held in 16 bits and used in 32."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight.float(), self.bias)
+
+
+class HalfEmbedding(nn.Embedding):
+    """An embedding whose rows are held in 16 bits and given in 32."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).float()
+
+
+_WIDENED: dict[type, type] = {nn.Linear: HalfLinear, nn.Embedding: HalfEmbedding}
+
+
+def _widen(model: nn.Module) -> None:
+    """Lets the layers of 16 bits compute in 32, in place."""
+    for module in model.modules():
+        if type(module) in _WIDENED and module.weight.dtype in HALVES.values():
+            module.__class__ = _WIDENED[type(module)]
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

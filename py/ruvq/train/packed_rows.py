@@ -25,7 +25,7 @@ class PackedMatrix(nn.Module):
     transform, None without one."""
 
     codec: Codec
-    shape: tuple[int, ...]
+    shape: tuple[int, int]
     turn: Transform | None
     data: Tensor | None
     codes: Tensor
@@ -35,7 +35,7 @@ class PackedMatrix(nn.Module):
 class PackedRows(PackedMatrix):
     """A packed matrix from its bytes: (rows * bytes of a row,) uint8."""
 
-    def __init__(self, codec: Codec, shape: tuple[int, ...], turn: Transform | None, data: Tensor) -> None:
+    def __init__(self, codec: Codec, shape: tuple[int, int], turn: Transform | None, data: Tensor) -> None:
         super().__init__()
         self.codec, self.shape, self.turn = codec, shape, turn
         self.register_buffer("data", data)
@@ -51,11 +51,20 @@ def stored(packed: PackedMatrix, rows: slice | Tensor) -> Tensor:
     return codec.levels(packed.codes[rows]) * codec.spread(codec.steps(headers, codec.alpha(headers)))
 
 
-def _chunks(packed: PackedMatrix) -> Iterator[tuple[slice, Tensor]]:
-    rows, width = packed.shape
-    step = max(1, CHUNK // width)
+def parts(rows: int, width: int, most: int) -> Iterator[slice]:
+    """The rows of a matrix in parts of about `most` weights."""
+    step = max(1, most // width)
     for first in range(0, rows, step):
-        part = slice(first, min(rows, first + step))
+        yield slice(first, min(rows, first + step))
+
+
+def decoded(packed: PackedMatrix, rows: slice | Tensor) -> Tensor:
+    """(rows, width) float32: those rows, the transform undone."""
+    return _turned(stored(packed, rows), packed, inverse=True)
+
+
+def _chunks(packed: PackedMatrix) -> Iterator[tuple[slice, Tensor]]:
+    for part in parts(*packed.shape, CHUNK):
         yield part, stored(packed, part)
 
 
@@ -87,7 +96,7 @@ def product_back(grad: Tensor, packed: PackedMatrix) -> Tensor:
 def embedding(tokens: Tensor, packed: PackedMatrix) -> Tensor:
     """(...,) ids to (..., width): only the rows that occur are decoded."""
     ids, place = tokens.unique(return_inverse=True)
-    return _turned(stored(packed, ids), packed, inverse=True)[place]
+    return decoded(packed, ids)[place]
 
 
 class PackedLoss(Function):

@@ -7,7 +7,7 @@ have changed, for many matrices together; between two assignments they are kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from .hadamard import transform
 from .ste import Clipped, Ewgs, KeptCodes, LearnedStep, RoundTo, Standard, lsq_scale
 
 Version = tuple[int, ...] | None
+AT_ONCE = 1 << 22  # weights whose codes are assigned together, or one matrix
 
 
 class Turn(Function):
@@ -187,7 +188,20 @@ def refresh(jobs: Iterable[Job], *, search: bool | None = None) -> None:
         quantizer.age += 1
         quantizer._seen = quantizer._versions(weights, version)
     for (_, _, _, searches), members in groups.items():
-        _assign(members, searches)
+        for batch in _batches(members):
+            _assign(batch, searches)
+
+
+def _batches(members: Sequence[Job]) -> Iterator[list[Job]]:
+    """Some at a time, so that what is computed of them doesn't take a multiple of the model's memory."""
+    batch: list[Job] = []
+    for job in members:
+        batch.append(job)
+        if sum(weights.numel() for _, weights, _ in batch) >= AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _searches(quantizer: WeightQuantizer, search: bool | None) -> bool:

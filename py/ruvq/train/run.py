@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from ..quantize.checks import check_target
 from ..quantize.metadata import source_digest
 from ..settings_file import Sections
 from ..sources import Source, open_source
-from .config import QatConfig
+from .config import REFERENCES, QatConfig
 from .data import Record, Stream, read_records, tokenize, tokenizer_of
 from .datasets import read_dataset
 from .events import Events
 from .export import export_gguf
+from .held import hold_frozen, prepare_lora
 from .layers import prepare_qat
 from .loop import Evaluation, RunOptions, Trainer
 from .lora import add_adapters, lora_of, pack_base, save_adapters
@@ -154,20 +156,9 @@ def qat(
         source = stack.enter_context(open_source(os.fspath(model), tokenizer, allow_requantize=True))  # type: ignore[arg-type]
         train, held_out = _streams(source, texts, work)
         start_file = _start_file(work, texts, config, model, tokenizer, stack)
-        student = (start_model(start_file, source.parameters) if start_file else load_model(source)).to(
-            device
-        )
-        floats = load_model(source).to(device)
+        student = _student(source, start_file, config, work, device)
+        floats = _floats(source, config, device)
         teacher = _teacher(work, source, floats, train, options, device, tokenizer)
-        if work.gradient_checkpointing:
-            student.gradient_checkpointing_enable()  # type: ignore[operator]
-        prepare_qat(student, config, allow_float_layers=work.allow_float_layers)
-        if start_file:
-            take_codes(student, start_file, config, source.parameters)
-        if config.use_lora:
-            add_adapters(student, config)
-        if work.ship_adapter:
-            pack_base(student)
         events = stack.enter_context(Events(work.events, work.tensorboard))
         trainer = Trainer(student, config, options, train, held_out, teacher, events, progress)
         resumed = work.resume and trainer.resume()
@@ -190,6 +181,7 @@ def qat(
                 "settings": settings,
             },
         )  # fmt: skip
+        perplexity_float = _float_evaluation(trainer, floats()).perplexity
     result = QatReport(
         output=str(output),
         format=config.format,
@@ -200,7 +192,7 @@ def qat(
         tokens=state.tokens,
         seconds=round(time.perf_counter() - started, 2),
         best_step=state.best_step,
-        perplexity_float=_float_evaluation(trainer, floats).perplexity,
+        perplexity_float=perplexity_float,
         perplexity_start=start.perplexity,
         perplexity=best.perplexity,
         kl=best.kl,
@@ -210,6 +202,36 @@ def qat(
         settings=settings,
     )
     return trainer.processes.share(result)
+
+
+def _student(
+    source: Source, start_file: Path | None, config: QatConfig, work: Work, device: torch.device
+) -> nn.Module:
+    """The model that is trained, prepared."""
+    halves = _halves(config) and start_file is None
+    model = start_model(start_file, source.parameters) if start_file else load_model(source, halves=halves)
+    model.to(device)
+    if work.gradient_checkpointing:
+        model.gradient_checkpointing_enable()  # type: ignore[operator]
+    if halves and not work.ship_adapter:
+        return prepare_lora(model, config, allow_float_layers=work.allow_float_layers)
+    prepare_qat(model, config, allow_float_layers=work.allow_float_layers)
+    if start_file:
+        take_codes(model, start_file, config, source.parameters)
+    if not config.use_lora:
+        return model
+    add_adapters(model, config)
+    return pack_base(model) if work.ship_adapter else hold_frozen(model)
+
+
+def _halves(config: QatConfig) -> bool:
+    """Whether matrices may stay in the 16 bits that they come in: where they don't learn."""
+    return config.use_lora and config.format not in REFERENCES
+
+
+def _floats(source: Source, config: QatConfig, device: torch.device) -> Callable[[], nn.Module]:
+    """The float model, read when it is first asked for."""
+    return cache(lambda: load_model(source, halves=_halves(config)).to(device))
 
 
 def _check_shipping(
@@ -263,7 +285,7 @@ def _streams(source: Source, texts: Sequence[str], work: Work) -> tuple[Stream, 
 def _teacher(
     work: Work,
     source: Source,
-    floats: nn.Module,
+    floats: Callable[[], nn.Module],
     train: Stream,
     options: RunOptions,
     device: torch.device,
@@ -273,7 +295,7 @@ def _teacher(
         return None
     vocab = source.parameters.vocab_size
     if work.teacher == SELF:
-        model = ModelTeacher(floats, vocab)
+        model = ModelTeacher(floats(), vocab)
     else:
         model, theirs = open_teacher(
             work.teacher, vocab, _tokenizer_for(work.teacher, source, tokenizer), str(device)
