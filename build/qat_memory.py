@@ -31,7 +31,7 @@ from ruvq.train.held import prepare_lora
 from ruvq.train.layers import QuantLinear
 from ruvq.train.lora import Adapter, PackedEmbedding, PackedLinear
 from ruvq.train.losses import total_loss
-from ruvq.train.memory import peak_bytes
+from ruvq.train.memory import give_back_freed, peak_bytes
 from ruvq.train.packed_rows import PackedRows, packed_loss
 from ruvq.train.quantizer import WeightQuantizer
 
@@ -197,6 +197,7 @@ def main() -> None:
     parser.add_argument("--merged", action="store_true", help="adapters that will be merged, all logits held")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="Markdown page to put the figures into")
     args = parser.parse_args()
+    give_back_freed()
     content = table(args)
     if args.write:
         insert(args.write, f"{MARKER} merged" if args.merged else MARKER, content)

@@ -31,7 +31,7 @@ from .held import hold_frozen, prepare_lora
 from .layers import prepare_qat
 from .loop import Evaluation, RunOptions, Trainer
 from .lora import add_adapters, lora_of, pack_base, save_adapters
-from .memory import peak_bytes, reset_peak
+from .memory import give_back_freed, peak_bytes, reset_peak
 from .models import load_model
 from .start import FLOAT, PTQ, make_start, start_model, take_codes
 from .teacher import CachedTeacher, ModelTeacher, Teacher, open_teacher
@@ -143,6 +143,7 @@ def qat(
     (the loss isn't finite), MemoryLimitError.
     """
     started = time.perf_counter()
+    give_back_freed()
     reset_peak()
     settings = config.sections() if settings is None else settings
     check_target(Path(output), Path(model), overwrite)
