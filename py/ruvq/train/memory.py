@@ -13,8 +13,11 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def give_back_freed() -> None:
-    """Lets the allocator return what large tensors held as soon as they are freed. glibc keeps more and more of it
-    otherwise, and a model that is packed matrix by matrix holds its floats as well; others need no telling."""
+    """Lets the allocator return what large tensors held as soon as they are freed.
+
+    glibc keeps more and more of it otherwise, so that a model that is packed matrix by matrix would hold its
+    floats as well; other systems need no telling.
+    """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, _LARGE)
 
