@@ -3,6 +3,7 @@
 import { errorToPlain, UnsupportedError } from "../errors.js";
 
 const PYODIDE_VERSION = "314.0.7";
+const SITE_PACKAGES = "/lib/python3.14/site-packages"; // of that release
 const SITE = new URL("../", import.meta.url).href;
 const BASE = `${SITE}pyodide/${PYODIDE_VERSION}/`;
 
@@ -17,7 +18,7 @@ export async function boot(program, modules = {}) {
     const [wheel, text] = [fetchWheel(), read(new URL(program, import.meta.url)).then((response) => response.text())];
     for (const later of [wheel, text]) later.catch(() => {}); // what went wrong is said where they are awaited
     const pyodide = await start();
-    pyodide.unpackArchive(await wheel, "wheel");
+    pyodide.unpackArchive(await wheel, "wheel", { extractDir: SITE_PACKAGES });
     for (const [name, module] of Object.entries(modules)) pyodide.registerJsModule(name, await module);
     pyodide.globals.set("package_index", `${SITE}pyodide/simple`);
     await pyodide.runPythonAsync(await text, { filename: program });

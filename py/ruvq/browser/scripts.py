@@ -7,7 +7,7 @@ a URL of its own (blob:), its relative imports replaced by the URLs of the scrip
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import MissingDependencyError
@@ -38,7 +38,7 @@ def folder() -> Path:
     return Path(__file__).parent / "_web"
 
 
-def link(names: Iterable[str], read: Callable[[str], str], publish: Callable[[str], str]) -> dict[str, str]:
+def link(names: list[str], read: Callable[[str], str], publish: Callable[[str], str]) -> dict[str, str]:
     """Publishes scripts and all that they import, each once and after those it imports.
 
     `read` gives a script's text by its name, `publish` the URL of a text. Returns name → URL.

@@ -24,7 +24,7 @@ async def load() -> None:
 
         publish = run_js(_PUBLISH)
         urls = scripts.link(
-            "template.js",
+            ["template.js"],
             lambda name: (scripts.folder() / name).read_text(),
             lambda text: publish(text, "text/javascript"),
         )

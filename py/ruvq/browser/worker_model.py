@@ -82,7 +82,7 @@ async def _from_wheel() -> Runtime:
     def publish_script(text: str) -> str:
         return publish(text, "text/javascript")
 
-    urls = scripts.link(("ruvq.js", "worker.js", "pool-worker.js"), read, publish_script)
+    urls = scripts.link(["ruvq.js", "worker.js", "pool-worker.js"], read, publish_script)
     started = {"workerURL": urls["worker.js"], "poolWorkerURL": urls["pool-worker.js"]}
     for option, builds in _MODULES.items():
         started[option] = run_js("({})")
