@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import ruvq
+from data_folder import lacks
 from pages import insert
 from quant_table import MARKER, MAX_TOKENS
 from ruvq.calibrate import calibrate
@@ -115,8 +116,7 @@ def main() -> int:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=tuple(WAYS), help="columns")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="Markdown page to put the table into")
     args = parser.parse_args()
-    if not (args.data / "stories260K").is_dir():
-        print(f"no data in {args.data}: set RUVQ_DATA, or fetch it with `make data`", file=sys.stderr)
+    if lacks(args.data, "stories260K"):
         return 3
     content = table(args)
     if args.write:

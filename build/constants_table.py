@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -32,11 +31,11 @@ from typing import Any
 
 import numpy as np
 
+from data_folder import add_data, lacks
 from pages import insert
 from ruvq import hadamard
 from ruvq.evaluate.schemes import Matrices, Matrix
 
-ROOT = Path(__file__).resolve().parent.parent
 MARKER = "constants"
 CONSTANTS = {
     "pi": math.pi,
@@ -265,14 +264,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    data = Path(os.environ.get("RUVQ_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=data, help="folder of the test data")
+    add_data(parser)
     parser.add_argument("--rows", type=int, default=ROWS, help=f"rows of each matrix (default {ROWS})")
     parser.add_argument("--json", action="store_true", help="every figure, to standard output")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="Markdown page to put the table into")
     args = parser.parse_args()
-    if not (args.data / "stories260K").is_dir():
-        print(f"no data in {args.data}: set RUVQ_DATA, or fetch it with `make data`", file=sys.stderr)
+    if lacks(args.data, "stories260K"):
         return 3
     if args.rows < 1:
         parser.error(f"--rows: expected at least 1, got {args.rows}")

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import textwrap
@@ -31,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from data_folder import add_data, lacks
 from pages import insert
 from ruvq import hadamard
 from ruvq.evaluate.schemes import Matrices
@@ -41,7 +41,6 @@ from trellis.headers import ByteAndK
 from trellis.kernels import Cost, costs
 from trellis.measure import Weights, rounded
 
-ROOT = Path(__file__).resolve().parent.parent
 MARKER = "format search"
 SEED, WIDTH = 0, 768
 NEEDED_DB, ALLOWED_TIME = 0.3, 1.1
@@ -246,8 +245,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    data = Path(os.environ.get("RUVQ_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=data, help="folder of the test data")
+    add_data(parser)
     parser.add_argument("--rows", type=int, default=32, help="rows of each matrix (default 32)")
     parser.add_argument("--bits", type=int, nargs="+", choices=SHIPPED, default=list(SHIPPED))
     parser.add_argument("--only", metavar="TEXT", help="candidates whose name contains this")
@@ -255,8 +253,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="every figure and table, to standard output")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="Markdown page to put the tables into")
     args = parser.parse_args()
-    if not (args.data / "gpt2_attention").is_dir():
-        print(f"no data in {args.data}: set RUVQ_DATA, or fetch it with `make data`", file=sys.stderr)
+    if lacks(args.data, "gpt2_attention"):
         return 3
     if args.rows < 1:
         parser.error(f"--rows: expected at least 1, got {args.rows}")

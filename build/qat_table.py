@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import ruvq
+from data_folder import add_data, lacks
 from pages import insert
 from ruvq.calibrate import calibrate
 from ruvq.cli.qat_command import DEFAULTS
@@ -164,8 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    data = Path(os.environ.get("RUVQ_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=data)
+    add_data(parser)
     parser.add_argument("--minutes", type=float, default=12.0, help="of training, for each run")
     parser.add_argument("--steps", type=int, default=0, help="so many steps instead")
     parser.add_argument("--threads", type=int, default=1)
@@ -176,8 +175,7 @@ def main() -> int:
     parser.add_argument("--journal", type=Path, default=ROOT / "out" / "qat_table.jsonl")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="Markdown page to put the table into")
     args = parser.parse_args()
-    if not (args.data / "stories260K").is_dir():
-        print(f"no data in {args.data}: set RUVQ_DATA, or fetch it with `make data`", file=sys.stderr)
+    if lacks(args.data, "stories260K"):
         return 3
     done = measure(args)
     if "float" not in done:

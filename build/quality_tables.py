@@ -12,7 +12,6 @@ minutes.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -27,6 +26,7 @@ sys.path.append(str(ROOT / "build" / "bench"))
 import numpy as np  # noqa: E402
 
 import ruvq  # noqa: E402
+from data_folder import add_data, lacks  # noqa: E402
 from padded_model import write_padded  # noqa: E402
 from pages import insert  # noqa: E402
 from ruvq.calibrate import calibrate  # noqa: E402
@@ -217,13 +217,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    data = Path(os.environ.get("RUVQ_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=data)
+    add_data(parser)
     parser.add_argument("--only", choices=TABLES, action="append", help="these tables (default: all)")
     parser.add_argument("--write", action="store_true", help="put them into the pages of docs/")
     args = parser.parse_args()
-    if not (args.data / "stories260K").is_dir():
-        print(f"no data in {args.data}: set RUVQ_DATA, or fetch it with `make data`", file=sys.stderr)
+    if lacks(args.data, "stories260K"):
         return 3
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args.data, Path(folder))

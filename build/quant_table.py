@@ -12,7 +12,6 @@ folder (RUVQ_DATA, docs/data.md); takes some minutes.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import textwrap
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 import ruvq
+from data_folder import add_data, lacks
 from pages import insert
 from reference_grids import e8, flattened, normal_float
 from ruvq import formats
@@ -35,7 +35,6 @@ from ruvq.quantize.calibration import Calibration
 from ruvq.quantize.pipeline import quantize_model
 from ruvq.quantize.reports import Report
 
-ROOT = Path(__file__).resolve().parent.parent
 MARKER = "quantization table"
 MAX_TOKENS = 8000
 CALIBRATION_TOKENS = 32768
@@ -322,13 +321,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("RUVQ_DATA", ROOT.parent / "shared" / "data"))
-    )
+    add_data(parser)
     parser.add_argument("--write", type=Path, metavar="PAGE", help="Markdown page to put the table into")
     args = parser.parse_args()
-    if not (args.data / "stories260K").is_dir():
-        print(f"no data in {args.data}: set RUVQ_DATA, or fetch it with `make data`", file=sys.stderr)
+    if lacks(args.data, "stories260K"):
         return 3
     content = table(args.data)
     if args.write:

@@ -17,23 +17,24 @@ from .viterbi import Trellis
 Indices = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
 
+def _bits(mask: int) -> list[int]:
+    """The places of a mask's bits, the lowest first."""
+    return [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
+
+
 def kept(symbol: np.ndarray, mask: int) -> np.ndarray:
     """The bits of `mask`, moved together."""
-    out, at = np.zeros_like(symbol), 0
-    for bit in range(mask.bit_length()):
-        if mask >> bit & 1:
-            out |= (symbol >> bit & 1) << at
-            at += 1
+    out = np.zeros_like(symbol)
+    for at, bit in enumerate(_bits(mask)):
+        out |= (symbol >> bit & 1) << at
     return out
 
 
 def spread(packed: np.ndarray, mask: int) -> np.ndarray:
     """The inverse of `kept`."""
-    out, at = np.zeros_like(packed), 0
-    for bit in range(mask.bit_length()):
-        if mask >> bit & 1:
-            out |= (packed >> at & 1) << bit
-            at += 1
+    out = np.zeros_like(packed)
+    for at, bit in enumerate(_bits(mask)):
+        out |= (packed >> at & 1) << bit
     return out
 
 

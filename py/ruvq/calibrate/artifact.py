@@ -57,6 +57,11 @@ def write_layers(
         collector.finish()
 
 
+def upper_half(matrix: np.ndarray) -> Iterator[np.ndarray]:
+    """A symmetric matrix as the artifact packs it: each row from the diagonal on."""
+    return (matrix[i, i:] for i in range(len(matrix)))
+
+
 def _data(
     tensor: str, input: str, sums: Mapping[str, np.ndarray], collector: Collector, prober: Prober | None
 ) -> Any:
@@ -65,7 +70,7 @@ def _data(
     if tensor.endswith(".counts"):
         return np.array([collector.tokens], "<f4")
     if tensor.startswith(MOMENT):
-        return (sums[input][i, i:] for i in range(len(sums[input])))
+        return upper_half(sums[input])
     if tensor.endswith(SENSITIVITY):
         assert prober is not None
         return prober.measure(tensor.removesuffix(SENSITIVITY), LayerSums(sums, collector.tokens))

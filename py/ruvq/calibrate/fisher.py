@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependencyError
 from ..gguf.types import TensorSpec
 from ..quantize.calibration import FISHER, input_of
+from .artifact import upper_half
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,12 +67,5 @@ def write(writer: GGUFWriter, found: Mapping[str, np.ndarray], wanted: Sequence[
     """Writes what `collect` found."""
     for spec in wanted:
         if spec.name not in writer.kept:
-            writer.write(spec.name, _data(found[spec.name.removeprefix(FISHER)]))
-
-
-def _data(values: np.ndarray) -> Any:
-    return values if values.ndim == 1 else _upper(values)
-
-
-def _upper(values: np.ndarray) -> Iterator[np.ndarray]:
-    return (values[i, i:] for i in range(len(values)))
+            values = found[spec.name.removeprefix(FISHER)]
+            writer.write(spec.name, values if values.ndim == 1 else upper_half(values))

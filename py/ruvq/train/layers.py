@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .config import REFERENCES, QatConfig
-from .quantizer import Job, Turn, WeightQuantizer, refresh
+from .quantizer import Job, WeightQuantizer, refresh, turned
 from .reference import ReferenceQuantizer, quantize_activations
 
 Quantizer = WeightQuantizer | ReferenceQuantizer
@@ -60,9 +60,7 @@ def rounded_input(x: Tensor, config: QatConfig) -> Tensor:
     bits, turn = config.activation_bits, config.turn
     if config.format in REFERENCES:
         return quantize_activations(x, bits)
-    if turn is None:
-        return quantize_activations(x.float(), bits).to(x.dtype)
-    return Turn.apply(quantize_activations(Turn.apply(x.float(), turn, False), bits), turn, True).to(x.dtype)
+    return turned(quantize_activations(turned(x, turn), bits), turn, inverse=True).to(x.dtype)
 
 
 def effective(layer: QuantLinear | QuantEmbedding) -> tuple[Tensor, tuple[int, ...] | None]:

@@ -37,6 +37,11 @@ class Turn(Function):
         return transform(grads[0], ctx.turn, not ctx.inverse), None, None
 
 
+def turned(x: Tensor, turn: Transform | None, inverse: bool = False) -> Tensor:
+    """Rows in float32 after the transform, if there is one, or with `inverse` before it; for autograd."""
+    return x.float() if turn is None else Turn.apply(x.float(), turn, inverse)
+
+
 class WeightQuantizer(nn.Module):
     """`quantizer(weights)`: (rows, width) float32 in, what the file decodes to out; gradients as `ste` says.
 
@@ -127,12 +132,11 @@ class WeightQuantizer(nn.Module):
 
     def turned(self, weights: Tensor) -> Tensor:
         """The weights as they are quantized."""
-        weights = weights.float()
-        return weights if self.turn is None else Turn.apply(weights, self.turn, False)
+        return turned(weights, self.turn)
 
     def unturned(self, weights: Tensor) -> Tensor:
         """Back from `turned`."""
-        return weights if self.turn is None else Turn.apply(weights, self.turn, True)
+        return turned(weights, self.turn, inverse=True)
 
     @torch.no_grad()
     def settle(self) -> None:
