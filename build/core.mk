@@ -53,7 +53,8 @@ endif
 # calibration, rounding with error feedback and ggml's encoders are the desktop's: pages would download them
 # for nothing
 DESKTOP_SOURCES := $(wildcard wasm_kernels/calibrate/*.c wasm_kernels/formats/encode_ggml*.c) \
-  $(addprefix wasm_kernels/,formats/encode_feedback.c formats/trellis_feedback.c model/collect.c)
+  $(addprefix wasm_kernels/,formats/encode_feedback.c formats/trellis_feedback.c formats/mixed_feedback.c \
+    model/collect.c)
 WASM_SOURCES := $(filter-out $(DESKTOP_SOURCES),$(CORE_SOURCES))
 WASM_LD ?= wasm-ld-19
 WASM_STACK := 262144

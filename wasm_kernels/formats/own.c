@@ -22,11 +22,25 @@ const float rq_trellis_c3_pairs[16][2] =
 const float rq_trellis_c2_pairs[16][2] =
     PAIRS(0x1.b1d814p+97f, 0x1.213ab8p+97f, 0x1.b1d814p+96f, 0x1.5b1342p+96f);
 
-const rq_own rq_own_pi_q3 = {true, false, 4, NULL, NULL, NULL};
-const rq_own rq_own_pi_q2 = {false, false, 2, NULL, NULL, NULL};
-const rq_own rq_own_pi_t3 = {true, true, 0, rq_trellis_t3, rq_trellis_c3, rq_trellis_c3_pairs};
-const rq_own rq_own_pi_t2 = {false, true, 0, rq_trellis_t2, rq_trellis_c2, rq_trellis_c2_pairs};
-const rq_own rq_own_ternary = {false, false, 1, NULL, NULL, NULL};
+/* Mixed trellises; `python build/mixed_tables.py` makes these numbers. */
+const int8_t rq_mixed_x3[2][16] = {{2, -6, 19, 19, 10, -31, -3, 8, -8, 3, 31, -10, -19, -19, 6, -2},
+                                   {15, -7, 24, -18, -8, 12, -1, 32, -32, 1, -12, 8, 18, -24, 7, -15}};
+const float rq_mixed_c3[4] = {0x1.51145ap-4f, 0x1.c17076p-5f, 0x1.51145ap-5f, 0x1.0da9e0p-5f};
+const float rq_mixed_c3_pairs[16][2] =
+    PAIRS(0x1.51145ap+98f, 0x1.c17076p+97f, 0x1.51145ap+97f, 0x1.0da9e0p+97f);
+const int8_t rq_mixed_x2[2][16] = {{-1, -8, 7, 2, 7, -12, 6, 6, -6, -6, 12, -7, -2, -7, 8, 1},
+                                   {10, -7, 31, -27, -23, 13, -4, 51, -51, 4, -13, 23, 27, -31, 7, -10}};
+const float rq_mixed_c2[4] = {0x1.0dce46p-4f, 0x1.67bdb4p-5f, 0x1.0dce46p-5f, 0x1.afb072p-6f};
+const float rq_mixed_c2_pairs[16][2] =
+    PAIRS(0x1.0dce46p+98f, 0x1.67bdb4p+97f, 0x1.0dce46p+97f, 0x1.afb072p+96f);
+
+const rq_own rq_own_pi_q3 = {true, false, 4, NULL, NULL, NULL, NULL};
+const rq_own rq_own_pi_q2 = {false, false, 2, NULL, NULL, NULL, NULL};
+const rq_own rq_own_pi_t3 = {true, true, 0, rq_trellis_t3, rq_trellis_c3, rq_trellis_c3_pairs, NULL};
+const rq_own rq_own_pi_t2 = {false, true, 0, rq_trellis_t2, rq_trellis_c2, rq_trellis_c2_pairs, NULL};
+const rq_own rq_own_ternary = {false, false, 1, NULL, NULL, NULL, NULL};
+const rq_own rq_own_pi_x3 = {true, true, 0, NULL, rq_mixed_c3, rq_mixed_c3_pairs, rq_mixed_x3};
+const rq_own rq_own_pi_x2 = {false, true, 0, NULL, rq_mixed_c2, rq_mixed_c2_pairs, rq_mixed_x2};
 
 const rq_own *rq_own_of(int32_t format) {
   switch (format) {
@@ -36,6 +50,8 @@ const rq_own *rq_own_of(int32_t format) {
     case RQ_FORMAT_PI_T2: return &rq_own_pi_t2;
     case RQ_FORMAT_TERNARY:
     case RQ_FORMAT_PI_TERNARY: return &rq_own_ternary;
+    case RQ_FORMAT_PI_X3: return &rq_own_pi_x3;
+    case RQ_FORMAT_PI_X2: return &rq_own_pi_x2;
     default: return NULL;
   }
 }
@@ -74,9 +90,28 @@ void rq_own_codes(const rq_own *own, const uint8_t *block, int32_t r, uint8_t *c
   }
 }
 
+void rq_own_codes_before(const rq_own *own, const uint8_t *block, int32_t steps, uint8_t (*codes)[RQ_LANES]) {
+  uint8_t all[RQ_BLOCK];
+  rq_own_codes(own, block, RQ_LANES * steps, all);
+  for (int32_t n = 0; n < 4; n++)
+    for (int32_t l = 0; l < RQ_LANES; l++) codes[n][l] = l * steps > n ? all[l * steps - 1 - n] : 0;
+}
+
+static void mixed_values(const rq_own *own, const uint8_t *codes, int32_t r, int8_t *values) {
+  uint32_t c[4] = {0, 0, 0, 0};
+  for (int32_t i = 0; i < r; i++) {
+    c[3] = c[2], c[2] = c[1], c[1] = c[0], c[0] = codes[i];
+    values[i] = (int8_t)rq_mixed_value(own, c);
+  }
+}
+
 void rq_own_values(const rq_own *own, const uint8_t *block, int32_t r, int8_t *values) {
   uint8_t codes[RQ_BLOCK];
   rq_own_codes(own, block, r, codes);
+  if (own->mixed) {
+    mixed_values(own, codes, r, values);
+    return;
+  }
   uint32_t before = 0;
   for (int32_t i = 0; i < r; i++) {
     uint32_t c = codes[i];

@@ -25,6 +25,8 @@ RQ_DECLARE_ROWS(pi_q2)
 RQ_DECLARE_ROWS(pi_t3)
 RQ_DECLARE_ROWS(pi_t2)
 RQ_DECLARE_ROWS(ternary)
+RQ_DECLARE_ROWS(pi_x3)
+RQ_DECLARE_ROWS(pi_x2)
 
 /* simd_product.c: two rows (which may be the same) times up to RQ_PRODUCT_VECTORS vectors of activations,
  * y0[t * stride] = row0 . a[t] and y1 likewise. */
@@ -36,6 +38,8 @@ RQ_DECLARE_PAIR(pi_q2)
 RQ_DECLARE_PAIR(pi_t3)
 RQ_DECLARE_PAIR(pi_t2)
 RQ_DECLARE_PAIR(ternary)
+RQ_DECLARE_PAIR(pi_x3)
+RQ_DECLARE_PAIR(pi_x2)
 RQ_DECLARE_PAIR(f32) /* these in simd_foreign.c */
 RQ_DECLARE_PAIR(f16)
 RQ_DECLARE_PAIR(bf16)

@@ -14,15 +14,26 @@ enum { ROWS = 2, PAIRS_OF_STEPS = 8 };
 
 /* ---- ruvq's own formats ---- */
 
-/* Tables for an index h << 2 | h before: unsigned weights with a lowest bit of 0, and how it changes them. */
+/* Tables for an index h << 2 | h before: unsigned weights with a lowest bit of 0, and how it changes them; of
+ * mixed trellises A + 64 and B, and what turns an index round. */
 typedef struct pair_tables {
-  __m256i value, change;
+  __m256i value, change, turn;
 } pair_tables;
 
+RV_INLINE __m256i twice(const void *table /* (16) */) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+}
+
 RV_INLINE pair_tables tables_of(const rq_own *own) {
-  uint8_t value[16], change[16];
+  uint8_t value[16], change[16], turn[16];
   for (int32_t i = 0; i < 16; i++) {
     int32_t h = i >> 2, before = i & 3;
+    turn[i] = (uint8_t)(before << 2 | h);
+    if (own->mixed) {
+      value[i] = (uint8_t)(own->mixed[0][i] + 64);
+      change[i] = (uint8_t)own->mixed[1][i];
+      continue;
+    }
     int32_t low = own->three_bits ? 2 * h : h, high = 2 * h + 1; /* codes */
     uint8_t first = (uint8_t)(own->trellis ? own->table[4 * low + before] + 64 : low);
     value[i] = first;
@@ -30,8 +41,7 @@ RV_INLINE pair_tables tables_of(const rq_own *own) {
     if (own->three_bits)
       change[i] = (uint8_t)((own->trellis ? own->table[4 * high + before] + 64 : high) ^ first);
   }
-  pair_tables t = {_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)value)),
-                   _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)change))};
+  pair_tables t = {twice(value), twice(change), twice(turn)};
   return t;
 }
 
@@ -71,6 +81,48 @@ RV_INLINE void decode_block(bool three_bits, bool trellis, const pair_tables *t,
   }
 }
 
+/* The same of a mixed trellis. Of two registers of two steps each, the older first, across(...) has those
+ * that lie one step back from the newer. */
+RV_INLINE __m256i across(__m256i older, __m256i newer) {
+  return _mm256_permute2x128_si256(older, newer, 0x21);
+}
+
+RV_INLINE void decode_mixed(const rq_own *own, const pair_tables *t, const uint8_t *block, int32_t steps,
+                            __m256i *weights) {
+  const block_kind kind = own->three_bits ? KIND_X3 : KIND_X2;
+  const __m256i nibble = _mm256_set1_epi8(15), shift = _mm256_set_epi32(4, 4, 4, 4, 2, 2, 2, 2);
+  int32_t groups = (steps + 3) / 4;
+  masks m = masks_of();
+  lookup tables = lookup_of(kind);
+  past p = past_of_mixed(kind, own, &tables, &m, block, steps);
+  __m256i before = _mm256_set_m128i(p.last, p.older); /* the indices of the two steps before */
+  for (int32_t g = 0; g < groups; g++) {
+    rq_vi bytes = rv_load(block + 16 * g);
+    rq_vi first = rv_and(rv_shr16(_mm256_extracti128_si256(before, 1), 2), rv_splat8(3));
+    first = rv_or(rv_and(rv_shl16(bytes, 2), rv_splat8(12)), first);
+    __m256i index[2] = {
+        _mm256_set_m128i(rv_and(bytes, rv_splat8(15)), first),
+        _mm256_and_si256(_mm256_srlv_epi32(_mm256_broadcastsi128_si256(bytes), shift), nibble),
+    };
+    __m256i low =
+        _mm256_broadcastsi128_si256(low_of_group(kind, &tables, &m, block + 16 * groups, steps, g, &p));
+    for (int32_t i = 0; i < 2; i++) {
+      __m256i other;
+      if (own->three_bits) {
+        const __m256i places =
+            i == 0 ? _mm256_set_epi32(2, 2, 2, 2, 3, 3, 3, 3) : _mm256_set_epi32(0, 0, 0, 0, 1, 1, 1, 1);
+        other = _mm256_and_si256(_mm256_srlv_epi32(low, places), nibble);
+        other = _mm256_xor_si256(other, across(before, index[i]));
+      } else {
+        other = _mm256_xor_si256(_mm256_shuffle_epi8(t->turn, index[i]), before);
+      }
+      weights[2 * g + i] =
+          _mm256_add_epi8(_mm256_shuffle_epi8(t->value, index[i]), _mm256_shuffle_epi8(t->change, other));
+      before = index[i];
+    }
+  }
+}
+
 RV_INLINE void add_blocks(const rq_own *own, const pair_tables *t, const uint8_t *const *blocks, int32_t r,
                           int32_t steps, const rq_activations *a, int32_t count, int32_t number,
                           rq_vf (*acc)[RQ_KERNEL_VECTORS] /* (ROWS, count) */) {
@@ -78,7 +130,10 @@ RV_INLINE void add_blocks(const rq_own *own, const pair_tables *t, const uint8_t
   rq_vf d[ROWS];
   int32_t header = rq_own_block_bytes(own, r) - 2, pairs = (steps + 3) / 4 * 2;
   for (int32_t i = 0; i < ROWS; i++) {
-    decode_block(own->three_bits, own->trellis, t, blocks[i], steps, weights[i]);
+    if (own->mixed)
+      decode_mixed(own, t, blocks[i], steps, weights[i]);
+    else
+      decode_block(own->three_bits, own->trellis, t, blocks[i], steps, weights[i]);
     d[i] = scales_of(own, own->trellis, blocks[i] + header);
   }
   for (int32_t v = 0; v < count; v++) {
@@ -139,11 +194,13 @@ RV_INLINE void product(const rq_own *own, const uint8_t *data, size_t row_bytes,
     const rq_own own = {__VA_ARGS__};                          \
     product(&own, data, row_bytes, rows, a, count, y, stride); \
   }
-DEFINE_OWN(pi_q3, true, false, 4, NULL, NULL, NULL)
-DEFINE_OWN(pi_q2, false, false, 2, NULL, NULL, NULL)
-DEFINE_OWN(pi_t3, true, true, 0, rq_trellis_t3, rq_trellis_c3, rq_trellis_c3_pairs)
-DEFINE_OWN(pi_t2, false, true, 0, rq_trellis_t2, rq_trellis_c2, rq_trellis_c2_pairs)
-DEFINE_OWN(ternary, false, false, 1, NULL, NULL, NULL)
+DEFINE_OWN(pi_q3, true, false, 4, NULL, NULL, NULL, NULL)
+DEFINE_OWN(pi_q2, false, false, 2, NULL, NULL, NULL, NULL)
+DEFINE_OWN(pi_t3, true, true, 0, rq_trellis_t3, rq_trellis_c3, rq_trellis_c3_pairs, NULL)
+DEFINE_OWN(pi_t2, false, true, 0, rq_trellis_t2, rq_trellis_c2, rq_trellis_c2_pairs, NULL)
+DEFINE_OWN(ternary, false, false, 1, NULL, NULL, NULL, NULL)
+DEFINE_OWN(pi_x3, true, true, 0, NULL, rq_mixed_c3, rq_mixed_c3_pairs, rq_mixed_x3)
+DEFINE_OWN(pi_x2, false, true, 0, NULL, rq_mixed_c2, rq_mixed_c2_pairs, rq_mixed_x2)
 
 /* ---- Q8_0 ---- */
 

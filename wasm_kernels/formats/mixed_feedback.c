@@ -1,0 +1,161 @@
+/* mixed_feedback.c: the codes of a block of a mixed trellis whose header is decided, with error feedback
+ * inside the block. As in trellis_feedback.c every survivor carries the corrections that its own errors
+ * cause. With 64 or 128 states that is too much for all of them: of the cheapest way into each state the
+ * cheapest few go on, sorted by cost, equal ones by their state (the M-algorithm).
+ *
+ * Corrections are added to the next WINDOW weights at once; to those behind them at the end of the window,
+ * which only the cheapest ROWS survivors outlive. */
+#include "encode.h"
+
+enum {
+  MOST_WAYS = 4 * RQ_FEEDBACK_WAYS,
+  MOST_STATES = RQ_MIXED_STATES,
+  MOST_CODES = 8,
+  WINDOW = RQ_FEEDBACK_WINDOW,
+  ROWS = 4
+};
+
+typedef struct survivor {
+  float cost;
+  uint8_t state; /* the codes that count: three of pi-x2, two and a lowest bit of pi-x3 */
+  uint8_t root;  /* the row of `rows` that it goes on from */
+} survivor;
+
+/* A way into a state. */
+typedef struct way {
+  float cost, error;
+  uint8_t from, code;
+} way;
+
+typedef struct search {
+  const rq_own *own;
+  const rq_feedback_block *block;
+  int32_t limit, count; /* survivors at most, and at present */
+  survivor survivors[MOST_WAYS];
+  way into[MOST_STATES];
+  float rows[2][ROWS][RQ_BLOCK];    /* corrected weights of the ways that began the window, and the next */
+  float near[2][MOST_WAYS][WINDOW]; /* of the window, with the errors made in it */
+  float values[MOST_STATES][MOST_CODES]; /* [state before][code] */
+  way back[RQ_BLOCK][MOST_WAYS];
+} search;
+_Static_assert(sizeof(search) + 64 <= RQ_MIXED_FEEDBACK_SCRATCH, "scratch of the search");
+
+static void set_values(search *s, float d) {
+  bool three_bits = s->own->three_bits;
+  uint32_t codes = three_bits ? 8 : 4, states = three_bits ? 128 : 64;
+  for (uint32_t state = 0; state < states; state++)
+    for (uint32_t code = 0; code < codes; code++) {
+      uint32_t two[4] = {code, state >> 4, state >> 2 & 3, state & 3};
+      uint32_t three[4] = {code, state >> 4, state >> 1 & 7, state & 1};
+      s->values[state][code] = (float)rq_mixed_value(s->own, three_bits ? three : two) * d;
+    }
+}
+
+static inline int32_t next_state(bool three_bits, int32_t state, int32_t code) {
+  return three_bits ? code << 4 | state >> 4 << 1 | (state >> 1 & 1) : code << 4 | state >> 2;
+}
+
+/* The cheapest way into each state, of equals that of the cheaper survivor. */
+static inline __attribute__((always_inline)) void find_ways(search *s, int32_t at, float pivot,
+                                                            float (*near)[WINDOW], bool three_bits) {
+  const int32_t codes = three_bits ? 8 : 4, states = three_bits ? 128 : 64;
+  for (int32_t state = 0; state < states; state++) s->into[state].cost = 0x1p120f;
+  for (int32_t n = 0; n < s->count; n++) {
+    const survivor *from = &s->survivors[n];
+    float x = near[n][at];
+    for (int32_t code = 0; code < codes; code++) {
+      float e = x - s->values[from->state][code], cost = from->cost + pivot * (e * e);
+      way *into = &s->into[next_state(three_bits, from->state, code)];
+      if (cost < into->cost) *into = (way){cost, e, (uint8_t)n, (uint8_t)code};
+    }
+  }
+}
+
+/* States by falling merit, as many as may go on; how many. */
+static int32_t choose_states(const search *s, int32_t states, uint8_t *chosen /* (MOST_WAYS) */) {
+  int32_t count = 0;
+  for (int32_t state = 0; state < states; state++) {
+    float cost = s->into[state].cost;
+    if (cost >= 0x1p120f || (count == s->limit && !(cost < s->into[chosen[count - 1]].cost))) continue;
+    int32_t place = count < s->limit ? count++ : count - 1;
+    for (; place > 0 && cost < s->into[chosen[place - 1]].cost; place--) chosen[place] = chosen[place - 1];
+    chosen[place] = (uint8_t)state;
+  }
+  return count;
+}
+
+/* One weight, `at` in its window. */
+static inline __attribute__((always_inline)) void advance(search *s, int32_t i, int32_t at, int32_t end,
+                                                          int32_t turn, bool three_bits) {
+  const float *factor = s->block->factor + (size_t)i * s->block->stride + (i - at);
+  float(*before)[WINDOW] = s->near[turn], (*after)[WINDOW] = s->near[1 - turn], w = s->block->weights[i];
+  uint8_t chosen[MOST_WAYS];
+  survivor next[MOST_WAYS];
+  find_ways(s, at, s->block->pivots[i], before, three_bits);
+  s->count = choose_states(s, three_bits ? 128 : 64, chosen);
+  for (int32_t n = 0; n < s->count; n++) {
+    way *into = &s->into[chosen[n]];
+    const survivor *from = &s->survivors[into->from];
+    float e = w - s->values[from->state][into->code]; /* of the weight itself */
+    next[n] = (survivor){into->cost, chosen[n], from->root};
+    s->back[i][n] = (way){into->cost, e, into->from, into->code};
+    const float *old = before[into->from];
+    for (int32_t j = (at + 1) & ~3; j < end; j++) after[n][j] = old[j] + e * factor[j];
+  }
+  rq_copy(s->survivors, next, (size_t)s->count * sizeof *next);
+}
+
+/* Ends a window: the cheapest survivors go on, with all errors of the window behind them. */
+static void end_window(search *s, int32_t begin, int32_t end, int32_t turn) {
+  const rq_feedback_block *b = s->block;
+  s->count = rq_min_i32(s->count, ROWS);
+  for (int32_t n = 0; n < s->count; n++) {
+    float errors[WINDOW], *row = s->rows[1 - turn][n];
+    for (int32_t i = end - 1, at = n; i >= begin; i--) {
+      errors[i - begin] = s->back[i][at].error;
+      at = s->back[i][at].from;
+    }
+    const float *old = s->rows[turn][s->survivors[n].root];
+    for (int32_t j = end; j < b->r; j++) row[j] = old[j];
+    for (int32_t i = begin; i < end; i++) {
+      const float *u = b->factor + (size_t)i * b->stride;
+      float e = errors[i - begin];
+      for (int32_t j = end; j < b->r; j++) row[j] = row[j] + e * u[j];
+    }
+  }
+}
+
+static inline __attribute__((always_inline)) void run(search *s, const float *d, bool three_bits) {
+  int32_t r = s->block->r, group = RQ_GROUP_LANES * rq_block_steps(r), turn = 0;
+  for (int32_t begin = 0; begin < r; begin += WINDOW, turn = 1 - turn) {
+    int32_t end = rq_min_i32(r, begin + WINDOW), side = 0;
+    for (int32_t n = 0; n < s->count; n++) {
+      s->survivors[n].root = (uint8_t)n;
+      rq_copy(s->near[0][n], s->rows[turn][n] + begin, (size_t)(end - begin) * sizeof(float));
+    }
+    for (int32_t i = begin; i < end; i++, side = 1 - side) {
+      if (i % group == 0) set_values(s, d[i / group]);
+      advance(s, i, i - begin, end - begin, side, three_bits);
+    }
+    if (end < r) end_window(s, begin, end, turn);
+  }
+}
+
+float rq_mixed_feedback(const rq_own *own, const rq_feedback_block *block, const float *x,
+                        const uint8_t *header, int32_t ways, uint8_t *codes, void *scratch) {
+  search *s = scratch;
+  float d[RQ_GROUPS];
+  s->own = own;
+  s->block = block;
+  s->limit = 4 * ways;
+  s->count = 1;
+  s->survivors[0] = (survivor){0.0f, 0, 0};
+  rq_copy(s->rows[0][0], x, (size_t)block->r * sizeof(float));
+  rq_own_scales(own, header, d);
+  own->three_bits ? run(s, d, true) : run(s, d, false);
+  for (int32_t i = block->r - 1, at = 0; i >= 0; i--) {
+    codes[i] = s->back[i][at].code;
+    at = s->back[i][at].from;
+  }
+  return s->survivors[0].cost;
+}
