@@ -114,9 +114,12 @@ static inline uint32_t rq_read_u32(const uint8_t *bytes) {
 
 /* Codes of a block of r weights, in the order of the weights: the plain reading of the planes. */
 void rq_own_codes(const rq_own *own, const uint8_t *block, int32_t r, uint8_t *codes /* (r) */);
-/* The four codes before each lane's first (a row of 16 for each, the latest first), 0 before the block. */
-void rq_own_codes_before(const rq_own *own, const uint8_t *block, int32_t steps,
-                         uint8_t (*codes)[RQ_LANES] /* (4) */);
+/* What stands before the first step of each lane of a block of a mixed trellis: the indices into A of the
+ * step before and of that before it, and the lowest bits of four steps, the latest in bit 0. */
+typedef struct rq_mixed_before {
+  uint8_t last[RQ_LANES], older[RQ_LANES], low[RQ_LANES];
+} rq_mixed_before;
+void rq_own_before(const rq_own *own, const uint8_t *block, int32_t steps, rq_mixed_before *before);
 /* Integer values: T of the trellis, or code - offset. */
 void rq_own_values(const rq_own *own, const uint8_t *block, int32_t r, int8_t *values /* (r) */);
 /* D of the four groups of lanes. */

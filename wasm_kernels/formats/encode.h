@@ -82,13 +82,14 @@ static inline uint64_t rq_trellis_scratch(int32_t format) {
 void rq_mixed_encode(const rq_encode_settings *settings, const rq_own *own, const rq_encode_block *block,
                      uint8_t *codes /* (r) */, uint8_t *header /* (2) */, void *scratch);
 
-/* The search over alpha around both (encode_alpha.c): from `of_rms` root mean squares of the block outwards,
- * until `radius` bytes on either side of the best have been tried, because the error has ripples of about two
- * bytes, where the ks of a group change; or the one that is given. `try_alpha` says whether its alpha is the
- * best so far. */
+/* The search over alpha around both (encode_alpha.c): from `start` outwards, until `radius` bytes on either
+ * side of the best have been tried, because the error has ripples of about two bytes, where the ks of a group
+ * change; or the one that is given. `try_alpha` says whether its alpha is the best so far. */
 typedef bool (*rq_try_alpha)(void *context, uint8_t alpha);
-void rq_search_alpha(const rq_encode_settings *settings, const rq_encode_block *block, float of_rms,
-                     int32_t radius, rq_try_alpha try_alpha, void *context);
+void rq_search_alpha(const rq_encode_settings *settings, int32_t start, int32_t radius,
+                     rq_try_alpha try_alpha, void *context);
+/* The largest alpha byte whose alpha is at most `of_rms` root mean squares of the block. */
+int32_t rq_first_alpha(const rq_encode_block *block, float of_rms);
 /* Squared error of a block of zeros, weighted where the block is. */
 float rq_block_energy(const rq_encode_block *block);
 

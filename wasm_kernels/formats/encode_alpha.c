@@ -1,9 +1,17 @@
 /* encode_alpha.c: the search over alpha that stands around a search for the codes of a trellis. */
 #include "encode.h"
 
-/* Where the search begins: the largest alpha that is at most `of_rms` root mean squares of the block. */
-static int32_t first_alpha(const rq_encode_block *block, float energy, float of_rms) {
-  float weight = 0.0f;
+float rq_block_energy(const rq_encode_block *block) {
+  float sum = 0.0f;
+  for (int32_t i = 0; i < block->r; i++) {
+    float e = block->x[i] * block->x[i];
+    sum += block->weighted ? block->w[i] * e : e;
+  }
+  return sum;
+}
+
+int32_t rq_first_alpha(const rq_encode_block *block, float of_rms) {
+  float energy = rq_block_energy(block), weight = 0.0f;
   for (int32_t i = 0; i < block->r; i++) weight += block->weighted ? block->w[i] : 1.0f;
   float wanted = rq_sqrtf(energy / weight) * of_rms;
   int32_t low = 1, high = RQ_ALPHA_BYTE_MAX; /* alpha grows with its byte */
@@ -31,22 +39,12 @@ static uint8_t nearest_alpha(float alpha) {
   return (uint8_t)best;
 }
 
-float rq_block_energy(const rq_encode_block *block) {
-  float sum = 0.0f;
-  for (int32_t i = 0; i < block->r; i++) {
-    float e = block->x[i] * block->x[i];
-    sum += block->weighted ? block->w[i] * e : e;
-  }
-  return sum;
-}
-
-void rq_search_alpha(const rq_encode_settings *settings, const rq_encode_block *block, float of_rms,
-                     int32_t radius, rq_try_alpha try_alpha, void *context) {
+void rq_search_alpha(const rq_encode_settings *settings, int32_t start, int32_t radius,
+                     rq_try_alpha try_alpha, void *context) {
   if (settings->rule == RQ_SCALE_GIVEN) {
     try_alpha(context, nearest_alpha(settings->scale));
     return;
   }
-  int32_t start = first_alpha(block, rq_block_energy(block), of_rms);
   int32_t low = start, high = start - 1, best_at = start; /* [low, high] has been tried */
   for (;;) {
     int32_t a;

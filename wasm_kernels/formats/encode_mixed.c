@@ -14,6 +14,18 @@ enum { KS = 4, GROUPS = 16, MOST_VALUES = GROUPS * 32 };
 #define ALPHA_OF_RMS_3 1.3f
 #define ALPHA_OF_RMS_2 1.4f
 
+/* In front of a loop: leave it one. */
+#if defined(__clang__)
+#define ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define ROLLED
+#endif
+#ifdef __wasm__
+enum { ALL_WEIGHTED = 1 }; /* by 1, which changes no bit: one copy less to download */
+#else
+enum { ALL_WEIGHTED = 0 };
+#endif
+
 typedef rq_f4 f4;
 static inline f4 splat(float x) { return (f4){x, x, x, x}; }
 
@@ -83,11 +95,13 @@ static inline __attribute__((always_inline)) void advance(const search *s, int32
   for (int32_t i = begin; i < end; i++) {
     const f4 *before = s->cost + states * i, *v = s->values;
     f4 *after = s->cost + states * (i + 1);
-    f4 x = splat(s->block->x[i]), w = splat(weighted ? s->block->w[i] : 1.0f);
+    f4 x = splat(s->block->x[i]), w = splat(s->block->weighted ? s->block->w[i] : 1.0f);
+    ROLLED
     for (int32_t group = 0; group < GROUPS; group++) {
       f4 entered[8], costs[8];
 #pragma GCC unroll 8
       for (int32_t n = 0; n < ways; n++) entered[n] = before[state_from(three_bits, group, n)];
+      ROLLED
       for (int32_t part = 0; part < 4; part++, v += ways) {
 #pragma GCC unroll 8
         for (int32_t n = 0; n < ways; n++) costs[n] = squared(x, w, v[n], weighted);
@@ -168,10 +182,11 @@ static bool try_alpha(void *context, uint8_t alpha) {
   for (int32_t state = 0; state < states; state++) s->cost[state] = splat(state == 0 ? 0.0f : unreachable);
   for (int32_t f = 0; f < RQ_GROUPS; f++) {
     int32_t begin = rq_group_begin(block->r, f), end = rq_group_begin(block->r, f + 1);
-    if (s->own->three_bits && block->weighted) advance(s, begin, end, true, true);
-    if (s->own->three_bits && !block->weighted) advance(s, begin, end, true, false);
-    if (!s->own->three_bits && block->weighted) advance(s, begin, end, false, true);
-    if (!s->own->three_bits && !block->weighted) advance(s, begin, end, false, false);
+    bool weighted = ALL_WEIGHTED || block->weighted;
+    if (s->own->three_bits && weighted) advance(s, begin, end, true, true);
+    if (s->own->three_bits && !weighted) advance(s, begin, end, true, false);
+    if (!s->own->three_bits && weighted) advance(s, begin, end, false, true);
+    if (!s->own->three_bits && !weighted) advance(s, begin, end, false, false);
     least = choose_ks(s->cost + states * end, states, begin == end, k_lane[f]);
     if (!(least < s->total)) return false;
   }
@@ -187,7 +202,8 @@ void rq_mixed_encode(const rq_encode_settings *settings, const rq_own *own, cons
   rq_zero(codes, (size_t)block->r);
   header[0] = header[1] = 0;
   s.total = rq_block_energy(block); /* of alpha byte 0: every weight 0 */
-  if (s.total > 0.0f)
-    rq_search_alpha(settings, block, own->three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2, settings->effort,
-                    try_alpha, &s);
+  if (s.total > 0.0f) {
+    int32_t start = rq_first_alpha(block, own->three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2);
+    rq_search_alpha(settings, start, settings->effort, try_alpha, &s);
+  }
 }

@@ -206,9 +206,10 @@ void rq_trellis_encode(const rq_encode_settings *settings, const rq_own *own, co
   alpha_search s = {&t, first, first};
   s.other.cost += STATES * (RQ_BLOCK + 1);
   s.best.total = rq_block_energy(block); /* of alpha byte 0: every weight 0 */
-  if (s.best.total > 0.0f)
-    rq_search_alpha(settings, block, own->three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2, settings->effort,
-                    try_alpha, &s);
+  if (s.best.total > 0.0f) {
+    int32_t start = rq_first_alpha(block, own->three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2);
+    rq_search_alpha(settings, start, settings->effort, try_alpha, &s);
+  }
   if (s.best.alpha == 0) {
     rq_zero(codes, (size_t)block->r);
     header[0] = header[1] = 0;

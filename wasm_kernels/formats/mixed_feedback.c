@@ -23,7 +23,7 @@ typedef struct survivor {
 
 /* A way into a state. */
 typedef struct way {
-  float cost, error;
+  float cost, error; /* error: kept for the ways that go on, weight - value */
   uint8_t from, code;
 } way;
 
@@ -59,14 +59,14 @@ static inline int32_t next_state(bool three_bits, int32_t state, int32_t code) {
 static inline __attribute__((always_inline)) void find_ways(search *s, int32_t at, float pivot,
                                                             float (*near)[WINDOW], bool three_bits) {
   const int32_t codes = three_bits ? 8 : 4, states = three_bits ? 128 : 64;
-  for (int32_t state = 0; state < states; state++) s->into[state].cost = 0x1p120f;
+  for (int32_t state = 0; state < states; state++) s->into[state] = (way){0x1p120f, 0.0f, 0, 0};
   for (int32_t n = 0; n < s->count; n++) {
     const survivor *from = &s->survivors[n];
     float x = near[n][at];
     for (int32_t code = 0; code < codes; code++) {
       float e = x - s->values[from->state][code], cost = from->cost + pivot * (e * e);
       way *into = &s->into[next_state(three_bits, from->state, code)];
-      if (cost < into->cost) *into = (way){cost, e, (uint8_t)n, (uint8_t)code};
+      if (cost < into->cost) *into = (way){cost, 0.0f, (uint8_t)n, (uint8_t)code};
     }
   }
 }
@@ -81,6 +81,7 @@ static int32_t choose_states(const search *s, int32_t states, uint8_t *chosen /*
     for (; place > 0 && cost < s->into[chosen[place - 1]].cost; place--) chosen[place] = chosen[place - 1];
     chosen[place] = (uint8_t)state;
   }
+  if (count == 0) chosen[count++] = 0; /* no cost is a number: any way will do */
   return count;
 }
 

@@ -9,17 +9,15 @@
 
 #if RQ_HAVE_SIMD
 
-typedef enum { KIND_Q3, KIND_Q2, KIND_T3, KIND_T2, KIND_X3, KIND_X2 } block_kind;
+typedef enum { KIND_Q3, KIND_Q2, KIND_T3, KIND_T2 } block_kind;
 
-RV_INLINE bool has_low_bits(block_kind kind) { return kind == KIND_Q3 || kind == KIND_T3 || kind == KIND_X3; }
-RV_INLINE bool has_trellis(block_kind kind) { return kind != KIND_Q3 && kind != KIND_Q2; }
-RV_INLINE bool is_mixed(block_kind kind) { return kind == KIND_X3 || kind == KIND_X2; }
+RV_INLINE bool has_low_bits(block_kind kind) { return kind == KIND_Q3 || kind == KIND_T3; }
+RV_INLINE bool has_trellis(block_kind kind) { return kind == KIND_T3 || kind == KIND_T2; }
 
 /* Tables of the trellis as vectors, index (h << 2 | h before), h the two upper bits of a 3-bit code or the
  * whole 2-bit code. The first step of four has its neighbour in another byte and uses the tables with the
  * index turned round: (h before << 2 | h). T3 has the weights of odd codes there, and a second one with the
- * difference (xor) to the even ones. Mixed trellises have A + 64 in `value` and B in `change`; `turned` turns
- * the two halves of an index round, or the four bits of a nibble (X3). */
+ * difference (xor) to the even ones. */
 typedef struct lookup {
   rq_vi value, turned, change, change_turned;
 } lookup;
@@ -45,13 +43,6 @@ RV_INLINE lookup lookup_of(block_kind kind) {
     tables.turned = rv_fixed(t3[1]);
     tables.change = rv_fixed(t3[2]);
     tables.change_turned = rv_fixed(t3[3]);
-  } else if (is_mixed(kind)) {
-    static const uint8_t turn[2][16] = {{0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15},
-                                        {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15}};
-    const int8_t(*mixed)[16] = kind == KIND_X3 ? rq_mixed_x3 : rq_mixed_x2;
-    tables.value = rv_add8(rv_fixed(mixed[0]), rv_splat8(64));
-    tables.change = rv_fixed(mixed[1]);
-    tables.turned = rv_fixed(turn[kind == KIND_X3]);
   }
   return tables;
 }
@@ -66,37 +57,17 @@ RV_INLINE masks masks_of(void) {
   return m;
 }
 
-/* What a group of four steps needs of those before it: the group before it in the 2-bit plane, of which a
- * trellis of two codes takes the highest. Of mixed ones: the indices of the step before and of that before
- * it, and the lowest bits of 3-bit codes, the latest in bit 0. */
-typedef struct past {
-  rq_vi bytes, last, older, low;
-} past;
-
-/* Unsigned weights of one step of a mixed trellis. `low` has the lowest bits of this group in bits 3..0,
- * those of the one before in bits 7..4. */
-RV_INLINE rq_vi mixed_step(block_kind kind, const lookup *tables, const masks *m, rq_vi bytes, past *p,
-                           rq_vi low, int32_t j) {
-  rq_vi index = j == 0 ? rv_or(rv_and(rv_shl16(bytes, 2), m->upper), rv_and(rv_shr16(p->last, 2), m->two))
-                       : rv_and(j == 1 ? bytes : rv_shr16(bytes, 2 * j - 2), m->four);
-  rq_vi other = kind == KIND_X3 ? rv_xor(rv_and(j == 3 ? low : rv_shr16(low, 3 - j), m->four), p->last)
-                                : rv_xor(rv_lookup(tables->turned, index), p->older);
-  p->older = p->last;
-  p->last = index;
-  return rv_add8(rv_lookup(tables->value, index), rv_lookup(tables->change, other));
-}
-
-/* Unsigned weights of step j (a constant, 0..3, in this order) of a group of four. `bytes` is the group's
- * part of the 2-bit plane; `low` has the four lowest bits of 3-bit codes in bits 4..7 of each byte. */
-RV_INLINE rq_vi one_step(block_kind kind, const lookup *tables, const masks *m, rq_vi bytes, past *p,
+/* Unsigned weights of step j (a constant, 0..3) of a group of four. `bytes` is the group's part of the 2-bit
+ * plane, `before` the part before it (its highest code counts); `low` has the four lowest bits of 3-bit codes
+ * in bits 4..7 of each byte. */
+RV_INLINE rq_vi one_step(block_kind kind, const lookup *tables, const masks *m, rq_vi bytes, rq_vi before,
                          rq_vi low, int32_t j) {
-  if (is_mixed(kind)) return mixed_step(kind, tables, m, bytes, p, low, j);
   if (kind == KIND_Q2) return rv_and(j == 0 ? bytes : rv_shr16(bytes, 2 * j), m->two);
   if (kind == KIND_Q3) {
     rq_vi high = rv_and(j == 0 ? rv_shl16(bytes, 1) : rv_shr16(bytes, 2 * j - 1), m->six);
     return rv_or(high, rv_and(rv_shr16(low, 4 + j), m->one));
   }
-  rq_vi index = j == 0 ? rv_or(rv_and(rv_shr16(p->bytes, 4), m->upper), rv_and(bytes, m->two))
+  rq_vi index = j == 0 ? rv_or(rv_and(rv_shr16(before, 4), m->upper), rv_and(bytes, m->two))
                        : rv_and(j == 1 ? bytes : rv_shr16(bytes, 2 * j - 2), m->four);
   rq_vi weights = rv_lookup(j == 0 ? tables->turned : tables->value, index);
   if (kind == KIND_T2) return weights;
@@ -129,69 +100,17 @@ RV_INLINE rq_vi before_first(const uint8_t *plane2, int32_t steps) {
   return rv_lane_up(bytes);
 }
 
-/* The lowest bits of a group from bits 4..7 to bits 3..0. */
-RV_INLINE rq_vi turn_low(const lookup *tables, const masks *m, rq_vi low) {
-  return rv_lookup(tables->turned, rv_and(rv_shr16(low, 4), m->four));
-}
-
-/* What stands before the first group of a block of a mixed trellis: the last codes of the lanes below. */
-RV_INLINE past past_of_mixed(block_kind kind, const rq_own *own, const lookup *tables, const masks *m,
-                             const uint8_t *block, int32_t steps) {
-  past p = {rv_zero(), rv_zero(), rv_zero(), rv_zero()};
-  if (steps % 4 == 0) {
-    int32_t groups = steps / 4;
-    p.bytes = rv_lane_up(rv_load(block + 16 * (groups - 1)));
-    if (kind == KIND_X3)
-      p.low = rv_lane_up(turn_low(tables, m, low_bits_of(block + 16 * groups, steps, groups - 1)));
-    p.last = rv_and(rv_shr16(p.bytes, 4), m->four);
-    p.older = rv_and(rv_shr16(p.bytes, 2), m->four);
-    return p;
-  }
-  rq_vi codes[4];
-  uint8_t bytes[4][RQ_LANES];
-  rq_own_codes_before(own, block, steps, bytes);
-  for (int32_t n = 0; n < 4; n++) codes[n] = rv_load(bytes[n]);
-  if (kind == KIND_X3)
-    for (int32_t n = 0; n < 4; n++) {
-      p.low = rv_or(p.low, rv_shl16(rv_and(codes[n], m->one), n));
-      codes[n] = rv_and(rv_shr16(codes[n], 1), m->two);
-    }
-  p.last = rv_or(rv_shl16(codes[0], 2), codes[1]);
-  p.older = rv_or(rv_shl16(codes[1], 2), codes[2]);
-  return p;
-}
-
-/* What stands before the first group of any block. */
-RV_INLINE past past_of(block_kind kind, const rq_own *own, const lookup *tables, const masks *m,
-                       const uint8_t *block, int32_t steps) {
-  if (is_mixed(kind)) return past_of_mixed(kind, own, tables, m, block, steps);
-  past p = {rv_zero(), rv_zero(), rv_zero(), rv_zero()};
-  if (has_trellis(kind)) p.bytes = before_first(block, steps);
-  return p;
-}
-
-/* The lowest bits of group g in the form that one_step wants; the past's move on. */
-RV_INLINE rq_vi low_of_group(block_kind kind, const lookup *tables, const masks *m, const uint8_t *plane1,
-                             int32_t steps, int32_t g, past *p) {
-  if (!has_low_bits(kind)) return rv_zero();
-  rq_vi low = low_bits_of(plane1, steps, g);
-  if (kind != KIND_X3) return low;
-  rq_vi turned = turn_low(tables, m, low), both = rv_or(rv_shl16(p->low, 4), turned);
-  p->low = turned;
-  return both;
-}
-
 /* Weights of one block less `offset`, by steps: (16 steps, 16 lanes), beyond the last group untouched. */
-RV_INLINE void block_values(block_kind kind, const rq_own *own, const lookup *tables, const masks *m,
-                            const uint8_t *block, int32_t steps, int8_t offset, rq_vi *values /* (16) */) {
+RV_INLINE void block_values(block_kind kind, const lookup *tables, const masks *m, const uint8_t *block,
+                            int32_t steps, int8_t offset, rq_vi *values /* (16) */) {
   int32_t groups = (steps + 3) / 4;
-  past p = past_of(kind, own, tables, m, block, steps);
+  rq_vi before = has_trellis(kind) ? before_first(block, steps) : rv_zero();
   for (int32_t g = 0; g < groups; g++) {
     rq_vi bytes = rv_load(block + 16 * g);
-    rq_vi low = low_of_group(kind, tables, m, block + 16 * groups, steps, g, &p);
+    rq_vi low = has_low_bits(kind) ? low_bits_of(block + 16 * groups, steps, g) : rv_zero();
     for (int32_t j = 0; j < 4; j++)
-      values[4 * g + j] = rv_sub8(one_step(kind, tables, m, bytes, &p, low, j), rv_splat8(offset));
-    p.bytes = bytes;
+      values[4 * g + j] = rv_sub8(one_step(kind, tables, m, bytes, before, low, j), rv_splat8(offset));
+    before = bytes;
   }
 }
 

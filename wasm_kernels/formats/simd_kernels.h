@@ -15,7 +15,11 @@ enum { RQ_LANE_BLOCK_BYTES = RQ_LANES * RQ_STEP_BYTES };
 /* simd_own.c: ruvq's own formats. */
 void rq_own_decode_simd(const rq_own *own, const uint8_t *row, int32_t width, float *out);
 
-/* simd_rows.c: y[r] = row r . a; a dot is one row. */
+/* simd_mixed.c: bytes of a block's first `steps` steps less `offset`; beyond the last group untouched. */
+void rq_mixed_values_simd(const rq_own *own, const uint8_t *block, int32_t steps, int8_t offset,
+                          rq_vi *values /* (RQ_LANES) */);
+
+/* simd_rows.c, simd_mixed.c: y[r] = row r . a; a dot is one row. */
 #define RQ_DECLARE_ROWS(name)                                                                              \
   void rq_##name##_rows_simd(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, \
                              float *y);                                                                    \

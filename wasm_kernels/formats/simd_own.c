@@ -17,26 +17,24 @@ RV_INLINE void scale_16(rq_vi values, rq_vf d, float *out) {
 static __attribute__((noinline)) void values_of(const rq_own *own, const uint8_t *block, int32_t steps,
                                                 rq_vi *values /* (RQ_LANES) */) {
   int8_t offset = own->trellis ? 64 : (int8_t)own->offset;
-  masks m = masks_of();
-#define VALUES(kind)                                                    \
-  {                                                                     \
-    lookup tables = lookup_of(kind);                                    \
-    block_values(kind, own, &tables, &m, block, steps, offset, values); \
+  if (own->mixed) {
+    rq_mixed_values_simd(own, block, steps, offset, values);
+    return;
   }
-  if (own->mixed)
-    if (own->three_bits)
-      VALUES(KIND_X3)
-    else
-      VALUES(KIND_X2)
-  else if (own->trellis)
-    if (own->three_bits)
-      VALUES(KIND_T3)
-    else
-      VALUES(KIND_T2)
-  else if (own->three_bits)
-    VALUES(KIND_Q3)
-  else
-    VALUES(KIND_Q2)
+  masks m = masks_of();
+  if (own->trellis && own->three_bits) {
+    lookup tables = lookup_of(KIND_T3);
+    block_values(KIND_T3, &tables, &m, block, steps, offset, values);
+  } else if (own->trellis) {
+    lookup tables = lookup_of(KIND_T2);
+    block_values(KIND_T2, &tables, &m, block, steps, offset, values);
+  } else if (own->three_bits) {
+    lookup tables = lookup_of(KIND_Q3);
+    block_values(KIND_Q3, &tables, &m, block, steps, offset, values);
+  } else {
+    lookup tables = lookup_of(KIND_Q2);
+    block_values(KIND_Q2, &tables, &m, block, steps, offset, values);
+  }
 }
 
 void rq_own_decode_simd(const rq_own *own, const uint8_t *row, int32_t width, float *out) {

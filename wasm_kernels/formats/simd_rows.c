@@ -33,11 +33,10 @@ RV_INLINE void add_blocks(block_kind kind, bool pairs, int32_t rows, const share
                           int32_t number, rq_vf *acc /* (rows) */) {
   int32_t steps = rq_block_steps(r), groups = (steps + 3) / 4;
   int32_t planes = 16 * groups + (has_low_bits(kind) ? rq_plane1_bytes(steps) : 0);
-  rq_vi sums[ROWS];
-  past p[ROWS];
+  rq_vi sums[ROWS], before[ROWS];
   for (int32_t i = 0; i < rows; i++) {
     sums[i] = rv_zero();
-    p[i] = past_of(kind, s->own, &s->tables, &s->m, blocks[i], steps);
+    before[i] = has_trellis(kind) ? before_first(blocks[i], steps) : rv_zero();
   }
   const int8_t *q = a->lanes + RQ_LANE_BLOCK_BYTES * (size_t)number; /* zero beyond the last step */
   /* Sums are nested last step first: those of more steps than a group's would not fit the registers. */
@@ -47,17 +46,17 @@ RV_INLINE void add_blocks(block_kind kind, bool pairs, int32_t rows, const share
     q = rv_address(q);
     for (int32_t i = 0; i < rows; i++) {
       bytes[i] = rv_load(blocks[i] + 16 * g);
-      low[i] = low_of_group(kind, &s->tables, &s->m, blocks[i] + 16 * groups, steps, g, &p[i]);
+      low[i] = has_low_bits(kind) ? low_bits_of(blocks[i] + 16 * groups, steps, g) : rv_zero();
     }
     for (int32_t j = 0; j < 4; j++) {
       rq_vi x[RQ_STEP_VECTORS];
       for (int32_t v = 0; v < RQ_STEP_VECTORS; v++) x[v] = rv_load(q + RQ_STEP_BYTES * j + 16 * v);
       for (int32_t i = 0; i < rows; i++) {
-        rq_vi weights = one_step(kind, &s->tables, &s->m, bytes[i], &p[i], low[i], j);
+        rq_vi weights = one_step(kind, &s->tables, &s->m, bytes[i], before[i], low[i], j);
         sums[i] = add_step(kind, pairs, s, sums[i], weights, x);
       }
     }
-    for (int32_t i = 0; i < rows; i++) p[i].bytes = bytes[i];
+    for (int32_t i = 0; i < rows; i++) before[i] = bytes[i];
   }
   rq_vi over = rv_shl32(rv_load(a->group_sum + RQ_GROUPS * number), s->shift);
   rq_vf dx = rf_splat(a->scale[number]);
@@ -113,8 +112,6 @@ DEFINE_ROWS(pi_q2, KIND_Q2, 1)
 DEFINE_ROWS(pi_t3, KIND_T3, 6)
 DEFINE_ROWS(pi_t2, KIND_T2, 6)
 DEFINE_ROWS(ternary, KIND_Q2, 0)
-DEFINE_ROWS(pi_x3, KIND_X3, 6)
-DEFINE_ROWS(pi_x2, KIND_X2, 6)
 
 #else
 typedef int rq_no_simd_rows; /* a translation unit must not be empty */

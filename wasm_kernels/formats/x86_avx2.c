@@ -6,7 +6,7 @@
 #include <immintrin.h>
 
 #include "foreign.h"
-#include "simd_blocks.h"
+#include "simd_mixed.h"
 
 RQ_TARGET_BEGIN("avx2,f16c")
 
@@ -81,41 +81,37 @@ RV_INLINE void decode_block(bool three_bits, bool trellis, const pair_tables *t,
   }
 }
 
-/* The same of a mixed trellis. Of two registers of two steps each, the older first, across(...) has those
- * that lie one step back from the newer. */
-RV_INLINE __m256i across(__m256i older, __m256i newer) {
+/* Of two registers of two steps each, the older first, the two steps that lie one before the newer. */
+RV_INLINE __m256i one_before(__m256i older, __m256i newer) {
   return _mm256_permute2x128_si256(older, newer, 0x21);
 }
 
+/* The same of a mixed trellis. */
 RV_INLINE void decode_mixed(const rq_own *own, const pair_tables *t, const uint8_t *block, int32_t steps,
                             __m256i *weights) {
-  const block_kind kind = own->three_bits ? KIND_X3 : KIND_X2;
   const __m256i nibble = _mm256_set1_epi8(15), shift = _mm256_set_epi32(4, 4, 4, 4, 2, 2, 2, 2);
+  const __m256i places[2] = {_mm256_set_epi32(2, 2, 2, 2, 3, 3, 3, 3),
+                             _mm256_set_epi32(0, 0, 0, 0, 1, 1, 1, 1)};
   int32_t groups = (steps + 3) / 4;
-  masks m = masks_of();
-  lookup tables = lookup_of(kind);
-  past p = past_of_mixed(kind, own, &tables, &m, block, steps);
+  mixed_tables tables = mixed_tables_of(own);
+  mixed_past p = mixed_past_of(own->three_bits, own, &tables, block, steps);
   __m256i before = _mm256_set_m128i(p.last, p.older); /* the indices of the two steps before */
   for (int32_t g = 0; g < groups; g++) {
     rq_vi bytes = rv_load(block + 16 * g);
-    rq_vi first = rv_and(rv_shr16(_mm256_extracti128_si256(before, 1), 2), rv_splat8(3));
-    first = rv_or(rv_and(rv_shl16(bytes, 2), rv_splat8(12)), first);
+    rq_vi first = rv_and(rv_shr16(_mm256_extracti128_si256(before, 1), 2), tables.two);
+    first = rv_or(rv_and(rv_shl16(bytes, 2), tables.upper), first);
     __m256i index[2] = {
-        _mm256_set_m128i(rv_and(bytes, rv_splat8(15)), first),
+        _mm256_set_m128i(rv_and(bytes, tables.four), first),
         _mm256_and_si256(_mm256_srlv_epi32(_mm256_broadcastsi128_si256(bytes), shift), nibble),
     };
-    __m256i low =
-        _mm256_broadcastsi128_si256(low_of_group(kind, &tables, &m, block + 16 * groups, steps, g, &p));
+    __m256i low = _mm256_setzero_si256();
+    if (own->three_bits)
+      low = _mm256_broadcastsi128_si256(mixed_low(&tables, block + 16 * groups, steps, g, &p));
     for (int32_t i = 0; i < 2; i++) {
-      __m256i other;
-      if (own->three_bits) {
-        const __m256i places =
-            i == 0 ? _mm256_set_epi32(2, 2, 2, 2, 3, 3, 3, 3) : _mm256_set_epi32(0, 0, 0, 0, 1, 1, 1, 1);
-        other = _mm256_and_si256(_mm256_srlv_epi32(low, places), nibble);
-        other = _mm256_xor_si256(other, across(before, index[i]));
-      } else {
-        other = _mm256_xor_si256(_mm256_shuffle_epi8(t->turn, index[i]), before);
-      }
+      __m256i other = own->three_bits
+                          ? _mm256_xor_si256(_mm256_and_si256(_mm256_srlv_epi32(low, places[i]), nibble),
+                                             one_before(before, index[i]))
+                          : _mm256_xor_si256(_mm256_shuffle_epi8(t->turn, index[i]), before);
       weights[2 * g + i] =
           _mm256_add_epi8(_mm256_shuffle_epi8(t->value, index[i]), _mm256_shuffle_epi8(t->change, other));
       before = index[i];
