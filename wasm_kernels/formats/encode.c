@@ -5,8 +5,7 @@
 #include "../base/fpenv.h"
 #include "ggml.h" /* rq_is_ggml */
 
-/* a mixed trellis' search is twenty times as long, and 0.02 dB are all that more effort finds */
-enum { Q8_0_LEVELS = 127, DEFAULT_EFFORT = 4, MIXED_EFFORT = 1, MAX_EFFORT = 247, F32_EXPONENT = 0x7F800000 };
+enum { Q8_0_LEVELS = 127, DEFAULT_EFFORT = 4, MAX_EFFORT = 247, F32_EXPONENT = 0x7F800000 };
 
 #define PRINTABLE 0x1p63f /* larger numbers don't fit the integers that messages can show */
 
@@ -147,7 +146,7 @@ int32_t rq_encode_settle(rq_error *error, const rq_format *entry, const rq_encod
   out->k = options->k ? options->k : e->default_k;
   out->scale = options->scale;
   const rq_own *own = rq_own_of(format);
-  out->effort = options->effort ? options->effort : own && own->mixed ? MIXED_EFFORT : DEFAULT_EFFORT;
+  out->effort = options->effort ? options->effort : own && own->mixed ? RQ_MIXED_EFFORT : DEFAULT_EFFORT;
   return RQ_OK;
 }
 

@@ -88,10 +88,10 @@ static int32_t round_grid(const feedback *f, const rq_feedback_block *b, float *
   return rq_pack_grid(f->settings.format, q, b->r, bits, out);
 }
 
-/* Codes under a header, and their cost. */
+/* Codes under a header, and their cost; a mixed trellis has as many ways as it has. */
 static float find_codes(const feedback *f, const rq_feedback_block *b, const float *x, const uint8_t *header,
                         int32_t ways, uint8_t *codes) {
-  if (f->own->mixed) return rq_mixed_feedback(f->own, b, x, header, ways, codes, f->survivors);
+  if (f->own->mixed) return rq_mixed_feedback(f->own, b, x, header, codes, f->survivors);
   return rq_trellis_feedback(f->own, b, x, header, ways, codes, f->survivors);
 }
 
@@ -139,24 +139,39 @@ static bool search_ks(header_search *s) {
 static int32_t round_trellis(const feedback *f, const rq_feedback_block *b, const float *x, uint8_t *out) {
   uint8_t codes[RQ_BLOCK], header[2];
   bool thorough = f->settings.effort >= RQ_THOROUGH_EFFORT;
-  if (f->own->mixed)
-    rq_mixed_encode(&f->settings, f->own, &f->block, codes, header, f->trellis);
-  else
-    rq_trellis_encode(&f->settings, f->own, &f->block, codes, header, f->trellis);
+  rq_trellis_encode(&f->settings, f->own, &f->block, codes, header, f->trellis);
   if (header[0] == 0) return rq_pack_own(f->own, codes, b->r, header, out);
   header_search s = {f, b, x, thorough ? RQ_FEEDBACK_SOME_WAYS : 1, {0, 0}, 0x1p120f};
   try_header(&s, header[0], header[1]);
   search_alpha(&s);
   if (thorough && !f->settings.k)
     while (search_ks(&s) && search_alpha(&s)) continue;
-  find_codes(f, b, x, s.best, RQ_FEEDBACK_WAYS, codes);
+  rq_trellis_feedback(f->own, b, x, s.best, RQ_FEEDBACK_WAYS, codes, f->survivors);
+  return rq_pack_own(f->own, codes, b->r, s.best, out);
+}
+
+/* The same of a mixed trellis, whose searches take long: other alphas are tried only thoroughly. */
+static int32_t round_mixed(const feedback *f, const rq_feedback_block *b, const float *x, uint8_t *out) {
+  uint8_t codes[RQ_BLOCK], header[2];
+  rq_encode_settings plain = f->settings;
+  plain.effort = rq_min_i32(plain.effort, RQ_MIXED_EFFORT);
+  rq_mixed_encode(&plain, f->own, &f->block, codes, header, f->trellis);
+  if (header[0] == 0) return rq_pack_own(f->own, codes, b->r, header, out);
+  header_search s = {f, b, x, RQ_FEEDBACK_WAYS, {header[0], header[1]}, 0x1p120f};
+  if (f->settings.effort >= RQ_THOROUGH_EFFORT) {
+    try_header(&s, header[0], header[1]);
+    search_alpha(&s);
+  }
+  rq_mixed_feedback(f->own, b, x, s.best, codes, f->survivors);
   return rq_pack_own(f->own, codes, b->r, s.best, out);
 }
 
 /* The bytes of a block, and how many. */
 static int32_t round_block(feedback *f, const rq_feedback_block *b, float *x, uint8_t *out) {
   if (!rq_is_ggml(f->settings.format))
-    return f->own && f->own->trellis ? round_trellis(f, b, x, out) : round_grid(f, b, x, out);
+    return !f->own || !f->own->trellis ? round_grid(f, b, x, out)
+           : f->own->mixed             ? round_mixed(f, b, x, out)
+                                       : round_trellis(f, b, x, out);
   rq_ggml_encode_block(&f->settings, &f->block, b, out, f->points);
   return f->entry->info.block_bytes;
 }

@@ -1,14 +1,14 @@
 /* mixed_feedback.c: the codes of a block of a mixed trellis whose header is decided, with error feedback
  * inside the block. As in trellis_feedback.c every survivor carries the corrections that its own errors
- * cause. With 64 or 128 states that is too much for all of them: of the cheapest way into each state the
- * cheapest few go on, sorted by cost, equal ones by their state (the M-algorithm).
+ * cause. There is one for each state, the cheapest way into it; of the 64 or 128 states the cheapest few go
+ * on, sorted by cost, of equals those reached first (the M-algorithm).
  *
  * Corrections are added to the next WINDOW weights at once; to those behind them at the end of the window,
  * which only the cheapest ROWS survivors outlive. */
 #include "encode.h"
 
 enum {
-  MOST_WAYS = 4 * RQ_FEEDBACK_WAYS,
+  MOST_WAYS = 64, /* fewer lose 0.1 dB and more, and headers can't be compared by them */
   MOST_STATES = RQ_MIXED_STATES,
   MOST_CODES = 8,
   WINDOW = RQ_FEEDBACK_WINDOW,
@@ -23,22 +23,32 @@ typedef struct survivor {
 
 /* A way into a state. */
 typedef struct way {
-  float cost, error; /* error: kept for the ways that go on, weight - value */
-  uint8_t from, code;
+  float cost;
+  uint8_t from, code; /* the survivor before, by its number */
 } way;
+
+/* What is kept of a survivor. */
+typedef struct trace {
+  float error; /* weight - value */
+  uint8_t from, code;
+} trace;
 
 typedef struct search {
   const rq_own *own;
   const rq_feedback_block *block;
-  int32_t limit, count; /* survivors at most, and at present */
+  int32_t count; /* of the survivors */
   survivor survivors[MOST_WAYS];
-  way into[MOST_STATES];
+  way into[MOST_STATES]; /* cost NO_WAY: none */
+  uint8_t reached[MOST_STATES];
+  int32_t reached_count;
   float rows[2][ROWS][RQ_BLOCK];    /* corrected weights of the ways that began the window, and the next */
   float near[2][MOST_WAYS][WINDOW]; /* of the window, with the errors made in it */
   float values[MOST_STATES][MOST_CODES]; /* [state before][code] */
-  way back[RQ_BLOCK][MOST_WAYS];
+  trace back[RQ_BLOCK][MOST_WAYS];
 } search;
 _Static_assert(sizeof(search) + 64 <= RQ_MIXED_FEEDBACK_SCRATCH, "scratch of the search");
+
+static const float NO_WAY = 0x1p120f;
 
 static void set_values(search *s, float d) {
   bool three_bits = s->own->three_bits;
@@ -58,30 +68,36 @@ static inline int32_t next_state(bool three_bits, int32_t state, int32_t code) {
 /* The cheapest way into each state, of equals that of the cheaper survivor. */
 static inline __attribute__((always_inline)) void find_ways(search *s, int32_t at, float pivot,
                                                             float (*near)[WINDOW], bool three_bits) {
-  const int32_t codes = three_bits ? 8 : 4, states = three_bits ? 128 : 64;
-  for (int32_t state = 0; state < states; state++) s->into[state] = (way){0x1p120f, 0.0f, 0, 0};
+  const int32_t codes = three_bits ? 8 : 4;
+  for (int32_t n = 0; n < s->reached_count; n++) s->into[s->reached[n]].cost = NO_WAY;
+  s->reached_count = 0;
   for (int32_t n = 0; n < s->count; n++) {
     const survivor *from = &s->survivors[n];
     float x = near[n][at];
     for (int32_t code = 0; code < codes; code++) {
       float e = x - s->values[from->state][code], cost = from->cost + pivot * (e * e);
-      way *into = &s->into[next_state(three_bits, from->state, code)];
-      if (cost < into->cost) *into = (way){cost, 0.0f, (uint8_t)n, (uint8_t)code};
+      int32_t state = next_state(three_bits, from->state, code);
+      way *into = &s->into[state];
+      if (!(cost < into->cost)) continue;
+      if (into->cost == NO_WAY) s->reached[s->reached_count++] = (uint8_t)state;
+      *into = (way){cost, (uint8_t)n, (uint8_t)code};
     }
   }
+  if (s->reached_count > 0) return;
+  s->reached[s->reached_count++] = 0; /* no cost is a number below NO_WAY: any way will do */
+  s->into[0] = (way){NO_WAY, 0, 0};
 }
 
-/* States by falling merit, as many as may go on; how many. */
-static int32_t choose_states(const search *s, int32_t states, uint8_t *chosen /* (MOST_WAYS) */) {
+/* States that go on, the cheapest first; how many. */
+static int32_t choose_states(const search *s, uint8_t *chosen /* (MOST_WAYS) */) {
   int32_t count = 0;
-  for (int32_t state = 0; state < states; state++) {
-    float cost = s->into[state].cost;
-    if (cost >= 0x1p120f || (count == s->limit && !(cost < s->into[chosen[count - 1]].cost))) continue;
-    int32_t place = count < s->limit ? count++ : count - 1;
+  for (int32_t n = 0; n < s->reached_count; n++) {
+    float cost = s->into[s->reached[n]].cost;
+    if (count == MOST_WAYS && !(cost < s->into[chosen[count - 1]].cost)) continue;
+    int32_t place = count < MOST_WAYS ? count++ : count - 1;
     for (; place > 0 && cost < s->into[chosen[place - 1]].cost; place--) chosen[place] = chosen[place - 1];
-    chosen[place] = (uint8_t)state;
+    chosen[place] = s->reached[n];
   }
-  if (count == 0) chosen[count++] = 0; /* no cost is a number: any way will do */
   return count;
 }
 
@@ -93,13 +109,13 @@ static inline __attribute__((always_inline)) void advance(search *s, int32_t i, 
   uint8_t chosen[MOST_WAYS];
   survivor next[MOST_WAYS];
   find_ways(s, at, s->block->pivots[i], before, three_bits);
-  s->count = choose_states(s, three_bits ? 128 : 64, chosen);
+  s->count = choose_states(s, chosen);
   for (int32_t n = 0; n < s->count; n++) {
-    way *into = &s->into[chosen[n]];
+    const way *into = &s->into[chosen[n]];
     const survivor *from = &s->survivors[into->from];
     float e = w - s->values[from->state][into->code]; /* of the weight itself */
     next[n] = (survivor){into->cost, chosen[n], from->root};
-    s->back[i][n] = (way){into->cost, e, into->from, into->code};
+    s->back[i][n] = (trace){e, into->from, into->code};
     const float *old = before[into->from];
     for (int32_t j = (at + 1) & ~3; j < end; j++) after[n][j] = old[j] + e * factor[j];
   }
@@ -143,12 +159,13 @@ static inline __attribute__((always_inline)) void run(search *s, const float *d,
 }
 
 float rq_mixed_feedback(const rq_own *own, const rq_feedback_block *block, const float *x,
-                        const uint8_t *header, int32_t ways, uint8_t *codes, void *scratch) {
+                        const uint8_t *header, uint8_t *codes, void *scratch) {
   search *s = scratch;
   float d[RQ_GROUPS];
   s->own = own;
   s->block = block;
-  s->limit = 4 * ways;
+  s->reached_count = 0;
+  for (int32_t state = 0; state < MOST_STATES; state++) s->into[state].cost = NO_WAY;
   s->count = 1;
   s->survivors[0] = (survivor){0.0f, 0, 0};
   rq_copy(s->rows[0][0], x, (size_t)block->r * sizeof(float));
