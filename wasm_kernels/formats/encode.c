@@ -97,8 +97,9 @@ static int32_t check_writable(rq_error *error, const rq_format *entry) {
   if (entry->info.writable) return RQ_OK;
   char list[160];
   size_t used = 0;
-  for (int32_t f = 0; f < RQ_FORMAT_COUNT; f++) {
-    if (!rq_format_get(f)->info.writable) continue;
+  for (int32_t i = 0; i < 2 * RQ_FORMAT_COUNT; i++) { /* those of ggml last: not all of them find room */
+    int32_t f = i % RQ_FORMAT_COUNT;
+    if (!rq_format_get(f)->info.writable || rq_is_ggml(f) != (i >= RQ_FORMAT_COUNT)) continue;
     const char *name = rq_format_get(f)->info.name;
     if (used + rq_length(name) + 2 > sizeof list) break;
     if (used) list[used++] = ' ';

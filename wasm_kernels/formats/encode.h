@@ -90,6 +90,10 @@ void rq_mixed_encode(const rq_encode_settings *settings, const rq_own *own, cons
 typedef bool (*rq_try_alpha)(void *context, uint8_t alpha);
 void rq_search_alpha(const rq_encode_settings *settings, int32_t start, int32_t radius,
                      rq_try_alpha try_alpha, void *context);
+/* What a search has to beat: alpha byte 0, where every weight is 0, unless the alpha is given. */
+static inline float rq_cost_to_beat(const rq_encode_settings *settings, float energy) {
+  return settings->rule == RQ_SCALE_GIVEN ? 0x1p120f : energy;
+}
 /* The largest alpha byte whose alpha is at most `of_rms` root mean squares of the block. */
 int32_t rq_first_alpha(const rq_encode_block *block, float of_rms);
 /* Squared error of a block of zeros, weighted where the block is. */

@@ -201,8 +201,9 @@ void rq_mixed_encode(const rq_encode_settings *settings, const rq_own *own, cons
   search s = {own, block, settings->k, values, values + MOST_VALUES, 0.0f, codes, header};
   rq_zero(codes, (size_t)block->r);
   header[0] = header[1] = 0;
-  s.total = rq_block_energy(block); /* of alpha byte 0: every weight 0 */
-  if (s.total > 0.0f) {
+  float energy = rq_block_energy(block);
+  s.total = rq_cost_to_beat(settings, energy);
+  if (energy > 0.0f) {
     int32_t start = rq_first_alpha(block, own->three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2);
     rq_search_alpha(settings, start, settings->effort, try_alpha, &s);
   }

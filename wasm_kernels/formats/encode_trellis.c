@@ -205,8 +205,9 @@ void rq_trellis_encode(const rq_encode_settings *settings, const rq_own *own, co
   survivors first = {(f4 *)scratch, {{0}}, 0.0f, 0, 0};
   alpha_search s = {&t, first, first};
   s.other.cost += STATES * (RQ_BLOCK + 1);
-  s.best.total = rq_block_energy(block); /* of alpha byte 0: every weight 0 */
-  if (s.best.total > 0.0f) {
+  float energy = rq_block_energy(block);
+  s.best.total = rq_cost_to_beat(settings, energy);
+  if (energy > 0.0f) {
     int32_t start = rq_first_alpha(block, own->three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2);
     rq_search_alpha(settings, start, settings->effort, try_alpha, &s);
   }
