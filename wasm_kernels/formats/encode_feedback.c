@@ -150,17 +150,21 @@ static int32_t round_trellis(const feedback *f, const rq_feedback_block *b, cons
   return rq_pack_own(f->own, codes, b->r, s.best, out);
 }
 
-/* The same of a mixed trellis, whose searches take long: other alphas are tried only thoroughly. */
+/* The same of a mixed trellis, whose searches take long: whole blocks have other alphas tried only
+ * thoroughly. */
 static int32_t round_mixed(const feedback *f, const rq_feedback_block *b, const float *x, uint8_t *out) {
   uint8_t codes[RQ_BLOCK], header[2];
   rq_encode_settings plain = f->settings;
+  bool tail = b->r < RQ_BLOCK, thorough = f->settings.effort >= RQ_THOROUGH_EFFORT;
   plain.effort = rq_min_i32(plain.effort, RQ_MIXED_EFFORT);
   rq_mixed_encode(&plain, f->own, &f->block, codes, header, f->trellis);
   if (header[0] == 0) return rq_pack_own(f->own, codes, b->r, header, out);
   header_search s = {f, b, x, RQ_FEEDBACK_WAYS, {header[0], header[1]}, 0x1p120f};
-  if (f->settings.effort >= RQ_THOROUGH_EFFORT) {
+  if (tail || thorough) {
     try_header(&s, header[0], header[1]);
     search_alpha(&s);
+    if (tail && thorough && !f->settings.k)
+      while (search_ks(&s) && search_alpha(&s)) continue;
   }
   rq_mixed_feedback(f->own, b, x, s.best, codes, f->survivors);
   return rq_pack_own(f->own, codes, b->r, s.best, out);

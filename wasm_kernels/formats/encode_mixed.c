@@ -10,6 +10,8 @@
 #include "encode_lanes.h"
 
 enum { KS = 4, GROUPS = 16, MOST_VALUES = GROUPS * 32 };
+/* Few weights share a k of a tail, so its scales count for more, and its search takes less. */
+enum { TAIL_EFFORT = 4 };
 /* where the search of alpha begins */
 #define ALPHA_OF_RMS_3 1.3f
 #define ALPHA_OF_RMS_2 1.4f
@@ -205,6 +207,7 @@ void rq_mixed_encode(const rq_encode_settings *settings, const rq_own *own, cons
   s.total = rq_cost_to_beat(settings, energy);
   if (energy > 0.0f) {
     int32_t start = rq_first_alpha(block, own->three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2);
-    rq_search_alpha(settings, start, settings->effort, try_alpha, &s);
+    int32_t effort = block->r < RQ_BLOCK ? rq_max_i32(settings->effort, TAIL_EFFORT) : settings->effort;
+    rq_search_alpha(settings, start, effort, try_alpha, &s);
   }
 }
