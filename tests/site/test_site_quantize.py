@@ -43,6 +43,7 @@ def contents(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         return metadata, {t.name: bytes(file.tensor_bytes(t.name)) for t in file.tensors}
 
 
+@pytest.mark.slow
 def test_the_bundled_model_gives_the_desktops_bytes(quantizing: Any, tmp_path: Path) -> None:
     choose(quantizing, "pi-t3", "ternary")
     quantizing.click("#quantize-run")
