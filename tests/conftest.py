@@ -17,7 +17,7 @@ from alone import alone  # isort: skip
 
 ROOT = Path(__file__).resolve().parent.parent
 # folders whose files share what takes long to make, or a folder of out/ that they write
-TOGETHER = ("bench", "pyodide", "site")
+TOGETHER = ("bench", "formats", "pyodide", "site")
 
 
 def group_of(test: str) -> str:
