@@ -1,6 +1,10 @@
 /* encode_alpha.c: the search over alpha that stands around a search for the codes of a trellis. */
 #include "encode.h"
 
+/* the alpha that is most often the best, over the root mean square of the block; measured */
+#define ALPHA_OF_RMS_3 1.3f
+#define ALPHA_OF_RMS_2 1.4f
+
 float rq_block_energy(const rq_encode_block *block) {
   float sum = 0.0f;
   for (int32_t i = 0; i < block->r; i++) {
@@ -10,10 +14,10 @@ float rq_block_energy(const rq_encode_block *block) {
   return sum;
 }
 
-int32_t rq_first_alpha(const rq_encode_block *block, float of_rms) {
+int32_t rq_first_alpha(const rq_encode_block *block, bool three_bits) {
   float energy = rq_block_energy(block), weight = 0.0f;
   for (int32_t i = 0; i < block->r; i++) weight += block->weighted ? block->w[i] : 1.0f;
-  float wanted = rq_sqrtf(energy / weight) * of_rms;
+  float wanted = rq_sqrtf(energy / weight) * (three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2);
   int32_t low = 1, high = RQ_ALPHA_BYTE_MAX; /* alpha grows with its byte */
   while (low < high) {
     int32_t middle = (low + high + 1) / 2;

@@ -3,19 +3,16 @@
  * it has 128 or 64 states.
  *
  * A state is the latest code and four bits more, its group: code << 4 | group. All states of a group are
- * entered from the same 4 states of pi-x2 or 8 of pi-x3, on as many ways. With c1, c2, c3 the codes before
- * the new one, h their upper bits and b their lowest, pi-x2: the group is c1 c2, the way c3;      pi-x3: the
- * group is h1 b1 b2, the way b3 h2 In pi-x3 the values of two codes that differ in their lowest bit are the
- * same, with that of h2 turned over. */
+ * entered from the same 4 states of pi-x2 or 8 of pi-x3, on as many ways. c1, c2 and c3 are the codes before
+ * the new one, h the upper bits of a code of pi-x3 and b its lowest.
+ * - pi-x2: the group is c1 c2, the way c3.
+ * - pi-x3: the group is h1 b1 b2, the way b3 h2. The values of two codes that differ in their lowest bit are
+ *   the same, with that of h2 turned over. */
 #include "encode_lanes.h"
 
 enum { KS = 4, GROUPS = 16, MOST_VALUES = GROUPS * 32 };
 /* Few weights share a k of a tail, so its scales count for more, and its search takes less. */
 enum { TAIL_EFFORT = 4 };
-/* where the search of alpha begins */
-#define ALPHA_OF_RMS_3 1.3f
-#define ALPHA_OF_RMS_2 1.4f
-
 /* In front of a loop: leave it one. */
 #if defined(__clang__)
 #define ROLLED _Pragma("clang loop unroll(disable)")
@@ -206,7 +203,7 @@ void rq_mixed_encode(const rq_encode_settings *settings, const rq_own *own, cons
   float energy = rq_block_energy(block);
   s.total = rq_cost_to_beat(settings, energy);
   if (energy > 0.0f) {
-    int32_t start = rq_first_alpha(block, own->three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2);
+    int32_t start = rq_first_alpha(block, own->three_bits);
     int32_t effort = block->r < RQ_BLOCK ? rq_max_i32(settings->effort, TAIL_EFFORT) : settings->effort;
     rq_search_alpha(settings, start, effort, try_alpha, &s);
   }

@@ -10,9 +10,6 @@
 #include "encode_lanes.h"
 
 enum { STATES = 4, KS = 4 };
-/* where the search of alpha begins */
-#define ALPHA_OF_RMS_3 1.3f
-#define ALPHA_OF_RMS_2 1.4f
 
 typedef rq_f4 f4;
 typedef uint32_t u4 __attribute__((vector_size(16)));
@@ -21,7 +18,6 @@ static inline f4 splat(float x) { return (f4){x, x, x, x}; }
 static inline f4 magnitude(f4 x) {
   return (f4)((u4)x & (u4){0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF});
 }
-static inline f4 smaller(f4 a, f4 b) { return rq_smaller(a, b); }
 
 /* One block and one way of looking at it. */
 typedef struct trellis {
@@ -96,7 +92,7 @@ static inline __attribute__((always_inline)) void advance(const branches *b, con
 #pragma GCC unroll 4
       for (int32_t from = 0; from < STATES; from++)
         t[from] = c[from] + branch_cost(x, w, b->middle[to][from], b->half[to][from], three_bits, weighted);
-      next[to] = smaller(smaller(t[0], t[1]), smaller(t[2], t[3]));
+      next[to] = rq_smaller(rq_smaller(t[0], t[1]), rq_smaller(t[2], t[3]));
     }
 #pragma GCC unroll 4
     for (int32_t s = 0; s < STATES; s++) cost[STATES * (i + 1) + s] = c[s] = next[s];
@@ -208,7 +204,7 @@ void rq_trellis_encode(const rq_encode_settings *settings, const rq_own *own, co
   float energy = rq_block_energy(block);
   s.best.total = rq_cost_to_beat(settings, energy);
   if (energy > 0.0f) {
-    int32_t start = rq_first_alpha(block, own->three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2);
+    int32_t start = rq_first_alpha(block, own->three_bits);
     rq_search_alpha(settings, start, settings->effort, try_alpha, &s);
   }
   if (s.best.alpha == 0) {
