@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-
 WAIT = timedelta(hours=12)  # for the first process, which alone makes the start and writes the file
 
 

@@ -196,9 +196,7 @@ def _totals(x: Tensor, alpha: Tensor, bits: int, k: int | None) -> Tensor:
     return cost[:, 0].amin(0)
 
 
-def _best_alpha(
-    x: Tensor, start: Tensor, least: Tensor, bits: int, k: int | None, effort: int
-) -> Tensor:
+def _best_alpha(x: Tensor, start: Tensor, least: Tensor, bits: int, k: int | None, effort: int) -> Tensor:
     """The core's search: outwards from `start` until `effort` bytes on either side of the best were tried.
 
     `least`: (B,) the cost of alpha byte 0. Totals are computed for windows of bytes; what is looked at,
