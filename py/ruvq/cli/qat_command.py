@@ -116,7 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--steps", type=whole(1), help="steps at most (default: what --epochs give)")
     work.add_argument("--max-minutes", type=number(0.01, 1e5), help="minutes of training at most")
     work.add_argument(
-        "--window", type=whole(2, 1 << 20), default=256, help="tokens of a window (default 256)"
+        "--window", type=whole(2, 1 << 20), default=128, help="tokens of a window (default 128)"
     )
     work.add_argument("--eval-every", type=whole(1), default=100, help="steps (default 100)")
     work.add_argument(

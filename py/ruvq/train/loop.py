@@ -41,7 +41,7 @@ class RunOptions:
     checkpoints, written every `save_seconds`; `precision`: "float32" or "bfloat16".
     """
 
-    window: int = 256
+    window: int = 128
     steps: int | None = None
     max_seconds: float | None = None
     auto_rate: float | None = None
