@@ -40,14 +40,13 @@ FORMAT = "pi-t2"
 TEST_PIECES = 40
 WINDOW = 256  # of the evaluations
 RECIPES = (
-    "window=256",
-    "window=128 batch_size=8",
-    "window=64 batch_size=8",
     "",
-    "refresh_every=2",
-    "rate=0.02",
-    "alpha_task=0",
-    "beta_kd=1",
+    "beta_kd=0.25",
+    "beta_kd=4",
+    "beta_kd=4 alpha_task=0",
+    "beta_kd=4 refresh_every=2",
+    "beta_kd=4 batch_size=8",
+    "beta_kd=4 window=256",
     "start=ptq",
 )
 

@@ -52,7 +52,7 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
 )
 HAS_SETTINGS = True
 # what a run starts from, beside the preset of the format (measured: docs/qat.md)
-DEFAULTS = {"batch_size": 4, "gradient_accumulation": 1, "beta_kd": 4.0, "temperature": 1.0}
+DEFAULTS = {"batch_size": 4, "gradient_accumulation": 1, "beta_kd": 1.0, "temperature": 1.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
