@@ -4,7 +4,11 @@
 #           web/ruvq-threads.wasm             the same with shared memory, for pages that may have threads
 #   side    py/ruvq/core/_side/ruvq-relaxed.wasm  for the platform wheel of Pyodide
 # V=1 shows the commands. `make wasm CC=emcc` builds the same modules with Emscripten, into out/wasm-emcc.
+# `make -f build/core.mk -j 2 FILE...` compiles on several cores; what the Makefile adds, set-up, can't.
 
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
 Q := $(if $(V),,@)
 CORE_SOURCES := $(sort $(wildcard wasm_kernels/*/*.c))
 CORE_HEADERS := $(wildcard wasm_kernels/*/*.h)
@@ -109,13 +113,17 @@ FUZZ_CC := clang-19
 FUZZ_FLAGS := -std=c11 -O2 -g -ffp-contract=off -fno-sanitize-recover=all -Iout/generated \
   -fsanitize=address,undefined
 FUZZ_TARGETS := file tokenizer model shards adapter
-FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=out/fuzz/fuzz_%)
+FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=out/fuzz/fuzz_%) out/fuzz/mutate_file
 
 .SECONDARY: $(CORE_SOURCES:wasm_kernels/%.c=out/fuzz/core/%.o)
 out/fuzz/core/%.o: wasm_kernels/%.c $(CORE_HEADERS) $(CODEBOOKS) build/core.mk
 	@mkdir -p $(@D)
 	@echo "  CC fuzz    $<"
 	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -c $< -o $@
+
+out/fuzz/mutate_file: tests/fuzz/fuzz_file.c tests/fuzz/build_file.h $(CORE_SOURCES:wasm_kernels/%.c=out/fuzz/core/%.o)
+	@echo "  LD fuzz    $@"
+	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -DRQ_FUZZ_MAIN $< $(filter %.o,$^) -lpthread -o $@
 
 out/fuzz/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/build_file.h $(CORE_SOURCES:wasm_kernels/%.c=out/fuzz/core/%.o)
 	@echo "  LD fuzz    $@"

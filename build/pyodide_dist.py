@@ -17,15 +17,18 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from alone import alone
 from wheel import kind_of
 
 ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "out" / "pyodide"
 PACKAGES = {"314.0.7": "pyodide", "0.29.5": "pyodide-0.29"}  # version: folder in node_modules
 CORE_FILES = (
     "pyodide.mjs",
@@ -93,7 +96,7 @@ def assemble_core(version: str, folder: Path) -> None:
     lock = json.loads((package / "pyodide-lock.json").read_text())
     entry = {**lock["packages"]["micropip"], "file_name": wheel.name, "sha256": MICROPIP[1]}
     lock["packages"] = {"micropip": entry}
-    (folder / "pyodide-lock.json").write_text(json.dumps(lock))
+    write(folder / "pyodide-lock.json", json.dumps(lock))
 
 
 def for_quick_start(folder: Path, version: str) -> None:
@@ -103,7 +106,7 @@ def for_quick_start(folder: Path, version: str) -> None:
     path = folder / version / "pyodide-lock.json"
     lock = json.loads(path.read_text())
     lock["packages"]["ruvq"] = lock_entry(wheel)
-    path.write_text(json.dumps(lock))
+    write(path, json.dumps(lock))
     make_snapshot(folder / version)
 
 
@@ -129,9 +132,11 @@ def assemble_index(folder: Path) -> None:
     wheels = [p for p in sorted((ROOT / "out" / "wheels").glob("ruvq-*.whl")) if kind_of(p) != "native"]
     if {kind_of(p) for p in wheels} != {"pure", "pyodide"}:
         raise SystemExit("out/wheels lacks a wheel for Pyodide: run `make wheel`")
-    shutil.rmtree(folder / "wheels", ignore_errors=True)
     for wheel in wheels:
         copy_if_newer(wheel, folder / "wheels" / wheel.name)
+    for old in (folder / "wheels").iterdir():
+        if old.name not in {wheel.name for wheel in wheels}:
+            old.unlink()
     write_page(folder / "simple" / "ruvq" / "index.html", wheels)
     # for those who want the pure wheel: tests, and the comparison of the two
     write_page(folder / "pure" / "ruvq" / "index.html", [p for p in wheels if kind_of(p) == "pure"])
@@ -139,12 +144,19 @@ def assemble_index(folder: Path) -> None:
 
 def write_page(page: Path, wheels: list[Path]) -> None:
     """A project's page of an index, two folders below the wheels' own."""
-    page.parent.mkdir(parents=True, exist_ok=True)
     links = []
     for wheel in wheels:
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
         links.append(f'<a href="../../wheels/{wheel.name}#sha256={digest}">{wheel.name}</a>')
-    page.write_text(f"<!DOCTYPE html><html><body>{'<br>'.join(links)}</body></html>\n")
+    write(page, f"<!DOCTYPE html><html><body>{'<br>'.join(links)}</body></html>\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Under a temporary name first: tests have links to the file that stood there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.replace(path)
 
 
 def make_snapshot(folder: Path) -> None:
@@ -158,6 +170,18 @@ def make_snapshot(folder: Path) -> None:
 
 def assemble(folder: Path, versions: tuple[str, ...] = tuple(PACKAGES)) -> None:
     """Everything into `folder`; quick when nothing has changed."""
+    with alone("pyodide"):
+        _assemble(folder, versions)
+
+
+def assemble_links(folder: Path, versions: tuple[str, ...] = tuple(PACKAGES)) -> None:
+    """Everything into out/pyodide, and links to it into `folder`, which must not exist."""
+    with alone("pyodide"):
+        _assemble(OUT, versions)
+        shutil.copytree(OUT, folder, copy_function=os.link)
+
+
+def _assemble(folder: Path, versions: tuple[str, ...]) -> None:
     for version in versions:
         assemble_core(version, folder / version)
     assemble_index(folder)
@@ -167,7 +191,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--to", type=Path, default=ROOT / "out" / "pyodide")
+    parser.add_argument("--to", type=Path, default=OUT)
     assemble(parser.parse_args().to)
     return 0
 

@@ -35,11 +35,13 @@ if ((${#missing[@]})); then
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
+npm ci --silent --no-audit --no-fund & # while pip waits for its downloads
+scripts=$!
 [[ -x .venv/bin/python ]] || python3 -m venv .venv
 extras=bench,wheel
 pinned=()
 # of this version indexes have files without the gigabytes of CUDA, and pip prefers those
 [[ $level == dev ]] && extras+=,dev,train && pinned+=(torch==2.13.0)
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" "${pinned[@]}"
-
-npm ci --silent --no-audit --no-fund
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" "${pinned[@]}" ||
+  { wait $scripts; exit 1; }
+wait $scripts

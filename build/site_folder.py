@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from alone import alone
+
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "out" / "site"
 SOURCE = ROOT / "web" / "model"  # the bundled model: a Hugging Face folder in floats
@@ -52,6 +54,11 @@ def newest(paths: list[Path]) -> float:
 
 def quantize_models(source: Path, tokenizer: Path | None, folder: Path) -> list[Path]:
     """The page's GGUF files, made where they are missing or stale."""
+    with alone("models"):
+        return _quantize_models(source, tokenizer, folder)
+
+
+def _quantize_models(source: Path, tokenizer: Path | None, folder: Path) -> list[Path]:
     if not source.exists():
         raise SystemExit(f"{source} is not there: `make model` trains it, or --source names another model")
     package = ROOT / "py" / "ruvq"

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import sys
@@ -151,8 +150,7 @@ def main() -> int:
     folder = ROOT / "out" / "bench-pyodide"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    pyodide_dist.assemble(ROOT / "out" / "pyodide", (options.pyodide,))
-    shutil.copytree(ROOT / "out" / "pyodide", folder / "pyodide", copy_function=os.link)
+    pyodide_dist.assemble_links(folder / "pyodide", (options.pyodide,))
     (folder / "measure.html").write_text(PAGE)
     write_model(folder / "model.gguf", SHAPES[options.shape], options.format, ascii_only=True)
     found = measure(folder, options.pyodide, options.rounds)

@@ -29,6 +29,7 @@ def test_native() -> None:
     check("native", hosts.native())
 
 
+@pytest.mark.slow
 def test_node() -> None:
     check("Node", hosts.node())
 

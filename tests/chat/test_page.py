@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -37,8 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     folder = copy_scripts(tmp_path_factory.mktemp("site"))
     for name in ("program.html", "program.mjs"):
         shutil.copyfile(ROOT / "tests" / "pyodide" / name, folder / name)
-    pyodide_dist.assemble(ROOT / "out" / "pyodide")
-    shutil.copytree(ROOT / "out" / "pyodide", folder / "pyodide", copy_function=os.link)
+    pyodide_dist.assemble_links(folder / "pyodide")
     path = quantized(write_chat_model(folder / "source"), folder / "chat.gguf")
     with serving(folder) as address:
         yield address, path

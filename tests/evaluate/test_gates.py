@@ -202,6 +202,7 @@ def test_g3_goes_within_the_limit_of_float_or_of_q3_k() -> None:
     assert "no-go" in lost.statement()
 
 
+@pytest.mark.slow
 def test_g3_measures_every_case_on_real_weights(
     stories: dict[str, Any], artifact: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +231,7 @@ def test_g3_measures_every_case_on_real_weights(
     assert "range over seeds" in found.table(markdown=True)
 
 
+@pytest.mark.slow
 def test_g3_rounds_as_well_as_quantize_can(
     stories: dict[str, Any], artifact: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

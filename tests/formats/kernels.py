@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from formats import oracle, oracle_ggml
@@ -21,6 +23,12 @@ def number(name: str) -> int:
 def widths(name: str, choices: list[int] = WIDTHS) -> list[int]:
     """Those of `choices` that the format can hold."""
     return [w for w in choices if w % oracle.BLOCK_WEIGHTS.get(name, 1) == 0]
+
+
+def sources(folder: Path) -> list[Path]:
+    """What products and the self-test take of wasm_kernels, or of a copy of it."""
+    found = [*(folder / "formats").glob("*.c"), *(folder / "base").glob("*.c")]
+    return [path for path in found if not path.name.startswith(("encode", "compare"))]
 
 
 def decode(name: str, data: bytes, rows: int, width: int, variant: int = SIMD) -> np.ndarray:

@@ -8,7 +8,10 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_awkward_weights_are_encoded_cleanly(repository: Path, tmp_path: Path) -> None:
     program = tmp_path / "encode_stress"
     folders = (repository / "wasm_kernels" / name for name in ("base", "formats"))

@@ -29,12 +29,9 @@ class Activations(ctypes.Structure):
 
 
 @pytest.fixture(scope="module")
-def library(repository, compile_sources, tmp_path_factory):
-    folders = [repository / "wasm_kernels" / name for name in ("formats", "base")]
-    sources = [
-        s for folder in folders for s in folder.glob("*.c") if not s.name.startswith(("encode", "compare"))
-    ]
-    lib = compile_sources(sources, tmp_path_factory.mktemp("batch") / "batch.so")
+def library(kernel_objects, compile_sources, tmp_path_factory):
+    output = tmp_path_factory.mktemp("batch") / "batch.so"
+    lib = compile_sources(list(kernel_objects.glob("*.o")), output)
     lib.rq_format_get.restype = ctypes.c_void_p
     return lib
 

@@ -11,6 +11,7 @@ import pytest
 FLAGS = ("-std=c11", "-O2", "-ffreestanding", "-ffp-contract=off", "-fno-math-errno", "-nostdlib", "-static")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", ["armv8-a", "armv8.2-a+dotprod"])
 def test_neon_kernels_pass_the_self_test(repository: Path, tmp_path: Path, processor: str) -> None:
     kernels = repository / "wasm_kernels"

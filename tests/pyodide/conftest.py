@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -52,8 +51,7 @@ def pyodide_site(stories_models: dict[str, Path], stories_adapter: Path) -> Iter
     folder = ROOT / "out" / "test-pyodide"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    pyodide_dist.assemble(ROOT / "out" / "pyodide")
-    shutil.copytree(ROOT / "out" / "pyodide", folder / "pyodide", copy_function=os.link)
+    pyodide_dist.assemble_links(folder / "pyodide")
     for name in ("program.html", "program.mjs"):
         shutil.copy(HERE / name, folder / name)
     (folder / "models").mkdir()

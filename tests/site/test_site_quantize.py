@@ -43,6 +43,7 @@ def contents(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         return metadata, {t.name: bytes(file.tensor_bytes(t.name)) for t in file.tensors}
 
 
+@pytest.mark.slow
 def test_the_bundled_model_gives_the_desktops_bytes(quantizing: Any, tmp_path: Path) -> None:
     choose(quantizing, "pi-t3", "ternary")
     quantizing.click("#quantize-run")
@@ -59,6 +60,7 @@ def test_the_bundled_model_gives_the_desktops_bytes(quantizing: Any, tmp_path: P
         assert float(cells[1]) == pytest.approx(report.snr_db, abs=0.06)
 
 
+@pytest.mark.slow
 def test_the_plots_say_what_they_show(quantizing: Any) -> None:
     names = [
         chart.get_attribute("aria-label") for chart in quantizing.query_selector_all("#quantize-plots svg")

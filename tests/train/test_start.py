@@ -102,6 +102,7 @@ def run(data_dir: Path, folder: Path, text: Path, **work: Any) -> Any:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ptq_first_is_better_than_the_plain_search(data_dir: Path, tmp_path: Path) -> None:
     text = tmp_path / "stories.txt"
     text.write_text((data_dir / "text/tiny_stories_train.txt").read_text()[:60000])

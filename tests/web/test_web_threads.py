@@ -200,6 +200,7 @@ def test_numbers_of_threads_that_make_no_sense_are_refused(page: Any, threads: A
     assert name == "UsageError"
 
 
+@pytest.mark.slow
 def test_twenty_loads_and_disposals_leave_no_worker_behind(page: Any) -> None:
     """Helpers sleep inside the engine when their model is disposed of."""
     assert len(page.workers) == 0

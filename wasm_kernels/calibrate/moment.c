@@ -8,7 +8,7 @@
 #include "../base/math.h"
 #include "../formats/x86.h"
 
-enum { COLUMNS = 16, TOKENS = 64, ROWS = 64, TILE = 4 };
+enum { COLUMNS = 16, TOKENS = 64, ROWS = 96, TILE = 6 };
 
 /* a (tokens, a_width), b (tokens, b_width) -> out (a_width, b_width); with `upper` a is b, and only columns
  * from the diagonal on are summed. */
@@ -42,7 +42,7 @@ static inline __attribute__((always_inline)) void sum_tile(const row_block *bloc
                                                            float (*out)[COLUMNS]) {
   f8 sum[TILE][EIGHTS] = {{{0.0f}}};
   for (int32_t t = 0; t < tokens; t++, columns += EIGHTS)
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int32_t r = 0; r < count; r++) {
       float x = block->packed[n][t][begin + r];
       f8 a = {x, x, x, x, x, x, x, x};
@@ -50,6 +50,17 @@ static inline __attribute__((always_inline)) void sum_tile(const row_block *bloc
       for (int32_t c = 0; c < EIGHTS; c++) sum[r][c] = sum[r][c] + a * columns[c];
     }
   rq_copy(out + begin, sum, (size_t)count * sizeof *sum);
+}
+
+/* Adds a row of a tile to `target`: columns [first, count) of it. */
+static inline __attribute__((always_inline)) void add_row(float *target, const float *sum, int32_t first,
+                                                          int32_t count) {
+  typedef float anywhere __attribute__((vector_size(32), aligned(4)));
+  if (first == 0 && count == COLUMNS)
+    for (int32_t c = 0; c < COLUMNS; c += 8)
+      *(anywhere *)(target + c) = *(const anywhere *)(target + c) + *(const anywhere *)(sum + c);
+  else
+    for (int32_t c = first; c < count; c++) target[c] = target[c] + sum[c];
 }
 
 /* Tile n and columns from j; `half` of the tile's rows at a time where there are registers for no more. */
@@ -61,8 +72,8 @@ static inline __attribute__((always_inline)) void add_tile(const sums *s, const 
   int32_t count = rq_min_i32(COLUMNS, s->b_width - j);
   for (int32_t r = 0; r < rq_min_i32(TILE, block->rows - n * TILE); r++) {
     int32_t i = block->first + n * TILE + r;
-    float *target = s->out + (size_t)i * (size_t)s->b_width + (size_t)j;
-    for (int32_t c = s->upper ? rq_max_i32(0, i - j) : 0; c < count; c++) target[c] = target[c] + sum[r][c];
+    add_row(s->out + (size_t)i * (size_t)s->b_width + (size_t)j, sum[r], s->upper ? rq_max_i32(0, i - j) : 0,
+            count);
   }
 }
 
@@ -74,10 +85,14 @@ static inline __attribute__((always_inline)) void add_block(const sums *s, const
   } columns;
   for (int32_t j = s->upper ? block->first - block->first % COLUMNS : 0; j < s->b_width; j += COLUMNS) {
     int32_t count = rq_min_i32(COLUMNS, s->b_width - j);
-    for (int32_t t = 0; t < s->tokens; t++)
-      for (int32_t c = 0; c < COLUMNS; c++)
-        columns.numbers[t * COLUMNS + c] =
-            c < count ? s->b[(size_t)t * (size_t)s->b_width + (size_t)(j + c)] : 0.0f;
+    for (int32_t t = 0; t < s->tokens; t++) {
+      const float *from = s->b + (size_t)t * (size_t)s->b_width + (size_t)j;
+      float *to = columns.numbers + t * COLUMNS;
+      if (count == COLUMNS)
+        __builtin_memcpy(to, from, COLUMNS * sizeof *to);
+      else
+        for (int32_t c = 0; c < COLUMNS; c++) to[c] = c < count ? from[c] : 0.0f;
+    }
     for (int32_t n = 0; n * TILE < block->rows; n++)
       if (!s->upper || block->first + n * TILE < j + count) /* below the diagonal there is nothing */
         add_tile(s, block, n, half, j, columns.vectors);
@@ -89,7 +104,7 @@ typedef void add_kernel(const sums *s, const row_block *block);
 static void add_plain(const sums *s, const row_block *block) { add_block(s, block, 2); }
 #if RQ_HAVE_X86
 RQ_TARGET_BEGIN("avx2")
-static void add_avx2(const sums *s, const row_block *block) { add_block(s, block, 4); }
+static void add_avx2(const sums *s, const row_block *block) { add_block(s, block, 6); }
 RQ_TARGET_END
 #endif
 

@@ -33,12 +33,9 @@ typedef struct collect_job {
   bool diagonal;
 } collect_job;
 
-enum { UNIT = 64 }; /* rows of H */
+enum { UNIT = 96 }; /* rows of H */
 
-static void collect_units(void *data, int32_t first, int32_t last, int32_t thread) {
-  const collect_job *job = data;
-  int32_t from = first * UNIT, to = rq_min_i32(last * UNIT, job->width);
-  (void)thread;
+static void collect_rows(const collect_job *job, int32_t from, int32_t to) {
   if (!job->diagonal) {
     rq_moment_add_rows(job->moment, job->x, job->tokens, job->width, from, to);
     return;
@@ -50,13 +47,24 @@ static void collect_units(void *data, int32_t first, int32_t last, int32_t threa
     }
 }
 
+static int32_t blocks_of(int32_t width) { return (width + UNIT - 1) / UNIT; }
+
+/* A unit is a block of rows and its mirror image, the longest rows of the triangle with the shortest. */
+static void collect_units(void *data, int32_t first, int32_t last, int32_t thread) {
+  const collect_job *job = data;
+  int32_t blocks = blocks_of(job->width), mirrored = rq_max_i32(last, blocks - last);
+  (void)thread;
+  collect_rows(job, first * UNIT, rq_min_i32(last * UNIT, job->width));
+  collect_rows(job, rq_min_i32(mirrored * UNIT, job->width), rq_min_i32((blocks - first) * UNIT, job->width));
+}
+
 bool rq_collect(rq_model *model, rq_input input, const float *x, int32_t tokens) {
   if (model->moments) {
     bool diagonal = model->moments_diagonal;
     float *moment = model->moments + offset_of(&model->hyper, input, diagonal);
     collect_job job = {moment, x, tokens, width_of(&model->hyper, input), diagonal};
-    int32_t units = (job.width + UNIT - 1) / UNIT;
-    uint64_t work = (uint64_t)tokens * UNIT * (uint64_t)(diagonal ? 1 : job.width / 2 + 1);
+    int32_t units = (blocks_of(job.width) + 1) / 2;
+    uint64_t work = 2 * (uint64_t)tokens * UNIT * (uint64_t)(diagonal ? 1 : job.width / 2 + 1);
     rq_pool_run(model->pool, collect_units, &job, units, work);
   }
   return model->stage_rows && model->stage_until == (int32_t)input;
