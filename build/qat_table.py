@@ -78,7 +78,8 @@ def piece(name: str, args: argparse.Namespace, folder: Path, text: str) -> dict[
             RunOptions(steps=args.steps or 10**9, max_seconds=seconds, auto_rate=AUTO_RATE),
             Work(threads=args.threads, device=args.device), tokenizer=source(args)[1], overwrite=True,
         )  # fmt: skip
-        out |= {"steps": report.steps, "tokens": report.tokens, "minutes": (time.process_time() - began) / 60}
+        out |= {"steps": report.steps, "tokens": report.tokens, "minutes": report.seconds / 60}
+        out["cpu_minutes"] = (time.process_time() - began) / 60
         out["device"] = f"{report.device}, {args.threads} threads"
         bits = report.bits_per_weight_actual
     else:
@@ -117,8 +118,10 @@ def cell(found: dict[str, Any] | None) -> str:
     text = f"{found['perplexity']:.2f} ± {found['stderr']:.2f}"
     if "steps" not in found:
         return text
-    tokens, minutes = found["tokens"] / 1e6, found["minutes"]
-    return f"{text} ({found['steps']:,} steps, {tokens:.2f} M tokens, {minutes:.1f} CPU min)"
+    spent = f"{found['minutes']:.1f} min"
+    if "cpu_minutes" in found:
+        spent += f", of CPU {found['cpu_minutes']:.1f}"
+    return f"{text} ({found['steps']:,} steps, {found['tokens'] / 1e6:.2f} M tokens, {spent})"
 
 
 def table(done: dict[str, dict[str, Any]]) -> str:
