@@ -21,6 +21,8 @@ class Processes:
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
         if self.count > 1 and not dist.is_initialized():
+            if torch.cuda.is_available():
+                torch.cuda.set_device(self.local_rank)  # where nccl sends what is shared
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=WAIT)
 
     @property
