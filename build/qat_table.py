@@ -18,6 +18,7 @@ import json
 import math
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,14 @@ def piece(name: str, args: argparse.Namespace, folder: Path, text: str) -> dict[
     out: dict[str, Any] = {"piece": name}
     if way in ("qat", "lora"):
         config = QatConfig.preset(format, use_lora=way == "lora", **DEFAULTS)
-        seconds = None if args.steps else 60 * args.minutes
+        seconds, began = None if args.steps else 60 * args.minutes, time.process_time()
         report = qat(
             source(args)[0], [str(args.data / "text/tiny_stories_train.txt")], folder / "model.gguf", config,
             RunOptions(steps=args.steps or 10**9, max_seconds=seconds, auto_rate=AUTO_RATE),
             Work(threads=args.threads, device=args.device), tokenizer=source(args)[1], overwrite=True,
         )  # fmt: skip
         out |= {"steps": report.steps, "tokens": report.tokens, "minutes": report.seconds / 60}
+        out["cpu_minutes"] = (time.process_time() - began) / 60
         out["device"] = f"{report.device}, {args.threads} threads"
         bits = report.bits_per_weight_actual
     else:
@@ -116,9 +118,10 @@ def cell(found: dict[str, Any] | None) -> str:
     text = f"{found['perplexity']:.2f} ± {found['stderr']:.2f}"
     if "steps" not in found:
         return text
-    return (
-        f"{text} ({found['steps']:,} steps, {found['tokens'] / 1e6:.2f} M tokens, {found['minutes']:.1f} min)"
-    )
+    spent = f"{found['minutes']:.1f} min"
+    if "cpu_minutes" in found:
+        spent += f", of CPU {found['cpu_minutes']:.1f}"
+    return f"{text} ({found['steps']:,} steps, {found['tokens'] / 1e6:.2f} M tokens, {spent})"
 
 
 def table(done: dict[str, dict[str, Any]]) -> str:

@@ -68,6 +68,7 @@ SECTIONS: dict[str, dict[str, Types]] = {
     },
     "qat": {
         "enabled": _SWITCH,
+        "k_per_layer": _SWITCH,
         "granularity": _TEXT,
         "activation_bits": _WHOLE,
         "ste": _TEXT,

@@ -184,7 +184,7 @@ def test_the_command_trains_climbs_and_says_no(
     found = json.loads(capfd.readouterr().out.splitlines()[-1])
     assert (code, found["go"], found["gate"]) == (1, False, "g2")
     assert [rung["name"] for rung in found["rungs"]] == [
-        "LoRA-QAT, rank 4", "LoRA-QAT, rank 4, KD weight 16", "PTQ",
+        "LoRA-QAT, rank 4", "LoRA-QAT, rank 4, KD weight 4", "PTQ",
     ]  # fmt: skip
     for rung in found["rungs"]:
         measures = {m["name"]: m for m in rung["measures"]}

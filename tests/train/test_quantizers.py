@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import ruvq
+from ruvq.errors import UsageError
 from ruvq.quantize.tensors import turn_rows
 from ruvq.train import QatConfig, codecs, quantizer
 from ruvq.train.hadamard import transform_in_torch
@@ -66,8 +68,11 @@ def test_what_is_trained_is_what_the_encoder_of_files_would_write(format: str) -
 
 
 @pytest.mark.parametrize("format", ["pi-t2", "pi-t3"])
-def test_devices_without_the_core_train_the_same_codes(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = QatConfig.preset(format, search_every=1)
+@pytest.mark.parametrize("k", [{}, {"k": 3}, {"k_per_layer": True}])
+def test_devices_without_the_core_train_the_same_codes(
+    format: str, k: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = QatConfig.preset(format, search_every=1, **k)
     results = []
     for on_host in (True, False):
         with monkeypatch.context() as patch:
@@ -103,6 +108,56 @@ def test_inv_3_the_step_is_alpha_pi_over_k(format: str, k: int) -> None:
     q(w)
     step = q.codec.steps(q.headers, q.alpha).abs()
     torch.testing.assert_close(step, q.alpha * math.pi / k, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("format", ["pi-t2", "pi-t3"])
+@pytest.mark.parametrize("ste", ["standard", "lsq"])
+def test_one_k_for_each_matrix_is_the_best_one(format: str, ste: str) -> None:
+    w = weights_of(20, 300)
+    q = WeightQuantizer(w, QatConfig.preset(format, k_per_layer=True, ste=ste))
+    x = np.asarray(turn_rows(w.detach().numpy(), q.turn))
+    files = {k: ruvq.quantize(x, format, k=k) for k in (2, 3, 4, 5)}
+    errors = {k: np.square(ruvq.dequantize(f, as_numpy=True) - x).sum() for k, f in files.items()}
+    best = min(errors, key=errors.__getitem__)
+    assert q.data() == files[best].data
+    train(q, w, 1)
+    q(w)
+    assert bool((q.codec._ks(q.headers)[:, 0] == best - 2).all())  # between two searches it stays
+
+
+def test_the_k_of_a_matrix_follows_its_weights_and_a_checkpoint() -> None:
+    config = QatConfig.pit2(k_per_layer=True, search_every=2)
+    w, seen = weights_of(20, 256), set()
+    q = WeightQuantizer(w, config)
+    for seed in range(12):
+        with torch.no_grad():
+            w.copy_(weights_of(20, 256, seed) * 2 ** (seed / 12))  # another place between two alphas
+        q(w)
+        seen.add(q.codec.asked_k)
+    assert len(seen) > 1
+    other = WeightQuantizer(weights_of(20, 256), config)
+    other.load_state_dict(q.state_dict())
+    assert other.codec is q.codec
+
+
+@pytest.mark.parametrize("values", [{"format": "pi-q3"}, {"format": "ternary"}, {"format": "pi-t2", "k": 3}])
+def test_k_per_layer_needs_a_format_in_which_it_is_something(values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        QatConfig(k_per_layer=True, **values)
+    assert caught.value.subject == "k_per_layer"
+
+
+@pytest.mark.parametrize("format", ["pi-q3", "pi-q2", "pi-ternary"])
+def test_in_a_grid_k_and_alpha_are_one_number(format: str) -> None:
+    """The gradient of log k would be minus that of log alpha, and any k gives the same bytes."""
+    w, data = weights_of(), set()
+    for k in (2, 3, 4, 5):
+        q = WeightQuantizer(w, QatConfig.preset(format, k=k))
+        data.add(q.data())
+    assert len(data) == 1
+    log_alpha, log_k = (torch.zeros(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    (torch.exp(log_alpha) * math.pi / torch.exp(log_k)).square().sum().backward()
+    assert torch.equal(log_alpha.grad, -log_k.grad)
 
 
 def test_a_block_of_zeros_stays_zero_and_learns_nothing() -> None:

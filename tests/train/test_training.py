@@ -50,9 +50,11 @@ def test_training_brings_the_student_nearer_to_its_teacher() -> None:
 
 
 @pytest.mark.parametrize("killed", [3, 4])  # after an evaluation, and between two
-@pytest.mark.parametrize("ste", ["standard", "lsq"])
-def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, ste: str, killed: int) -> None:
-    config = CONFIG.changed(ste=ste, refresh_every=2)
+@pytest.mark.parametrize("changes", [{}, {"ste": "lsq"}, {"k_per_layer": True, "search_every": 2}])
+def test_a_run_that_was_killed_ends_as_one_that_was_not(
+    tmp_path: Path, changes: dict[str, Any], killed: int
+) -> None:
+    config = CONFIG.changed(refresh_every=2, **changes)
     whole = trainer(config=config)
     whole.run()
     first = trainer(tmp_path, config=config)

@@ -22,7 +22,7 @@ EXAMPLES = """  ruvq qat --model stories260K.bin --tokenizer tok512.bin --format
 # flags that change a field of QatConfig: (flag, field, type, what it says)
 SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--bits", "bits", whole(2, 8), "bits of the reference grids"),
-    ("--k", "k", whole(2, 5), "divisor of pi"),
+    ("--k", "k", whole(2, 5), "divisor of pi, the same in all layers"),
     ("--ste", "ste", str, "how gradients pass rounding: standard, clipped, lsq (learned steps), ewgs"),
     ("--ewgs-delta", "ewgs_delta", number(0, 0.99), "of ewgs (default 0.1)"),
     ("--granularity", "granularity", str, "steps of the reference grids: tensor, channel, block"),
@@ -52,7 +52,7 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
 )
 HAS_SETTINGS = True
 # what a run starts from, beside the preset of the format (measured: docs/qat.md)
-DEFAULTS = {"batch_size": 4, "gradient_accumulation": 1, "beta_kd": 4.0, "temperature": 1.0}
+DEFAULTS = {"batch_size": 4, "gradient_accumulation": 1, "beta_kd": 1.0, "temperature": 1.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--steps", type=whole(1), help="steps at most (default: what --epochs give)")
     work.add_argument("--max-minutes", type=number(0.01, 1e5), help="minutes of training at most")
     work.add_argument(
-        "--window", type=whole(2, 1 << 20), default=256, help="tokens of a window (default 256)"
+        "--window", type=whole(2, 1 << 20), default=128, help="tokens of a window (default 128)"
     )
     work.add_argument("--eval-every", type=whole(1), default=100, help="steps (default 100)")
     work.add_argument(
@@ -143,6 +143,10 @@ def _add_settings(group: Any) -> None:
     group.add_argument(
         "--embeddings", choices=("same", "f16"), help="f16: embedding and output stay floats (default same)"
     )
+    group.add_argument(
+        "--k-per-layer", action="store_true", default=None,
+        help="pi-t2, pi-t3: one k for each matrix, searched with the scales, instead of one for 64 weights",
+    )  # fmt: skip
     group.add_argument("--use-lora", action="store_true", default=None, help="train only adapters")
     group.add_argument("--target-modules", metavar="LIST", help="layers with adapters (default: q, k, v, o)")
     for flag, _, kind, text in SETTINGS:
@@ -160,8 +164,9 @@ def settings_of(args: argparse.Namespace) -> Any:
     }
     if args.embeddings is not None:
         changes["embeddings"] = args.embeddings == "same"
-    if args.use_lora:
-        changes["use_lora"] = True
+    for switch in ("use_lora", "k_per_layer"):
+        if getattr(args, switch):
+            changes[switch] = True
     if args.learning_rate not in (None, "auto"):
         try:
             changes["learning_rate"] = float(args.learning_rate)
@@ -246,6 +251,8 @@ def _recorded(args: argparse.Namespace) -> str:
             words += [flag, str(value)]
     if args.start != "float":
         words += ["--start", args.start if args.start == "ptq" else Path(args.start).name]
+    if args.k_per_layer:
+        words.append("--k-per-layer")
     if args.ship_adapter:
         words += ["--ship-adapter", Path(args.ship_adapter).name]
     return shlex.join([*words, "--use-lora"] if args.use_lora else words)

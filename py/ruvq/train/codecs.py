@@ -67,6 +67,10 @@ class Codec(ABC):
     def assign(self, weights: Tensor, headers: Tensor) -> Tensor:
         """The codes under given headers."""
 
+    def values(self, codes: Tensor, headers: Tensor) -> Tensor:
+        """What codes and headers decode to: (rows, width) float32."""
+        return self.levels(codes) * self.spread(self.steps(headers, self.alpha(headers)))
+
     @property
     def highest(self) -> float:
         """The largest level, for LSQ's scale."""
@@ -200,7 +204,7 @@ class TrellisCodec(Codec):
             raise DataError("weights are not finite", expected="finite weights", actual="NaN or infinity")
         headers = []
         for number, rows in self._of_blocks(weights):
-            alpha, ks = trellis.search(rows, self.bits)
+            alpha, ks = trellis.search(rows, self.bits, self.asked_k)
             byte = ks[:, 0] | ks[:, 1] << 2 | ks[:, 2] << 4 | ks[:, 3] << 6
             headers.append(torch.stack((alpha, byte), -1).reshape(weights.shape[0], len(number), 2))
         found = torch.cat(headers, 1)

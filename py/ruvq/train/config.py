@@ -18,6 +18,7 @@ TRELLIS = ("pi-t3", "pi-t2")
 GRIDS = ("pi-q3", "pi-q2", "ternary", "pi-ternary")
 REFERENCES = ("uniform", "stretched")  # no format of their own: the trained values are stored as floats
 FORMATS = (*TRELLIS, *GRIDS, *REFERENCES)
+KS = (2, 5)  # the least and the largest divisor of pi
 BITS = {"pi-t3": 3, "pi-t2": 2, "pi-q3": 3, "pi-q2": 2, "ternary": 2, "pi-ternary": 2}
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -38,7 +39,8 @@ class QatConfig:
     """Settings of quantization-aware training, checked on construction (UsageError).
 
     `format`: one of FORMATS; `bits`: 2 to 8, only "uniform" and "stretched" leave a choice; `k`: divisor of
-    pi (None: the format's default; the trellis searches it); `granularity` of the reference grids' steps;
+    pi (None: the format's default; the trellis searches it for every 64 weights); `k_per_layer`: the trellis
+    searches one k for each matrix instead, with the scales; `granularity` of the reference grids' steps;
     `embeddings`: quantize token_embd (and the output) too; `activation_bits`: round what linear layers
     multiply, as the engine does with 8 (0: don't); `incoherence`: "auto" is Hadamard for the trellis.
     `ste`: how gradients pass rounding; "lsq" learns the steps too. `refresh_every`: optimiser steps between
@@ -50,6 +52,7 @@ class QatConfig:
     format: str = "uniform"
     bits: int = 4
     k: int | None = None
+    k_per_layer: bool = False
     granularity: str = "channel"
     embeddings: bool = True
     incoherence: str = "auto"
@@ -96,7 +99,13 @@ class QatConfig:
         if self.activation_bits:
             _within("activation_bits", self.activation_bits, 4, 8)
         if self.k is not None:
-            _within("k", self.k, 2, 5)
+            _within("k", self.k, *KS)
+        if self.k_per_layer and (self.k is not None or self.format not in TRELLIS):
+            raise UsageError(
+                "there is no k to choose for each layer", subject="k_per_layer",
+                expected="pi-t2 or pi-t3, and no k", actual=f"{self.format}, k = {self.k}",
+                hint="in a grid the step, alpha pi / k, is one number: any k gives the same file",
+            )  # fmt: skip
         _within("seed", self.seed, 0, 2**64 - 1)
         _within("ewgs_delta", self.ewgs_delta, 0, 0.99)
         _within("temperature", self.temperature, 0.01, 100)

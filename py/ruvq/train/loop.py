@@ -41,7 +41,7 @@ class RunOptions:
     checkpoints, written every `save_seconds`; `precision`: "float32" or "bfloat16".
     """
 
-    window: int = 256
+    window: int = 128
     steps: int | None = None
     max_seconds: float | None = None
     auto_rate: float | None = None
@@ -92,7 +92,11 @@ class Trainer:
         teacher: Teacher | None = None,
         events: Events | None = None,
         progress: Callable[[float, str], None] | None = None,
+        *,
+        start: str = "float",
     ) -> None:
+        """`start`: what the model was before training, as a checkpoint remembers it."""
+        self.start = start
         self.config, self.options, self.teacher = config, options, teacher
         self.events, self.report = events or Events(), progress or (lambda done, text: None)
         self.processes = Processes()
@@ -211,6 +215,7 @@ class Trainer:
         return {
             "config": self.config.to_toml(), "window": self.options.window, "steps": self.options.steps,
             "text": f"{len(self.batches.stream.tokens)} tokens", "processes": self.processes.count,
+            "start": self.start,
         }  # fmt: skip
 
     def save(self) -> None:

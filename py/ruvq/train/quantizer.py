@@ -16,7 +16,7 @@ from torch.autograd import Function
 
 from ..formats.transform import Transform
 from .codecs import Codec, codec
-from .config import QatConfig
+from .config import KS, QatConfig
 from .hadamard import transform
 from .ste import Clipped, Ewgs, KeptCodes, LearnedStep, RoundTo, Standard, lsq_scale
 
@@ -88,16 +88,16 @@ class WeightQuantizer(nn.Module):
     @torch.no_grad()
     def stored(self) -> Tensor:
         """What the file decodes to, before the transform is undone: (rows, width) float32."""
-        alpha = self.codec.alpha(self.headers)
-        return self.codec.levels(self.codes) * self.codec.spread(self.codec.steps(self.headers, alpha))
+        return self.codec.values(self.codes, self.headers)
 
     def get_extra_state(self) -> Tensor:
-        """`age` and `norm` go with the codes into a checkpoint."""
-        return torch.tensor([float(self.age), self.norm], dtype=torch.float64)
+        """`age`, `norm` and the matrix's own k (0: none) go with the codes into a checkpoint."""
+        return torch.tensor([float(self.age), self.norm, self.codec.asked_k or 0], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
         """From a checkpoint; whether the codes belong to the weights is found out by the next look."""
         self.age, self.norm, self._seen = int(state[0]), float(state[1]), None
+        self.codec = codec(self.config.format, self.codec.width, int(state[2]) or None)
 
     # ---- assignment ----
 
@@ -129,6 +129,14 @@ class WeightQuantizer(nn.Module):
         weights.copy_(self.value)
         self.norm = float(torch.linalg.vector_norm(weights, dtype=torch.float64))
         self._seen = self._versions(weights, None)
+
+    @torch.no_grad()
+    def choose_k(self, weights: Tensor) -> None:
+        """One k for the whole matrix: that whose search leaves the least squared error."""
+        turned = self.turned(weights.detach())
+        choices = [codec(self.config.format, self.codec.width, k) for k in range(KS[0], KS[1] + 1)]
+        errors = [float((c.values(*c.search(turned)) - turned).square().sum()) for c in choices]
+        self.codec = choices[errors.index(min(errors))]
 
     def turned(self, weights: Tensor) -> Tensor:
         """The weights as they are quantized."""
@@ -184,6 +192,8 @@ def refresh(jobs: Iterable[Job], *, search: bool | None = None) -> None:
     for quantizer, weights, version in jobs:
         due = search or not quantizer.training or quantizer.age % quantizer.config.refresh_every == 0
         if due:
+            if quantizer.config.k_per_layer and _searches(quantizer, search):
+                quantizer.choose_k(weights)
             key = (quantizer.codec, quantizer.turn, weights.device, _searches(quantizer, search))
             groups.setdefault(key, []).append((quantizer, weights, version))
         elif quantizer.log_alpha is not None:  # codes are kept, scales are followed
@@ -225,9 +235,7 @@ def _assign(members: Sequence[Job], searches: bool) -> None:
         codes, headers = lead.codec.search(turned)
     else:
         codes = lead.codec.assign(turned, headers)
-    alpha = lead.codec.alpha(headers)
-    stored = lead.codec.levels(codes) * lead.codec.spread(lead.codec.steps(headers, alpha))
-    value, first = lead.unturned(stored), 0
+    value, first = lead.unturned(lead.codec.values(codes, headers)), 0
     for quantizer, matrix, version in members:
         last = first + matrix.shape[0]
         quantizer.codes.copy_(codes[first:last])

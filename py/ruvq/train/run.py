@@ -28,11 +28,13 @@ from .datasets import read_dataset
 from .events import Events
 from .export import export_gguf
 from .held import hold_frozen, prepare_lora
+from .kept_start import digest_of, ingredients, kept_start
 from .layers import prepare_qat
 from .loop import Evaluation, RunOptions, Trainer
 from .lora import add_adapters, lora_of, pack_base, save_adapters
 from .memory import give_back_freed, peak_bytes, reset_peak
 from .models import load_model
+from .processes import Processes
 from .start import FLOAT, PTQ, make_start, start_model, take_codes
 from .teacher import CachedTeacher, ModelTeacher, Teacher, open_teacher
 
@@ -156,12 +158,15 @@ def qat(
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_source(os.fspath(model), tokenizer, allow_requantize=True))  # type: ignore[arg-type]
         train, held_out = _streams(source, texts, work)
-        start_file = _start_file(work, texts, config, model, tokenizer, stack)
+        start_file = _start_file(work, texts, config, options, source, tokenizer, stack)
         student = _student(source, start_file, config, work, device)
         floats = _floats(source, config, device)
         teacher = _teacher(work, source, floats, train, options, device, tokenizer)
         events = stack.enter_context(Events(work.events, work.tensorboard))
-        trainer = Trainer(student, config, options, train, held_out, teacher, events, progress)
+        trainer = Trainer(
+            student, config, options, train, held_out, teacher, events, progress,
+            start=digest_of(start_file) if start_file else FLOAT,
+        )  # fmt: skip
         resumed = work.resume and trainer.resume()
         start = _start(trainer)
         state = trainer.run()
@@ -256,7 +261,8 @@ def _start_file(
     work: Work,
     texts: Sequence[str],
     config: QatConfig,
-    model: str | os.PathLike[str],
+    options: RunOptions,
+    source: Source,
     tokenizer: Any,
     stack: contextlib.ExitStack,
 ) -> Path | None:
@@ -265,10 +271,15 @@ def _start_file(
         return None
     if work.start != PTQ:
         return Path(work.start)
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ruvq-start-")))
-    return make_start(
-        model, texts, folder, config, tokenizer=tokenizer, calibration=work.calibration, threads=work.threads
-    )
+    folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ruvq-start-")))
+
+    def make(working: Path) -> Path:
+        return make_start(
+            source.path, texts, working, config, tokenizer=tokenizer, calibration=work.calibration,
+            threads=work.threads,
+        )  # fmt: skip
+
+    return kept_start(folder, ingredients(source, texts, config, work.calibration), make, Processes())
 
 
 def _streams(source: Source, texts: Sequence[str], work: Work) -> tuple[Stream, Stream]:

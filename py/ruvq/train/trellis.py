@@ -172,10 +172,15 @@ def _first_alpha(rms: Tensor, bits: int) -> Tensor:
     return (torch.searchsorted(alphas, rms * factor, right=True) - 1).clamp(1, ALPHA_BYTE_MAX)
 
 
-def _totals(x: Tensor, alpha: Tensor, bits: int) -> Tensor:
+def _k_scale(t: Tables, k: int | None) -> Tensor:
+    """pi u / k of every k, or of the one that is asked for."""
+    return t.k_scale if k is None else t.k_scale[k - 2 : k - 1]
+
+
+def _totals(x: Tensor, alpha: Tensor, bits: int, k: int | None) -> Tensor:
     """Least cost of each block for each of its alphas: x (B, weights), alpha (A, B) int64 → (A, B)."""
     t = tables_like(bits, x)
-    scale = t.alphas[alpha] * t.k_scale[:, None, None]  # (k, A, B)
+    scale = t.alphas[alpha] * _k_scale(t, k)[:, None, None]  # (k, A, B)
     middle, half = _middles(scale, bits)
     cost, begin = _start(tuple(scale.shape), x), 0
     columns = x.T.contiguous()
@@ -186,12 +191,12 @@ def _totals(x: Tensor, alpha: Tensor, bits: int) -> Tensor:
                 e = e.abs_().sub_(half)
             cost = e.mul_(e).add_(cost).amin(1)
         if end > begin:
-            cost = cost.amin(1, keepdim=True).expand(-1, KS, -1, -1)
+            cost = cost.amin(1, keepdim=True).expand(-1, len(scale), -1, -1)
         begin = end
     return cost[:, 0].amin(0)
 
 
-def _best_alpha(x: Tensor, start: Tensor, least: Tensor, bits: int, effort: int) -> Tensor:
+def _best_alpha(x: Tensor, start: Tensor, least: Tensor, bits: int, k: int | None, effort: int) -> Tensor:
     """The core's search: outwards from `start` until `effort` bytes on either side of the best were tried.
 
     `least`: (B,) the cost of alpha byte 0. Totals are computed for windows of bytes; what is looked at,
@@ -206,7 +211,7 @@ def _best_alpha(x: Tensor, start: Tensor, least: Tensor, bits: int, effort: int)
 
     def totals_at(offsets: list[int]) -> None:
         alphas = torch.stack([(start + o).clamp(1, ALPHA_BYTE_MAX) for o in offsets])
-        found = _totals(x, alphas, bits)
+        found = _totals(x, alphas, bits, k)
         known.update(zip(offsets, found, strict=True))
 
     totals_at(list(range(-2 * effort, 2 * effort + 1)))
@@ -257,21 +262,26 @@ def _best_ks(x: Tensor, alpha: Tensor, bits: int) -> Tensor:
         k = picked[f][state, every]
         out.append(k)
         state = entered[f][state, k, every]
-    ends = group_ends(weights)
-    filled = torch.tensor([e > b for b, e in zip([0, *ends], ends, strict=False)], device=x.device)
-    return torch.where(filled, torch.stack(out[::-1], 1), 0).to(torch.uint8)  # k = 2 stands for empty groups
+    return torch.where(_filled(x), torch.stack(out[::-1], 1), 0).to(torch.uint8)
 
 
-def search(x: Tensor, bits: int, effort: int = EFFORT) -> tuple[Tensor, Tensor]:
-    """alpha (B,) and ks (B, 4), uint8, as the core's encoder finds them for blocks x (B, weights)."""
+def _filled(x: Tensor) -> Tensor:
+    """(4,) bool: which groups of the blocks have weights; k = 2 stands for the others."""
+    ends = group_ends(x.shape[1])
+    return torch.tensor([e > b for b, e in zip([0, *ends], ends, strict=False)], device=x.device)
+
+
+def search(x: Tensor, bits: int, k: int | None = None, effort: int = EFFORT) -> tuple[Tensor, Tensor]:
+    """alpha (B,) and ks (B, 4), uint8, as the core's encoder finds them for blocks x (B, weights); with `k`
+    that k in all groups."""
     held = STATES * STATES * KS * (4 * effort + 1) * 4
     alphas, ks = [], []
     for part in x.split(max(1, _SEARCH_BYTES // held)):
         energy = _energy(part)
         mean = energy / part.shape[1]
         start = _first_alpha(mean.sqrt(), bits)
-        alpha = _best_alpha(part, start, energy, bits, effort)
-        k = _best_ks(part, alpha.clamp(min=1), bits)
+        alpha = _best_alpha(part, start, energy, bits, k, effort)
+        found = _best_ks(part, alpha.clamp(min=1), bits) if k is None else (k - 2) * _filled(part)
         alphas.append(alpha.to(torch.uint8))
-        ks.append(k * (alpha > 0)[:, None])
+        ks.append((found * (alpha > 0)[:, None]).to(torch.uint8))
     return torch.cat(alphas), torch.cat(ks)
