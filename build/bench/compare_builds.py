@@ -37,7 +37,7 @@ GGML = {
     "q5_k": (256, 176, (0, 2)),
     "q6_k": (256, 210, (208,)),
 }
-FORMATS = ("pi-t3", "pi-t2", "pi-q3", "ternary", "q8_0", *GGML)
+FORMATS = ("pi-t3", "pi-t2", "pi-x3", "pi-x2", "pi-q3", "ternary", "q8_0", *GGML)
 
 
 def rows_of(name: str, rows: int, width: int) -> np.ndarray | None:

@@ -38,6 +38,8 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("pi-q3", {"scale": "absmax"}),
     ("pi-t2", {}),
     ("pi-t2", {"effort": 247}),
+    ("pi-x3", {}),
+    ("pi-x2", {}),
     ("pi-q2", {}),
     ("pi-q2", {"scale": "mse-unsigned"}),
     ("ternary", {}),

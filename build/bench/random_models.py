@@ -21,8 +21,8 @@ from ruvq.gguf.types import TensorSpec
 from ruvq.gguf.writer import write_gguf
 
 # what follows the codes in a block: every byte of these formats is codes but for a 2-byte header
-_OWN = {"pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary"}
-_TRELLIS = {"pi-t3", "pi-t2"}
+_OWN = {"pi-q3", "pi-q2", "pi-t3", "pi-t2", "pi-x3", "pi-x2", "ternary", "pi-ternary"}
+_TRELLIS = {"pi-t3", "pi-t2", "pi-x3", "pi-x2"}
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _own_block(format_name: str, rows: int, n: int, rng: np.random.Generator) ->
     if n % 256:  # a tail: keep whole lanes, which needs a width of 16 steps of whole bytes
         if n % 64:
             raise ValueError(f"no random rows with a tail of {n}")
-        if format_name in ("pi-q3", "pi-t3") and (n // 16) % 8 and (n // 16) % 8 != 4:
+        if format_name in ("pi-q3", "pi-t3", "pi-x3") and (n // 16) % 8 and (n // 16) % 8 != 4:
             raise ValueError(f"no random rows with a tail of {n}")
     out[:, :-2] = codes
     if format_name in _TRELLIS:

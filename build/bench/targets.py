@@ -13,7 +13,7 @@ from typing import Any
 
 FAST = ("pi-t2", "ternary")
 HEADLINES = {"K", "M"}  # larger than the caches of most machines
-OWN = {"pi-t2", "pi-t3", "pi-q2", "pi-q3", "ternary", "pi-ternary"}
+OWN = {"pi-t2", "pi-t3", "pi-x2", "pi-x3", "pi-q2", "pi-q3", "ternary", "pi-ternary"}
 # what, map of the summary, formats, {shape: (floor, goal)}
 RATIOS: tuple[tuple[str, str, tuple[str, ...], dict[str, tuple[float, float]]], ...] = (
     (

@@ -40,7 +40,7 @@ GGML = {  # upper bytes of a block's f16 scales: (block bytes, places)
     "iq4_nl": (18, (1,)),
     "iq4_xs": (136, (1,)),
 }
-FORMATS = ("pi-t2", "pi-t3", "pi-q2", "pi-q3", "ternary", "q8_0", "f16", "f32", *GGML)
+FORMATS = ("pi-t2", "pi-t3", "pi-x2", "pi-x3", "pi-q2", "pi-q3", "ternary", "q8_0", "f16", "f32", *GGML)
 BYTES = 1_000_000
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,17 @@ C = {
         3: "0x1.1046b0p-4 0x1.6b08ecp-5 0x1.1046b0p-5 0x1.b3a44ep-6",
         2: "0x1.b1d814p-5 0x1.213ab8p-5 0x1.b1d814p-6 0x1.5b1342p-6",
     }.items()
+}
+# of pi-x3 and pi-x2: A and B
+TABLES_MIXED = {
+    3: [
+        [-28, 18, -6, -14, -10, -12, 4, -2, 2, -4, 12, 10, 14, 6, -18, 28],
+        [22, -26, 2, -16, 11, -35, -8, 3, -3, 8, 35, -11, 16, -2, 26, -22],
+    ],
+    2: [
+        [4, -4, 6, -1, 11, -8, 7, -3, 3, -7, 8, -11, 1, -6, 4, -4],
+        [10, -7, 31, -28, -23, 13, -5, 52, -52, 5, -13, 23, 28, -31, 7, -10],
+    ],
 }
 WINDOWS = {3: 5, 2: 4}  # bits that a weight of pi-t3 and pi-t2 depends on
 SHIPPED = {3: "pi-t3", 2: "pi-t2"}
@@ -77,6 +88,18 @@ def two_tables(bits: int, masks: Sequence[int], indices: Callable[[Sequence[np.n
     return code(bits, masks, indices, (16, 16))
 
 
+def _oldest_first(ages: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """The lowest bits of the latest codes, the oldest highest."""
+    return _lowest(ages[count - 1 :: -1], count)
+
+
+# of pi-x3 and pi-x2
+MIXED = {
+    3: two_tables(3, (7, 7, 1), lambda g: [_upper(g, 0), _oldest_first(g, 4) ^ _upper(g, 1)]),
+    2: two_tables(2, (3, 3, 3), lambda g: [_pair(g[0], g[1]), _pair(g[1] ^ g[2], g[0] ^ g[3])]),
+}
+
+
 def mad(window: np.ndarray) -> np.ndarray:
     """QTIP's 1MAD (Tseng et al., 2024): the sum of the four bytes of a product, nearly Gaussian."""
     x = (window.astype(np.uint64) * 34038481 + 76625530) & 0xFFFFFFFF
@@ -116,6 +139,15 @@ def _shipped(bits: int) -> list[Candidate]:
     ]
 
 
+def _mixed(bits: int) -> list[Candidate]:
+    """pi-x3 or pi-x2."""
+    name = f"pi-x{bits}"
+    kernel = "three_crossed" if bits == 3 else "two_swapped"
+    tables = tuple(np.array(table, np.float32) for table in TABLES_MIXED[bits])
+    tried = Candidate(name, MIXED[bits], ByteAndK(bits), kernel, tables)
+    return [tried, replace(tried, name=f"{name} as ruvq quantize writes it", encoder=name)]
+
+
 def _two_bits() -> list[Candidate]:
     header, masks = ByteAndK(2), (3, 3, 3)
     return [
@@ -139,12 +171,6 @@ def _two_bits() -> list[Candidate]:
             two_tables(2, masks, lambda g: [_pair(g[0], g[1]), _pair(g[0] ^ g[2], g[1] ^ g[3])]),
             header,
             "two_mixed",
-        ),
-        Candidate(
-            "two tables, one of four codes mixed crosswise",
-            two_tables(2, masks, lambda g: [_pair(g[0], g[1]), _pair(g[1] ^ g[2], g[0] ^ g[3])]),
-            header,
-            "two_swapped",
         ),
     ]
 
@@ -200,4 +226,5 @@ def _computed(bits: int) -> list[Candidate]:
 
 def candidates(bits: int) -> list[Candidate]:
     """All with codes of so many bits; the first is the format that the others have to beat."""
-    return [*_shipped(bits), *(_two_bits() if bits == 2 else _three_bits()), *_computed(bits)]
+    tables = _two_bits() if bits == 2 else _three_bits()
+    return [*_shipped(bits), *_mixed(bits), *tables, *_computed(bits)]

@@ -47,13 +47,17 @@ class ByteAndK:
         """For a weight."""
         return 16 / BLOCK
 
-    def scales(self, x: np.ndarray, table: np.ndarray) -> list[np.ndarray]:
-        """For x (blocks, 256): each try is (blocks, ks)."""
+    def constants(self, table: np.ndarray) -> np.ndarray:
+        """C[k] of each k, float32."""
         unit, power = UNITS[self.bits]
         unit *= power / float(root_mean_square(table.ravel()))
+        return np.array(self.c or [unit * 2 / k for k in self.ks], np.float32)
+
+    def scales(self, x: np.ndarray, table: np.ndarray) -> list[np.ndarray]:
+        """For x (blocks, 256): each try is (blocks, ks)."""
         # the ks stand for scales around the usual one, wherever they lie: alpha absorbs their middle
         middle = math.prod(self.ks) ** (1 / len(self.ks)) / math.prod(KS) ** (1 / len(KS))
-        c = np.array(self.c or [unit * 2 / k for k in self.ks], np.float32)
+        c = self.constants(table)
         wanted = root_mean_square(x) * ALPHA_OF_RMS[self.bits] * middle
         first = np.searchsorted(ALPHAS, wanted.astype(np.float32), side="right") - 1
         tries = range(-self.radius, self.radius + 1)

@@ -21,6 +21,7 @@ enum {
   TWO_FREE,     /* any value for 6 bits: four lookups */
   THREE_PLANES, /* A[i(t)] + B[m(t)] */
   THREE_MIXED,  /* A[i(t)] + B[m(t) ^ i(t-1)] */
+  THREE_CROSSED, /* A[i(t)] + B[m(t), the oldest bit highest, ^ i(t-1)]; a lookup turns four bits of m round */
   THREE_FREE,   /* any value for i(t) and three bits of m(t): eight lookups */
   TWO_HASH      /* 1MAD: the sum of the bytes of 16 bits times a number of 32 */
 };
@@ -73,6 +74,14 @@ RV_INLINE void plane1_indices(const masks *m, bool odd, rq_vi bits, rq_vi before
   i[3] = rv_and(rv_shr16(all, 3), m->four);
 }
 
+/* The same with the oldest bit highest. */
+RV_INLINE void plane1_turned(const masks *m, rq_vi turn, bool odd, rq_vi bits, rq_vi *before, rq_vi *i) {
+  rq_vi turned = rv_lookup(turn, rv_and(odd ? rv_shr16(bits, 4) : bits, m->four));
+  rq_vi all = rv_or(rv_shl16(*before, 4), turned);
+  for (int32_t j = 0; j < 4; j++) i[j] = rv_and(j == 3 ? all : rv_shr16(all, 3 - j), m->four);
+  *before = turned;
+}
+
 #if defined(__wasm_simd128__)
 RV_INLINE rq_vi byte_sums(rq_vi v) {
   return wasm_u32x4_extadd_pairwise_u16x8(wasm_u16x8_extadd_pairwise_u8x16(v));
@@ -104,7 +113,10 @@ RV_INLINE void group_weights(const rq_vi *tables, const masks *m, const uint8_t 
   rq_vi bytes = rv_load(plane2 + 16 * g), i[4], low[4], bits = rv_zero();
   if (KIND != TWO_HASH) plane2_indices(m, bytes, p->codes, i);
   if (THREE_BITS) bits = rv_load(plane1);
-  if (THREE_BITS && KIND != PI_T3) plane1_indices(m, g % 2 != 0, bits, p->low, low);
+  if (KIND == THREE_CROSSED)
+    plane1_turned(m, tables[2], g % 2 != 0, bits, &p->low, low);
+  else if (THREE_BITS && KIND != PI_T3)
+    plane1_indices(m, g % 2 != 0, bits, p->low, low);
   if (KIND == PI_T3 && g % 2 == 0) bits = rv_shl16(bits, 4);
   rq_vi wide[4];
   if (KIND == TWO_HASH) { /* three bytes of each lane together */
@@ -136,7 +148,7 @@ RV_INLINE void group_weights(const rq_vi *tables, const masks *m, const uint8_t 
       weights[j] = table_sum(tables, 4, rv_or(i[j], third));
     }
     if (KIND == THREE_PLANES) weights[j] = rv_add8(rv_lookup(a, i[j]), rv_lookup(tables[2], low[j]));
-    if (KIND == THREE_MIXED)
+    if (KIND == THREE_MIXED || KIND == THREE_CROSSED)
       weights[j] = rv_add8(rv_lookup(a, i[j]), rv_lookup(tables[1], rv_xor(low[j], p->old)));
     if (KIND == THREE_FREE)
       weights[j] = table_sum(tables, 8, rv_or(i[j], rv_and(rv_shl16(low[j], 3), rv_splat8(112))));
@@ -148,7 +160,7 @@ RV_INLINE void group_weights(const rq_vi *tables, const masks *m, const uint8_t 
   }
   p->far = p->codes;
   p->codes = bytes;
-  if (g % 2) p->low = bits;
+  if (g % 2 && KIND != THREE_CROSSED) p->low = bits;
 }
 
 RV_INLINE past no_past(void) {

@@ -30,10 +30,11 @@ KINDS = (
     "two_free",
     "three_planes",
     "three_mixed",
+    "three_crossed",
     "three_free",
     "two_hash",
 )
-THREE_BITS = {"pi_t3", "three_planes", "three_mixed", "three_free"}
+THREE_BITS = {"pi_t3", "three_planes", "three_mixed", "three_crossed", "three_free"}
 COUNTED_STEPS = 8
 ROWS, BLOCKS, REPEATS, ROUNDS = 64, 3, 60, 9
 RELAXED = "--experimental-wasm-relaxed-simd"  # Node before 21

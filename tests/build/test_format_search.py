@@ -75,6 +75,16 @@ def test_pi_t3_is_as_good_as_its_encoder_makes_it(rows: np.ndarray) -> None:
     assert np.mean(found == written) > 0.95  # where two ways cost the same but for rounding
 
 
+@pytest.mark.parametrize("bits", [2, 3])
+def test_mixed_formats_are_found_as_their_encoders_find_them(rows: np.ndarray, bits: int) -> None:
+    candidate = by_name(bits, f"pi-x{bits}")
+    trellis = candidate.code.trellis(candidate.tables or ())
+    written = dequantize(quantize(rows, candidate.name, effort=247), as_numpy=True)
+    found = rounded(trellis, ByteAndK(bits, radius=247), rows)
+    assert snr_db(rows, found) == pytest.approx(snr_db(rows, written), abs=1e-4)
+    assert np.mean(found == written) > 0.95
+
+
 def test_no_way_is_better_than_the_one_found() -> None:
     candidate = by_name(2, "two tables, of codes t, t-1 and t-1, t-2")
     random = np.random.default_rng(2)
@@ -152,6 +162,7 @@ TWO_TABLES = {
     "two_16": 1,
     "three_planes": 2,
     "three_mixed": 1,
+    "three_crossed": 1,
 }
 
 
@@ -185,6 +196,8 @@ def test_kernels_compute_their_codes(tmp_path: Path, kind: str) -> None:
         entries[TWO_TABLES[kind]] = tables[1]
     if kind == "two_swapped":
         entries[2] = swap
+    if kind == "three_crossed":
+        entries[2] = [int(f"{i:04b}"[::-1], 2) for i in range(16)]
     ffi = cffi.FFI()
     ffi.cdef("int32_t products(const void *, const void *, int32_t, int32_t, const void *);")
     library = ffi.dlopen(str(compiled(kind, tmp_path)[2]))

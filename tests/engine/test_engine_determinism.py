@@ -18,7 +18,7 @@ from ruvq.gguf import GGUFFile
 from ruvq.runtime.engine import Engine, Sampling
 
 TOKENS = np.random.default_rng(5).integers(0, 131, 75).tolist()
-OWN_FORMATS = ["pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary"]
+OWN_FORMATS = ["pi-q3", "pi-q2", "pi-t3", "pi-t2", "pi-x3", "pi-x2", "ternary", "pi-ternary"]
 GGML_FORMATS = ["F32", "F16", "BF16", "Q8_0"]
 
 

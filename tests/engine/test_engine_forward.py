@@ -135,7 +135,7 @@ def test_transform_is_not_ignored(tmp_path: Path) -> None:
     assert reference.relative_error(got, reference.logits(model, TOKENS)) > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize("format", ["pi-t3", "pi-q3", "ternary", "pi-t2"])
+@pytest.mark.parametrize("format", ["pi-t3", "pi-q3", "ternary", "pi-t2", "pi-x3", "pi-x2"])
 def test_quantized_matrices_compute_with_their_decoded_weights(format: str, tmp_path: Path) -> None:
     """Only the int8 activations are between the engine and NumPy on decoded weights."""
     from ruvq import core

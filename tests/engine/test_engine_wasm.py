@@ -43,7 +43,10 @@ def native_hashes(path: Path, kv: str, tokens: list[int]) -> list[int]:
 @pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize(
     ("format", "cut"),
-    [*((f, "hadamard") for f in ("F32", "pi-q3", "pi-t3", "pi-t2", "ternary")), ("pi-t2", "orthogonal")],
+    [
+        *((f, "hadamard") for f in ("F32", "pi-q3", "pi-t3", "pi-t2", "pi-x3", "pi-x2", "ternary")),
+        ("pi-t2", "orthogonal"),
+    ],
 )
 def test_webassembly_gives_the_native_hashes(
     format: str, cut: str, name: str, repository: Path, data_dir: Path, tmp_path: Path

@@ -227,7 +227,7 @@ def test_g3_measures_every_case_on_real_weights(
     assert not found.go  # 2 bits without training: not on a model this small
     assert found.peer_row is None
     assert any("Q3_K is missing" in note for note in found.notes)
-    assert seen[-1] == (11, 11, "")
+    assert seen[-1] == (15, 15, "")
     assert "range over seeds" in found.table(markdown=True)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import ruvq
 from ruvq import formats
 
-OWN = ["pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary"]
-TRELLIS = ["pi-t3", "pi-t2"]
+OWN = ["pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary", "pi-x3", "pi-x2"]
+TRELLIS = ["pi-t3", "pi-t2", "pi-x3", "pi-x2"]
 GRIDS = {"pi-q3": (-4, 3), "pi-q2": (-2, 1), "ternary": (-1, 1), "pi-ternary": (-1, 1)}
 
 

@@ -11,20 +11,21 @@ from formats import oracle_ggml
 
 f32 = np.float32
 FORMATS = ["f32", "f16", "bf16", "q8_0", "pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary"]
-FORMATS += ["pi-q3-ruvllm", "pi-q2-ruvllm", *oracle_ggml.LAYOUTS]
-OWN = FORMATS[4:10]
-TRELLIS = ("pi-t3", "pi-t2")
+MIXED = ("pi-x3", "pi-x2")
+FORMATS += ["pi-q3-ruvllm", "pi-q2-ruvllm", *oracle_ggml.LAYOUTS, *MIXED]
+OWN = [*FORMATS[4:10], *MIXED]
+TRELLIS = ("pi-t3", "pi-t2", *MIXED)
 FLOATS = FORMATS[:3]
-WRITABLE = FORMATS[:12]  # by every build of the core
+WRITABLE = [*FORMATS[:12], *MIXED]  # by every build of the core
 GGML = list(oracle_ggml.LAYOUTS)
 GGML_WRITTEN = ["q4_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0"]
 GGML_WRITTEN += ["iq2_xxs", "iq2_xs", "iq3_xxs"]  # by the desktop's
-WRITTEN = WRITABLE + GGML_WRITTEN
+WRITTEN = [name for name in FORMATS if name in {*WRITABLE, *GGML_WRITTEN}]
 BLOCK_WEIGHTS = {"q8_0": 32, "pi-q3-ruvllm": 256, "pi-q2-ruvllm": 256}
 BLOCK_WEIGHTS |= {name: layout.weights for name, layout in oracle_ggml.LAYOUTS.items()}
 BLOCK_BYTES = {"q8_0": 34, "pi-q3-ruvllm": 98, "pi-q2-ruvllm": 66}
 BLOCK_BYTES |= {name: layout.bytes for name, layout in oracle_ggml.LAYOUTS.items()}
-BITS = {"pi-q3": 3, "pi-t3": 3, "pi-q2": 2, "pi-t2": 2, "ternary": 2, "pi-ternary": 2}
+BITS = {"pi-q3": 3, "pi-t3": 3, "pi-x3": 3, "pi-q2": 2, "pi-t2": 2, "pi-x2": 2, "ternary": 2, "pi-ternary": 2}
 OFFSET = {"pi-q3": 4, "pi-q2": 2, "ternary": 1, "pi-ternary": 1, "pi-q3-ruvllm": 4, "pi-q2-ruvllm": 2}
 T3 = np.array(
     [
@@ -33,12 +34,26 @@ T3 = np.array(
     ]
 )
 T2 = np.array([9, 39, -14, -41, -21, -1, 26, 63, -63, -26, 1, 21, 41, 14, -39, -9])
+A = {
+    "pi-x3": np.array([-28, 18, -6, -14, -10, -12, 4, -2, 2, -4, 12, 10, 14, 6, -18, 28]),
+    "pi-x2": np.array([4, -4, 6, -1, 11, -8, 7, -3, 3, -7, 8, -11, 1, -6, 4, -4]),
+}
+B = {
+    "pi-x3": np.array([22, -26, 2, -16, 11, -35, -8, 3, -3, 8, 35, -11, 16, -2, 26, -22]),
+    "pi-x2": np.array([10, -7, 31, -28, -23, 13, -5, 52, -52, 5, -13, 23, 28, -31, 7, -10]),
+}
 C = {
     "pi-t3": [
         f32(float.fromhex(c)) for c in ("0x1.1046b0p-4", "0x1.6b08ecp-5", "0x1.1046b0p-5", "0x1.b3a44ep-6")
     ],
     "pi-t2": [
         f32(float.fromhex(c)) for c in ("0x1.b1d814p-5", "0x1.213ab8p-5", "0x1.b1d814p-6", "0x1.5b1342p-6")
+    ],
+    "pi-x3": [
+        f32(float.fromhex(c)) for c in ("0x1.4bb9ecp-4", "0x1.ba4d3ap-5", "0x1.4bb9ecp-5", "0x1.09618ap-5")
+    ],
+    "pi-x2": [
+        f32(float.fromhex(c)) for c in ("0x1.0b7f30p-4", "0x1.64a994p-5", "0x1.0b7f30p-5", "0x1.abfeb2p-6")
     ],
 }
 
@@ -112,13 +127,30 @@ def pack(name: str, codes: np.ndarray) -> bytes:
     return bytes(planes)
 
 
+def trellis_values(name: str, codes: np.ndarray) -> np.ndarray:
+    """T of each of the codes (..., weights) of a block."""
+    shape = codes.shape
+
+    def ago(n: int) -> np.ndarray:
+        return np.concatenate([np.zeros((*shape[:-1], n), np.int64), codes], -1)[..., : shape[-1]]
+
+    if name == "pi-t3":
+        return T3[codes << 2 | ago(1) >> 1]
+    if name == "pi-t2":
+        return T2[codes << 2 | ago(1)]
+    if name == "pi-x2":
+        return A[name][codes << 2 | ago(1)] + B[name][(ago(1) ^ ago(2)) << 2 | codes ^ ago(3)]
+    low = (ago(3) & 1) << 3 | (ago(2) & 1) << 2 | (ago(1) & 1) << 1 | codes & 1
+    mixed = ago(1) >> 1 << 2 | ago(2) >> 1
+    return A[name][codes >> 1 << 2 | ago(1) >> 1] + B[name][low ^ mixed]
+
+
 def own_block(name: str, block: bytes, r: int) -> tuple[np.ndarray, np.ndarray, bool]:
     """Integer values (r), D of the four groups of lanes, and whether the block is marked all zero."""
     codes, header = block_codes(name, block, r), block[-2:]
     if name not in TRELLIS:
         return codes - OFFSET[name], np.full(4, half(header)), False
-    before = np.concatenate([[0], codes[:-1]])
-    values = T3[codes << 2 | before >> 1] if name == "pi-t3" else T2[codes << 2 | before]
+    values = trellis_values(name, codes)
     alpha = f32(np.array([header[0] << 7], np.uint16).view(np.float16)[0]) * f32(2.0**-10)
     d = np.array([f32(alpha * C[name][header[1] >> 2 * f & 3]) for f in range(4)], f32)
     return values, d, header[0] == 0

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import ruvq
 from formats.encoding import OWN, TRELLIS, integer_weights, round_trip, squared_error, whole_width
-from formats.oracle import GGML_WRITTEN, WRITABLE, WRITTEN, decode, row_bytes
+from formats.oracle import FORMATS, GGML_WRITTEN, WRITABLE, WRITTEN, decode, row_bytes
 
 WIDTHS = [1, 2, 3, 15, 16, 17, 31, 33, 43, 64, 172, 255, 256, 257, 300, 576, 896, 1023]
 SEED, ROWS, SHAPES = 20261120, 4, (768, 300)
@@ -60,7 +60,7 @@ def wasm_hashes(repository: Path) -> dict:
     for name in WRITABLE:
         for width in SHAPES:
             jobs.append(
-                {"key": f"{name} {width}", "format": WRITABLE.index(name), "rows": ROWS, "seed": str(SEED)}
+                {"key": f"{name} {width}", "format": FORMATS.index(name), "rows": ROWS, "seed": str(SEED)}
             )
             jobs[-1]["width"] = whole_width(name, width)
     script = Path(__file__).parent / "encode_hashes.mjs"

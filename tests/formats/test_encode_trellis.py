@@ -9,20 +9,12 @@ import pytest
 
 import ruvq
 from formats.encoding import TRELLIS, round_trip, squared_error
-from formats.oracle import T2, T3, C, f32
-
-TABLE = {"pi-t3": T3, "pi-t2": T2}
-CODES = {"pi-t3": 8, "pi-t2": 4}
+from formats.oracle import BITS, C, f32, trellis_values
 
 
 def alpha_of(byte: int) -> np.float32:
     """The alpha of a header byte."""
     return f32(np.array([byte << 7], np.uint16).view(np.float16)[0]) * f32(2.0**-10)
-
-
-def state(name: str, code: np.ndarray | int) -> np.ndarray | int:
-    """What the next weight needs of a code."""
-    return code >> 1 if name == "pi-t3" else code
 
 
 def scales(name: str, alpha: np.float32) -> list[np.float32]:
@@ -32,9 +24,8 @@ def scales(name: str, alpha: np.float32) -> list[np.float32]:
 
 def exhaustive(name: str, x: np.ndarray, alpha: np.float32, ks: tuple[int, ...]) -> float:
     """Least squared error over all codes and all ks of a block of at most 8 weights (lanes of one)."""
-    codes = np.array(list(itertools.product(range(CODES[name]), repeat=len(x))))
-    before = np.concatenate([np.zeros((len(codes), 1), int), codes[:, :-1]], axis=1)
-    table = TABLE[name][codes << 2 | state(name, before)].astype(np.float32)
+    codes = np.array(list(itertools.product(range(1 << BITS[name]), repeat=len(x))))
+    table = trellis_values(name, codes).astype(np.float32)
     best, groups = np.inf, -(-len(x) // 4)
     for choice in itertools.product(ks, repeat=groups):
         d = np.array([scales(name, alpha)[choice[i // 4] - 2] for i in range(len(x))], np.float32)
@@ -43,18 +34,20 @@ def exhaustive(name: str, x: np.ndarray, alpha: np.float32, ks: tuple[int, ...])
 
 
 def viterbi(name: str, x: np.ndarray, alpha: np.float32, w: np.ndarray) -> float:
-    """Least weighted squared error over all codes and ks of a block, by states, in double."""
-    steps, cost = -(-len(x) // 16), np.array([0.0, np.inf, np.inf, np.inf])
+    """Least weighted squared error over all codes and ks of a block, by the last three codes, in double."""
+    codes = 1 << BITS[name]
+    windows = np.array(list(itertools.product(range(codes), repeat=4)))  # the oldest code first
+    table = trellis_values(name, windows)[:, -1].astype(np.float32).reshape(4 * (codes,))
+    steps, cost = -(-len(x) // 16), np.full(3 * (codes,), np.inf)
+    cost[0, 0, 0] = 0
     for f in range(4):
         group = slice(4 * f * steps, min(len(x), 4 * (f + 1) * steps))
         ends = []
         for d in scales(name, alpha):
-            values = (TABLE[name].astype(np.float32) * d).astype(np.float64).reshape(CODES[name], 4)
+            values = (table * d).astype(np.float64)
             c = cost.copy()
             for xi, wi in zip(x[group], w[group], strict=True):
-                total = c[None, :] + wi * np.square(float(xi) - values)  # [code, state before]
-                by_code = total.min(1)
-                c = by_code.reshape(4, 2).min(1) if name == "pi-t3" else by_code
+                c = (c[..., None] + wi * np.square(float(xi) - values)).min(0)
             ends.append(c)
         cost = np.min(ends, axis=0)
     return float(cost.min())

@@ -51,7 +51,7 @@ static const struct {
 enum { TENSOR_COUNT = sizeof TENSORS / sizeof TENSORS[0] };
 
 static const char *const ARCHITECTURES[] = {"llama", "qwen2", "qwen3", "xlstm"};
-static const char *const OWN_FORMATS[] = {"pi-t3", "pi-t2", "pi-q3", "pi-q2", "ternary"};
+static const char *const OWN_FORMATS[] = {"pi-t3", "pi-t2", "pi-q3", "pi-q2", "ternary", "pi-x3", "pi-x2"};
 
 typedef struct tensor {
   uint32_t inner, outer; /* weights */

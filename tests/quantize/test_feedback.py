@@ -21,7 +21,7 @@ from ruvq.quantize.feedback import Factor, Guide, factorise
 from ruvq.quantize.rows import EncodeOptions, RowEncoder, encode_in_order
 from ruvq.quantize.tensors import QuantizedTensor
 
-OWN = [name for name in FORMATS[:12] if formats.get(name).own]
+OWN = [name for name in FORMATS if formats.get(name).own]
 NAMES = [*OWN, "q8_0", *GGML_WRITTEN]
 WIDTH = 512
 HASHES = Path(__file__).parent / "feedback_sha256.json"

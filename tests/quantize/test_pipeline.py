@@ -20,6 +20,7 @@ from ruvq.formats.transform import Transform
 from ruvq.gguf import GGUFFile
 from ruvq.quantize import writing
 from ruvq.quantize.pipeline import quantize_model
+from ruvq.quantize.plan import TRELLIS
 from ruvq.quantize.tensors import turn_rows
 from ruvq.quantize.writing import Step
 from ruvq.sources import LlamaParameters, open_source
@@ -27,7 +28,7 @@ from sources.numpy_llama import logits as numpy_logits
 from sources.tiny_models import TINY, llama2c_bytes, random_weights, write_huggingface
 
 FIXED = {"timestamp": "2026-01-01T00:00:00Z", "progress": False}
-OWN = ["pi-q3", "pi-q2", "pi-t3", "pi-t2", "ternary", "pi-ternary"]
+OWN = ["pi-q3", "pi-q2", "pi-t3", "pi-t2", "pi-x3", "pi-x2", "ternary", "pi-ternary"]
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_every_tensor_is_what_quantize_makes_of_its_rows(model: Path, tmp_path: 
         if values.ndim == 1:
             assert stored[name] == values.tobytes()
             continue
-        rows = ruvq.hadamard(values, 7) if format in ("pi-t3", "pi-t2") else values
+        rows = ruvq.hadamard(values, 7) if format in TRELLIS else values
         q = ruvq.quantize(rows, format)
         assert stored[name] == q.data, name
         entry = next(t for t in report.tensors if t.name == name)

@@ -38,7 +38,7 @@ def matrices(data_dir: Path) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def comparisons(matrices: dict[str, np.ndarray]) -> dict[str, dict[str, ruvq.quantize.Comparison]]:
     """By format and matrix."""
-    names = ("pi-t3", "pi-t2", "pi-q3", "pi-q2", "ternary")
+    names = ("pi-t3", "pi-t2", "pi-x3", "pi-x2", "pi-q3", "pi-q2", "ternary")
     return {
         f: {m: ruvq.compare(w, ruvq.dequantize(ruvq.quantize(w, f))) for m, w in matrices.items()}
         for f in names
@@ -58,6 +58,8 @@ def test_trellis_has_less_than_0_70_of_the_uniform_grids_error(
     ("name", "mean", "worst"),
     [
         ("pi-t3", 16.4, 16.0),
+        ("pi-x3", 16.8, 16.4),
+        ("pi-x2", 11.0, 10.5),
         ("pi-q3", 13.7, 12.7),
         ("pi-t2", 10.5, 10.0),
         ("pi-q2", 8.3, 7.7),

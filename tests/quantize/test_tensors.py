@@ -181,7 +181,7 @@ def test_damaged_data_is_refused() -> None:
         hnp.array_shapes(min_dims=1, max_dims=3, max_side=40),
         elements=st.floats(-100, 100, width=32),
     ),
-    name=st.sampled_from(["pi-t3", "pi-t2", "pi-q3", "pi-q2", "ternary", "f16"]),
+    name=st.sampled_from(["pi-t3", "pi-t2", "pi-x3", "pi-x2", "pi-q3", "pi-q2", "ternary", "f16"]),
 )
 def test_shapes_survive_whatever_they_are(w: np.ndarray, name: str) -> None:
     q = ruvq.quantize(w, name)
@@ -195,7 +195,9 @@ def test_shapes_survive_whatever_they_are(w: np.ndarray, name: str) -> None:
 # ---- products and transforms ----
 
 
-@pytest.mark.parametrize("name", ["f32", "f16", "q8_0", "pi-q3", "pi-t3", "pi-t2", "ternary"])
+@pytest.mark.parametrize(
+    "name", ["f32", "f16", "q8_0", "pi-q3", "pi-t3", "pi-t2", "pi-x3", "pi-x2", "ternary"]
+)
 def test_matvec_is_close_to_the_product_of_the_decoded_weights(name: str) -> None:
     w, x = weights(700, 512), weights(1, 512)[0]
     q = ruvq.quantize(w, name)

@@ -6,12 +6,12 @@
 #include "formats.h"
 
 /* Full blocks of 256 weights; a tail has shorter planes, then the same header of two bytes. */
-typedef struct rq_block_3bit { /* pi-q3, pi-t3 */
+typedef struct rq_block_3bit { /* pi-q3, pi-t3, pi-x3 */
   uint8_t plane2[64];          /* (4 groups of four steps, 16 lanes): code >> 1 */
   uint8_t plane1[32];          /* (2 groups of eight steps, 16 lanes): code & 1 */
   uint8_t header[2];
 } rq_block_3bit;
-typedef struct rq_block_2bit { /* pi-q2, pi-t2, ternary, pi-ternary */
+typedef struct rq_block_2bit { /* pi-q2, pi-t2, pi-x2, ternary, pi-ternary */
   uint8_t plane2[64];
   uint8_t header[2];
 } rq_block_2bit;
@@ -58,11 +58,13 @@ typedef struct rq_own {
   bool three_bits; /* else two */
   bool trellis;    /* else f32(code - offset) * d */
   int32_t offset;
-  const int8_t *table;       /* trellis: (32) T3 or (16) T2 */
+  const int8_t *table;       /* trellis of two codes: (32) T3 or (16) T2 */
   const float *c;            /* trellis: (4) C[k], k = 2..5 */
   const float (*c_pairs)[2]; /* trellis: (16) the two C of half a byte K, times 2^102 */
+  const int8_t (*mixed)[16]; /* trellis of four codes: the tables A and B, whose entries add up; else NULL */
 } rq_own;
-extern const rq_own rq_own_pi_q3, rq_own_pi_q2, rq_own_pi_t3, rq_own_pi_t2, rq_own_ternary;
+extern const rq_own rq_own_pi_q3, rq_own_pi_q2, rq_own_pi_t3, rq_own_pi_t2, rq_own_ternary, rq_own_pi_x3,
+    rq_own_pi_x2;
 /* NULL for a format that isn't one of ruvq's own. */
 const rq_own *rq_own_of(int32_t format);
 
@@ -75,6 +77,17 @@ static inline int32_t rq_own_block_bytes(const rq_own *own, int32_t r) {
 extern const int8_t rq_trellis_t3[32], rq_trellis_t2[16];
 extern const float rq_trellis_c3[4], rq_trellis_c2[4];
 extern const float rq_trellis_c3_pairs[16][2], rq_trellis_c2_pairs[16][2];
+extern const int8_t rq_mixed_x3[2][16], rq_mixed_x2[2][16];
+extern const float rq_mixed_c3[4], rq_mixed_c2[4];
+extern const float rq_mixed_c3_pairs[16][2], rq_mixed_c2_pairs[16][2];
+
+/* T of a mixed trellis: of a code and the three before it, the newest first. */
+static inline int32_t rq_mixed_value(const rq_own *own, const uint32_t *c /* (4) */) {
+  if (!own->three_bits)
+    return own->mixed[0][c[0] << 2 | c[1]] + own->mixed[1][(c[1] ^ c[2]) << 2 | (c[0] ^ c[3])];
+  uint32_t low = (c[3] & 1) << 3 | (c[2] & 1) << 2 | (c[1] & 1) << 1 | (c[0] & 1);
+  return own->mixed[0][c[0] >> 1 << 2 | c[1] >> 1] + own->mixed[1][low ^ (c[1] >> 1 << 2 | c[2] >> 1)];
+}
 
 /* alpha = f32(f16 with the bits a << 7) * 2^-10, exactly, for a up to 247. */
 static inline float rq_alpha_of_byte(uint8_t a) {
@@ -101,6 +114,12 @@ static inline uint32_t rq_read_u32(const uint8_t *bytes) {
 
 /* Codes of a block of r weights, in the order of the weights: the plain reading of the planes. */
 void rq_own_codes(const rq_own *own, const uint8_t *block, int32_t r, uint8_t *codes /* (r) */);
+/* What stands before the first step of each lane of a block of a mixed trellis: the indices into A of the
+ * step before and of that before it, and the lowest bits of four steps, the latest in bit 0. */
+typedef struct rq_mixed_before {
+  uint8_t last[RQ_LANES], older[RQ_LANES], low[RQ_LANES];
+} rq_mixed_before;
+void rq_own_before(const rq_own *own, const uint8_t *block, int32_t steps, rq_mixed_before *before);
 /* Integer values: T of the trellis, or code - offset. */
 void rq_own_values(const rq_own *own, const uint8_t *block, int32_t r, int8_t *values /* (r) */);
 /* D of the four groups of lanes. */

@@ -3,7 +3,7 @@
 #include "encode.h"
 
 #include "../base/fpenv.h"
-#include "ggml.h" /* RQ_GGML_FIRST */
+#include "ggml.h" /* rq_is_ggml */
 
 enum { Q8_0_LEVELS = 127, DEFAULT_EFFORT = 4, MAX_EFFORT = 247, F32_EXPONENT = 0x7F800000 };
 
@@ -40,6 +40,8 @@ static const encoder encoders[RQ_FORMAT_COUNT] = {
     [RQ_FORMAT_PI_Q2] = {&grid_q2, RQ_SCALE_MSE, GRID_RULES | RULE(RMS), 3, true, 65504.0f * 2.0f},
     [RQ_FORMAT_PI_T3] = {NULL, RQ_SCALE_MSE, RULE(GIVEN) | RULE(MSE), 0, true, 0},
     [RQ_FORMAT_PI_T2] = {NULL, RQ_SCALE_MSE, RULE(GIVEN) | RULE(MSE), 0, true, 0},
+    [RQ_FORMAT_PI_X3] = {NULL, RQ_SCALE_MSE, RULE(GIVEN) | RULE(MSE), 0, true, 0},
+    [RQ_FORMAT_PI_X2] = {NULL, RQ_SCALE_MSE, RULE(GIVEN) | RULE(MSE), 0, true, 0},
     [RQ_FORMAT_TERNARY] = {&grid_ternary, RQ_SCALE_MSE, GRID_RULES | RULE(ABSMEAN), 0, false, 65504.0f},
     [RQ_FORMAT_PI_TERNARY] = {&grid_pi_ternary, RQ_SCALE_MSE, GRID_RULES | RULE(ABSMEAN), 4, true, 65504.0f},
     [RQ_FORMAT_PI_Q3_RUVLLM] = {&grid_q3, RQ_SCALE_MSE, GRID_RULES | RULE(RMS), 4, true, 65504.0f * 4.0f},
@@ -57,7 +59,7 @@ static uint32_t bits_of(float x) {
 }
 static bool finite(float x) { return (bits_of(x) & F32_EXPONENT) != F32_EXPONENT; }
 
-static bool is_ggml(int32_t format) { return RQ_WRITES_GGML && format >= RQ_GGML_FIRST; }
+static bool is_ggml(int32_t format) { return RQ_WRITES_GGML && rq_is_ggml(format); }
 
 static float largest_of(int32_t format) {
   if (is_ggml(format)) return rq_ggml_encode_largest(format);
@@ -66,7 +68,7 @@ static float largest_of(int32_t format) {
   uint8_t header[2] = {RQ_ALPHA_BYTE_MAX, 0};
   float d[RQ_GROUPS];
   rq_trellis_scales(own->c, header, d);
-  return 63.0f * d[0]; /* the largest value of both tables */
+  return 63.0f * d[0]; /* the largest value of all tables */
 }
 
 /* ---- options ---- */
@@ -95,8 +97,9 @@ static int32_t check_writable(rq_error *error, const rq_format *entry) {
   if (entry->info.writable) return RQ_OK;
   char list[160];
   size_t used = 0;
-  for (int32_t f = 0; f < RQ_FORMAT_COUNT; f++) {
-    if (!rq_format_get(f)->info.writable) continue;
+  for (int32_t i = 0; i < 2 * RQ_FORMAT_COUNT; i++) { /* those of ggml last: not all of them find room */
+    int32_t f = i % RQ_FORMAT_COUNT;
+    if (!rq_format_get(f)->info.writable || rq_is_ggml(f) != (i >= RQ_FORMAT_COUNT)) continue;
     const char *name = rq_format_get(f)->info.name;
     if (used + rq_length(name) + 2 > sizeof list) break;
     if (used) list[used++] = ' ';
@@ -143,7 +146,8 @@ int32_t rq_encode_settle(rq_error *error, const rq_format *entry, const rq_encod
   out->rule = rule == RQ_SCALE_DEFAULT ? e->default_rule : rule;
   out->k = options->k ? options->k : e->default_k;
   out->scale = options->scale;
-  out->effort = options->effort ? options->effort : DEFAULT_EFFORT;
+  const rq_own *own = rq_own_of(format);
+  out->effort = options->effort ? options->effort : own && own->mixed ? RQ_MIXED_EFFORT : DEFAULT_EFFORT;
   return RQ_OK;
 }
 
@@ -285,7 +289,7 @@ static int32_t encode_grid_block(const rq_encode_settings *settings, const rq_en
 typedef struct work {
   rq_encode_block block;
   float *importance; /* (width) */
-  float *trellis;    /* RQ_TRELLIS_SCRATCH */
+  void *trellis;     /* rq_trellis_scratch */
   void *points;      /* rq_ggml_encode_scratch */
 } work;
 
@@ -294,7 +298,10 @@ static int32_t encode_block(const rq_encode_settings *settings, uint8_t *out, wo
   const rq_own *own = rq_own_of(settings->format);
   if (own && own->trellis) {
     uint8_t codes[RQ_BLOCK], header[2];
-    rq_trellis_encode(settings, own, block, codes, header, w->trellis);
+    if (own->mixed)
+      rq_mixed_encode(settings, own, block, codes, header, w->trellis);
+    else
+      rq_trellis_encode(settings, own, block, codes, header, w->trellis);
     return rq_pack_own(own, codes, block->r, header, out);
   }
   if (settings->format == RQ_FORMAT_Q8_0 && settings->rule == RQ_SCALE_ABSMAX) {
@@ -313,7 +320,7 @@ static int32_t encode_block(const rq_encode_settings *settings, uint8_t *out, wo
 static work *lay_out(rq_arena *arena, int32_t format, int32_t width) {
   work *w = rq_arena_take(arena, sizeof *w);
   float *importance = rq_arena_take(arena, 4 * (uint64_t)width);
-  float *trellis = rq_arena_take(arena, RQ_TRELLIS_SCRATCH);
+  void *trellis = rq_arena_take(arena, rq_trellis_scratch(format));
   void *points = rq_arena_take(arena, RQ_WRITES_GGML ? (uint64_t)rq_ggml_encode_scratch(format) : 0);
   if (!points) return NULL;
   w->importance = importance;

@@ -73,6 +73,32 @@ enum { RQ_TRELLIS_SCRATCH = 2 * (RQ_BLOCK + 1) * 16 * (int32_t)sizeof(float) };
 void rq_trellis_encode(const rq_encode_settings *settings, const rq_own *own, const rq_encode_block *block,
                        uint8_t *codes /* (r) */, uint8_t *header /* (2) */, float *scratch);
 
+/* The same of a mixed trellis (encode_mixed.c). One search takes twenty times as long, and all that trying
+ * more alphas finds is 0.02 dB. */
+enum { RQ_MIXED_EFFORT = 1 };
+enum { RQ_MIXED_STATES = 128, RQ_MIXED_SCRATCH = (RQ_BLOCK + 5) * RQ_MIXED_STATES * 16 };
+static inline uint64_t rq_trellis_scratch(int32_t format) {
+  const rq_own *own = rq_own_of(format);
+  return own && own->mixed ? RQ_MIXED_SCRATCH : RQ_TRELLIS_SCRATCH;
+}
+void rq_mixed_encode(const rq_encode_settings *settings, const rq_own *own, const rq_encode_block *block,
+                     uint8_t *codes /* (r) */, uint8_t *header /* (2) */, void *scratch);
+
+/* The search over alpha around both (encode_alpha.c): from `start` outwards, until `radius` bytes on either
+ * side of the best have been tried, because the error has ripples of about two bytes, where the ks of a group
+ * change; or the one that is given. `try_alpha` says whether its alpha is the best so far. */
+typedef bool (*rq_try_alpha)(void *context, uint8_t alpha);
+void rq_search_alpha(const rq_encode_settings *settings, int32_t start, int32_t radius,
+                     rq_try_alpha try_alpha, void *context);
+/* What a search has to beat: alpha byte 0, where every weight is 0, unless the alpha is given. */
+static inline float rq_cost_to_beat(const rq_encode_settings *settings, float energy) {
+  return settings->rule == RQ_SCALE_GIVEN ? 0x1p120f : energy;
+}
+/* Where it begins: the alpha that is most often the best for such weights. */
+int32_t rq_first_alpha(const rq_encode_block *block, bool three_bits);
+/* Squared error of a block of zeros, weighted where the block is. */
+float rq_block_energy(const rq_encode_block *block);
+
 /* ---- error feedback inside a block ---- */
 
 /* One block whose header is decided. */
@@ -98,6 +124,10 @@ enum { RQ_FEEDBACK_SCRATCH = 128 * 1024 };
  * before. `scratch`: RQ_FEEDBACK_SCRATCH bytes, 64-byte aligned. Gives the cost. */
 float rq_trellis_feedback(const rq_own *own, const rq_feedback_block *block, const float *x,
                           const uint8_t *header, int32_t ways, uint8_t *codes /* (r) */, void *scratch);
+/* The same of a mixed trellis (mixed_feedback.c), with one survivor for each of the 64 cheapest states. */
+enum { RQ_MIXED_FEEDBACK_SCRATCH = 192 * 1024 };
+float rq_mixed_feedback(const rq_own *own, const rq_feedback_block *block, const float *x,
+                        const uint8_t *header, uint8_t *codes /* (r) */, void *scratch);
 
 /* ---- ggml's block formats (encode_ggml.c): on the desktop only ---- */
 

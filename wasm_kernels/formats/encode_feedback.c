@@ -6,7 +6,7 @@
  * format rounds one weight after the other, with the header that the plain encoder finds for x. */
 #include "../base/fpenv.h"
 #include "encode.h"
-#include "ggml.h" /* RQ_GGML_FIRST */
+#include "ggml.h" /* rq_is_ggml */
 
 enum { ROWS = 16, TILE = 32 }; /* rows that share the reading of U; its rows that stay in the cache */
 
@@ -21,8 +21,8 @@ typedef struct feedback {
   float *errors; /* (ROWS, width) */
   float (*x)[RQ_BLOCK];
   rq_encode_block block;
-  float *trellis;  /* RQ_TRELLIS_SCRATCH */
-  void *survivors; /* RQ_FEEDBACK_SCRATCH */
+  void *trellis;   /* rq_trellis_scratch */
+  void *survivors; /* RQ_MIXED_FEEDBACK_SCRATCH, the larger one */
   void *points;    /* rq_ggml_encode_scratch */
 } feedback;
 
@@ -31,8 +31,8 @@ static feedback *lay_out(rq_arena *arena, int32_t format, int32_t width) {
   float *scaled = rq_arena_take(arena, 4 * (uint64_t)width);
   float *errors = rq_arena_take(arena, 4 * ROWS * (uint64_t)width);
   float(*x)[RQ_BLOCK] = rq_arena_take(arena, 4 * ROWS * RQ_BLOCK);
-  float *trellis = rq_arena_take(arena, RQ_TRELLIS_SCRATCH);
-  void *survivors = rq_arena_take(arena, RQ_FEEDBACK_SCRATCH);
+  void *trellis = rq_arena_take(arena, rq_trellis_scratch(format));
+  void *survivors = rq_arena_take(arena, RQ_MIXED_FEEDBACK_SCRATCH);
   void *points = rq_arena_take(arena, (uint64_t)rq_ggml_encode_scratch(format));
   if (!points) return NULL;
   f->width = width;
@@ -88,6 +88,13 @@ static int32_t round_grid(const feedback *f, const rq_feedback_block *b, float *
   return rq_pack_grid(f->settings.format, q, b->r, bits, out);
 }
 
+/* Codes under a header, and their cost; a mixed trellis has as many ways as it has. */
+static float find_codes(const feedback *f, const rq_feedback_block *b, const float *x, const uint8_t *header,
+                        int32_t ways, uint8_t *codes) {
+  if (f->own->mixed) return rq_mixed_feedback(f->own, b, x, header, codes, f->survivors);
+  return rq_trellis_feedback(f->own, b, x, header, ways, codes, f->survivors);
+}
+
 /* A search over the header of one block, by what a search for its codes with few survivors costs. */
 typedef struct header_search {
   const feedback *f;
@@ -102,7 +109,7 @@ typedef struct header_search {
 static bool try_header(header_search *s, int32_t alpha, int32_t ks) {
   uint8_t codes[RQ_BLOCK], header[2] = {(uint8_t)alpha, (uint8_t)ks};
   if (alpha < 1 || alpha > RQ_ALPHA_BYTE_MAX) return false;
-  float cost = rq_trellis_feedback(s->f->own, s->b, s->x, header, s->ways, codes, s->f->survivors);
+  float cost = find_codes(s->f, s->b, s->x, header, s->ways, codes);
   if (!(cost < s->least)) return false;
   s->least = cost;
   rq_copy(s->best, header, sizeof header);
@@ -143,10 +150,32 @@ static int32_t round_trellis(const feedback *f, const rq_feedback_block *b, cons
   return rq_pack_own(f->own, codes, b->r, s.best, out);
 }
 
+/* The same of a mixed trellis, whose searches take long: whole blocks have other alphas tried only
+ * thoroughly. */
+static int32_t round_mixed(const feedback *f, const rq_feedback_block *b, const float *x, uint8_t *out) {
+  uint8_t codes[RQ_BLOCK], header[2];
+  rq_encode_settings plain = f->settings;
+  bool tail = b->r < RQ_BLOCK, thorough = f->settings.effort >= RQ_THOROUGH_EFFORT;
+  plain.effort = rq_min_i32(plain.effort, RQ_MIXED_EFFORT);
+  rq_mixed_encode(&plain, f->own, &f->block, codes, header, f->trellis);
+  if (header[0] == 0) return rq_pack_own(f->own, codes, b->r, header, out);
+  header_search s = {f, b, x, RQ_FEEDBACK_WAYS, {header[0], header[1]}, 0x1p120f};
+  if (tail || thorough) {
+    try_header(&s, header[0], header[1]);
+    search_alpha(&s);
+    if (tail && thorough && !f->settings.k)
+      while (search_ks(&s) && search_alpha(&s)) continue;
+  }
+  rq_mixed_feedback(f->own, b, x, s.best, codes, f->survivors);
+  return rq_pack_own(f->own, codes, b->r, s.best, out);
+}
+
 /* The bytes of a block, and how many. */
 static int32_t round_block(feedback *f, const rq_feedback_block *b, float *x, uint8_t *out) {
-  if (f->settings.format < RQ_GGML_FIRST)
-    return f->own && f->own->trellis ? round_trellis(f, b, x, out) : round_grid(f, b, x, out);
+  if (!rq_is_ggml(f->settings.format))
+    return !f->own || !f->own->trellis ? round_grid(f, b, x, out)
+           : f->own->mixed             ? round_mixed(f, b, x, out)
+                                       : round_trellis(f, b, x, out);
   rq_ggml_encode_block(&f->settings, &f->block, b, out, f->points);
   return f->entry->info.block_bytes;
 }
@@ -206,7 +235,7 @@ static int32_t prepare(rq_error *error, feedback *f, const rq_format *entry, con
   if ((code = check_factor(error, f)) < 0) return code;
   if ((code = rq_encode_set_importance(error, pivots, f->width, f->scaled, &f->importance)) < 0) return code;
   if (!f->importance) f->importance = pivots; /* all of them denormal */
-  if (entry->info.format >= RQ_GGML_FIRST) rq_ggml_encode_begin(entry->info.format, f->points);
+  if (rq_is_ggml(entry->info.format)) rq_ggml_encode_begin(entry->info.format, f->points);
   return RQ_OK;
 }
 

@@ -101,7 +101,7 @@ static const encoder *encoder_of(int32_t format) { return &encoders[format - RQ_
 float rq_ggml_encode_largest(int32_t format) { return encoder_of(format)->largest; }
 
 int32_t rq_ggml_encode_scratch(int32_t format) {
-  return format >= RQ_GGML_FIRST && encoder_of(format)->book ? rq_points_bytes() : 0;
+  return rq_is_ggml(format) && encoder_of(format)->book ? rq_points_bytes() : 0;
 }
 
 void rq_ggml_encode_begin(int32_t format, void *scratch) {

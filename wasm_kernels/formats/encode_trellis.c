@@ -7,33 +7,16 @@
  * that lead to a state differ in their lowest bit; the cost of the nearer of their two values is
  * (|x - middle| - half their distance)^2.
  * Every operation is elementwise on four floats, so vectors and scalars give the same bits. */
-#include "encode.h"
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
+#include "encode_lanes.h"
 
 enum { STATES = 4, KS = 4 };
-/* the alpha that is most often the best, over the root mean square of the block; measured */
-#define ALPHA_OF_RMS_3 1.3f
-#define ALPHA_OF_RMS_2 1.4f
 
-typedef float f4 __attribute__((vector_size(16)));
+typedef rq_f4 f4;
 typedef uint32_t u4 __attribute__((vector_size(16)));
 
 static inline f4 splat(float x) { return (f4){x, x, x, x}; }
 static inline f4 magnitude(f4 x) {
   return (f4)((u4)x & (u4){0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF});
-}
-/* a < b ? a : b in every lane; no NaN comes here. */
-static inline f4 smaller(f4 a, f4 b) {
-#if defined(__SSE__)
-  return (f4)_mm_min_ps((__m128)a, (__m128)b);
-#elif defined(__wasm_simd128__)
-  return (f4)__builtin_wasm_pmin_f32x4(b, a);
-#else
-  for (int32_t i = 0; i < 4; i++) a[i] = a[i] < b[i] ? a[i] : b[i];
-  return a;
-#endif
 }
 
 /* One block and one way of looking at it. */
@@ -109,16 +92,11 @@ static inline __attribute__((always_inline)) void advance(const branches *b, con
 #pragma GCC unroll 4
       for (int32_t from = 0; from < STATES; from++)
         t[from] = c[from] + branch_cost(x, w, b->middle[to][from], b->half[to][from], three_bits, weighted);
-      next[to] = smaller(smaller(t[0], t[1]), smaller(t[2], t[3]));
+      next[to] = rq_smaller(rq_smaller(t[0], t[1]), rq_smaller(t[2], t[3]));
     }
 #pragma GCC unroll 4
     for (int32_t s = 0; s < STATES; s++) cost[STATES * (i + 1) + s] = c[s] = next[s];
   }
-}
-
-/* First weight of group f of a block of r. */
-static int32_t group_begin(int32_t r, int32_t f) {
-  return rq_min_i32(r, f * RQ_GROUP_LANES * rq_block_steps(r));
 }
 
 /* The Viterbi search for one alpha. */
@@ -130,7 +108,7 @@ static void search_codes(const trellis *t, uint8_t alpha, survivors *out) {
   out->alpha = alpha;
   for (int32_t s = 0; s < STATES; s++) out->cost[s] = splat(s == 0 ? 0.0f : unreachable);
   for (int32_t f = 0; f < RQ_GROUPS; f++) {
-    int32_t begin = group_begin(block->r, f), end = group_begin(block->r, f + 1);
+    int32_t begin = rq_group_begin(block->r, f), end = rq_group_begin(block->r, f + 1);
     if (t->own->three_bits && block->weighted) advance(&b, block, begin, end, out->cost, true, true);
     if (t->own->three_bits && !block->weighted) advance(&b, block, begin, end, out->cost, true, false);
     if (!t->own->three_bits && block->weighted) advance(&b, block, begin, end, out->cost, false, true);
@@ -180,7 +158,7 @@ static void trace_back(const trellis *t, const survivors *s, uint8_t *codes, uin
   scales_of(t, s->alpha, d);
   int32_t state = s->end_state, ks = 0;
   for (int32_t f = RQ_GROUPS - 1; f >= 0; f--) {
-    int32_t begin = group_begin(block->r, f), end = group_begin(block->r, f + 1);
+    int32_t begin = rq_group_begin(block->r, f), end = rq_group_begin(block->r, f + 1);
     if (begin == end) continue; /* k = 2 stands for lanes without weights */
     int32_t lane = s->k_lane[f][state];
     ks |= k_of_lane(t, lane) << (2 * f);
@@ -201,87 +179,38 @@ static void trace_back(const trellis *t, const survivors *s, uint8_t *codes, uin
 
 /* ---- alpha ---- */
 
-/* Where the search begins: the alpha byte whose k = 3 suits the root mean square of the block best. */
-static int32_t first_alpha(const trellis *t, float rms) {
-  /* the values of the table have a root mean square of about 27 units, those that suit a Gaussian block */
-  float wanted = rms * (t->own->three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2);
-  int32_t low = 1, high = RQ_ALPHA_BYTE_MAX; /* alpha grows with its byte: the last at most `wanted` */
-  while (low < high) {
-    int32_t middle = (low + high + 1) / 2;
-    if (rq_alpha_of_byte((uint8_t)middle) <= wanted)
-      low = middle;
-    else
-      high = middle - 1;
-  }
-  return low;
-}
+/* A search over alpha. */
+typedef struct alpha_search {
+  const trellis *t;
+  survivors best, other;
+} alpha_search;
 
-static uint8_t nearest_alpha(float alpha) {
-  int32_t best = 1;
-  double least = 0.0;
-  for (int32_t a = 1; a <= RQ_ALPHA_BYTE_MAX; a++) {
-    double e = (double)rq_alpha_of_byte((uint8_t)a) - (double)alpha;
-    e = e < 0.0 ? -e : e;
-    if (a == 1 || e < least) {
-      least = e;
-      best = a;
-    }
-  }
-  return (uint8_t)best;
-}
-
-static float energy_of(const rq_encode_block *block) {
-  float sum = 0.0f;
-  for (int32_t i = 0; i < block->r; i++) {
-    float e = block->x[i] * block->x[i];
-    sum += block->weighted ? block->w[i] * e : e;
-  }
-  return sum;
-}
-
-static float weight_of(const rq_encode_block *block) {
-  float sum = 0.0f;
-  for (int32_t i = 0; i < block->r; i++) sum += block->weighted ? block->w[i] : 1.0f;
-  return sum;
-}
-
-/* Leaves the best alpha found in `best`: from `start` outwards, until `radius` bytes on either side of the
- * best one have been tried. The error has ripples of about two bytes, where the ks of a group change. */
-static void search_alpha(const trellis *t, int32_t start, int32_t radius, survivors *best, survivors *other) {
-  int32_t low = start, high = start - 1, best_at = start; /* [low, high] has been tried */
-  for (;;) {
-    int32_t a;
-    if (high < RQ_ALPHA_BYTE_MAX && high < best_at + radius)
-      a = ++high;
-    else if (low > 1 && low > best_at - radius)
-      a = --low;
-    else
-      return;
-    search_codes(t, (uint8_t)a, other);
-    if (!(other->total < best->total)) continue;
-    survivors worse = *best;
-    *best = *other;
-    *other = worse;
-    best_at = a;
-  }
+static bool try_alpha(void *context, uint8_t alpha) {
+  alpha_search *s = context;
+  search_codes(s->t, alpha, &s->other);
+  if (!(s->other.total < s->best.total)) return false;
+  survivors worse = s->best;
+  s->best = s->other;
+  s->other = worse;
+  return true;
 }
 
 void rq_trellis_encode(const rq_encode_settings *settings, const rq_own *own, const rq_encode_block *block,
                        uint8_t *codes, uint8_t *header, float *scratch) {
   trellis t = {own, block, settings->k, {0.0f}};
-  survivors best = {(f4 *)scratch, {{0}}, 0.0f, 0, 0}, other = best;
-  other.cost += STATES * (RQ_BLOCK + 1);
-  float energy = energy_of(block), weight = weight_of(block);
-  best.total = energy; /* of alpha byte 0: every weight 0 */
-  if (energy > 0.0f && settings->rule == RQ_SCALE_GIVEN) {
-    search_codes(&t, nearest_alpha(settings->scale), &best);
-  } else if (energy > 0.0f) {
-    search_alpha(&t, first_alpha(&t, rq_sqrtf(energy / weight)), settings->effort, &best, &other);
+  survivors first = {(f4 *)scratch, {{0}}, 0.0f, 0, 0};
+  alpha_search s = {&t, first, first};
+  s.other.cost += STATES * (RQ_BLOCK + 1);
+  float energy = rq_block_energy(block);
+  s.best.total = rq_cost_to_beat(settings, energy);
+  if (energy > 0.0f) {
+    int32_t start = rq_first_alpha(block, own->three_bits);
+    rq_search_alpha(settings, start, settings->effort, try_alpha, &s);
   }
-  if (best.alpha == 0) {
+  if (s.best.alpha == 0) {
     rq_zero(codes, (size_t)block->r);
     header[0] = header[1] = 0;
     return;
   }
-  trace_back(&t, &best, codes, header);
+  trace_back(&t, &s.best, codes, header);
 }

@@ -36,7 +36,10 @@ extern const rq_ggml rq_ggml_iq1_s, rq_ggml_iq1_m, rq_ggml_iq2_xxs, rq_ggml_iq2_
     rq_ggml_iq3_xxs, rq_ggml_iq3_s; /* ggml_lattice.c */
 
 /* The registry's entries of these formats, from RQ_FORMAT_Q4_0 on (ggml_entries.c). */
-enum { RQ_GGML_FIRST = RQ_FORMAT_Q4_0, RQ_GGML_FORMATS = RQ_FORMAT_COUNT - RQ_GGML_FIRST };
+enum { RQ_GGML_FIRST = RQ_FORMAT_Q4_0, RQ_GGML_FORMATS = RQ_FORMAT_IQ3_S + 1 - RQ_GGML_FIRST };
+static inline bool rq_is_ggml(int32_t format) {
+  return format >= RQ_GGML_FIRST && format < RQ_GGML_FIRST + RQ_GGML_FORMATS;
+}
 extern const rq_format rq_ggml_entries[RQ_GGML_FORMATS];
 
 /* The values of 4-bit codes: a curve fitted to weights (IQ4), and E2M1 times two (MXFP4, NVFP4). */

@@ -126,5 +126,5 @@ const rq_ggml *rq_ggml_of(int32_t format) {
       [RQ_FORMAT_IQ3_XXS - RQ_GGML_FIRST] = &rq_ggml_iq3_xxs,
       [RQ_FORMAT_IQ3_S - RQ_GGML_FIRST] = &rq_ggml_iq3_s,
   };
-  return format >= RQ_GGML_FIRST && format < RQ_FORMAT_COUNT ? known[format - RQ_GGML_FIRST] : NULL;
+  return rq_is_ggml(format) ? known[format - RQ_GGML_FIRST] : NULL;
 }

@@ -26,6 +26,8 @@ DEFINE_ROWS(pi_q2)
 DEFINE_ROWS(pi_t3)
 DEFINE_ROWS(pi_t2)
 DEFINE_ROWS(ternary)
+DEFINE_ROWS(pi_x3)
+DEFINE_ROWS(pi_x2)
 DEFINE_ROWS(q8_0)
 DEFINE_ROWS(q4_0)
 DEFINE_ROWS(q4_1)
@@ -49,6 +51,8 @@ static rq_product_kernel kernel_128(int32_t format) {
     case RQ_FORMAT_PI_T2: return pi_t2_product;
     case RQ_FORMAT_TERNARY:
     case RQ_FORMAT_PI_TERNARY: return ternary_product;
+    case RQ_FORMAT_PI_X3: return pi_x3_product;
+    case RQ_FORMAT_PI_X2: return pi_x2_product;
     default: return NULL;
   }
 }
@@ -91,6 +95,8 @@ static rq_product_kernel kernel_avx2(int32_t format) {
     case RQ_FORMAT_PI_T2: return rq_pi_t2_avx2;
     case RQ_FORMAT_TERNARY:
     case RQ_FORMAT_PI_TERNARY: return rq_ternary_avx2;
+    case RQ_FORMAT_PI_X3: return rq_pi_x3_avx2;
+    case RQ_FORMAT_PI_X2: return rq_pi_x2_avx2;
     default: return NULL;
   }
 }
@@ -136,7 +142,9 @@ int32_t rq_variant_alone(int32_t format, int32_t variant) {
     case RQ_FORMAT_PI_T3:
     case RQ_FORMAT_PI_T2:
     case RQ_FORMAT_TERNARY:
-    case RQ_FORMAT_PI_TERNARY: return RQ_SIMD128;
+    case RQ_FORMAT_PI_TERNARY:
+    case RQ_FORMAT_PI_X3:
+    case RQ_FORMAT_PI_X2: return RQ_SIMD128;
     default: return variant;
   }
 }

@@ -22,11 +22,25 @@ const float rq_trellis_c3_pairs[16][2] =
 const float rq_trellis_c2_pairs[16][2] =
     PAIRS(0x1.b1d814p+97f, 0x1.213ab8p+97f, 0x1.b1d814p+96f, 0x1.5b1342p+96f);
 
-const rq_own rq_own_pi_q3 = {true, false, 4, NULL, NULL, NULL};
-const rq_own rq_own_pi_q2 = {false, false, 2, NULL, NULL, NULL};
-const rq_own rq_own_pi_t3 = {true, true, 0, rq_trellis_t3, rq_trellis_c3, rq_trellis_c3_pairs};
-const rq_own rq_own_pi_t2 = {false, true, 0, rq_trellis_t2, rq_trellis_c2, rq_trellis_c2_pairs};
-const rq_own rq_own_ternary = {false, false, 1, NULL, NULL, NULL};
+/* Mixed trellises; `python build/mixed_tables.py` makes these numbers. */
+const int8_t rq_mixed_x3[2][16] = {{-28, 18, -6, -14, -10, -12, 4, -2, 2, -4, 12, 10, 14, 6, -18, 28},
+                                   {22, -26, 2, -16, 11, -35, -8, 3, -3, 8, 35, -11, 16, -2, 26, -22}};
+const float rq_mixed_c3[4] = {0x1.4bb9ecp-4f, 0x1.ba4d3ap-5f, 0x1.4bb9ecp-5f, 0x1.09618ap-5f};
+const float rq_mixed_c3_pairs[16][2] =
+    PAIRS(0x1.4bb9ecp+98f, 0x1.ba4d3ap+97f, 0x1.4bb9ecp+97f, 0x1.09618ap+97f);
+const int8_t rq_mixed_x2[2][16] = {{4, -4, 6, -1, 11, -8, 7, -3, 3, -7, 8, -11, 1, -6, 4, -4},
+                                   {10, -7, 31, -28, -23, 13, -5, 52, -52, 5, -13, 23, 28, -31, 7, -10}};
+const float rq_mixed_c2[4] = {0x1.0b7f30p-4f, 0x1.64a994p-5f, 0x1.0b7f30p-5f, 0x1.abfeb2p-6f};
+const float rq_mixed_c2_pairs[16][2] =
+    PAIRS(0x1.0b7f30p+98f, 0x1.64a994p+97f, 0x1.0b7f30p+97f, 0x1.abfeb2p+96f);
+
+const rq_own rq_own_pi_q3 = {true, false, 4, NULL, NULL, NULL, NULL};
+const rq_own rq_own_pi_q2 = {false, false, 2, NULL, NULL, NULL, NULL};
+const rq_own rq_own_pi_t3 = {true, true, 0, rq_trellis_t3, rq_trellis_c3, rq_trellis_c3_pairs, NULL};
+const rq_own rq_own_pi_t2 = {false, true, 0, rq_trellis_t2, rq_trellis_c2, rq_trellis_c2_pairs, NULL};
+const rq_own rq_own_ternary = {false, false, 1, NULL, NULL, NULL, NULL};
+const rq_own rq_own_pi_x3 = {true, true, 0, NULL, rq_mixed_c3, rq_mixed_c3_pairs, rq_mixed_x3};
+const rq_own rq_own_pi_x2 = {false, true, 0, NULL, rq_mixed_c2, rq_mixed_c2_pairs, rq_mixed_x2};
 
 const rq_own *rq_own_of(int32_t format) {
   switch (format) {
@@ -36,6 +50,8 @@ const rq_own *rq_own_of(int32_t format) {
     case RQ_FORMAT_PI_T2: return &rq_own_pi_t2;
     case RQ_FORMAT_TERNARY:
     case RQ_FORMAT_PI_TERNARY: return &rq_own_ternary;
+    case RQ_FORMAT_PI_X3: return &rq_own_pi_x3;
+    case RQ_FORMAT_PI_X2: return &rq_own_pi_x2;
     default: return NULL;
   }
 }
@@ -74,9 +90,38 @@ void rq_own_codes(const rq_own *own, const uint8_t *block, int32_t r, uint8_t *c
   }
 }
 
+void rq_own_before(const rq_own *own, const uint8_t *block, int32_t steps, rq_mixed_before *before) {
+  uint8_t codes[RQ_BLOCK];
+  int32_t shift = own->three_bits ? 1 : 0;
+  rq_own_codes(own, block, RQ_LANES * steps, codes);
+  for (int32_t l = 0; l < RQ_LANES; l++) {
+    int32_t high[3] = {0, 0, 0}, low = 0;
+    for (int32_t n = 0; n < 4 && n < l * steps; n++) {
+      int32_t code = codes[l * steps - 1 - n];
+      if (n < 3) high[n] = code >> shift;
+      low |= (code & 1) << n;
+    }
+    before->last[l] = (uint8_t)(high[0] << 2 | high[1]);
+    before->older[l] = (uint8_t)(high[1] << 2 | high[2]);
+    before->low[l] = (uint8_t)low;
+  }
+}
+
+static void mixed_values(const rq_own *own, const uint8_t *codes, int32_t r, int8_t *values) {
+  uint32_t c[4] = {0, 0, 0, 0};
+  for (int32_t i = 0; i < r; i++) {
+    c[3] = c[2], c[2] = c[1], c[1] = c[0], c[0] = codes[i];
+    values[i] = (int8_t)rq_mixed_value(own, c);
+  }
+}
+
 void rq_own_values(const rq_own *own, const uint8_t *block, int32_t r, int8_t *values) {
   uint8_t codes[RQ_BLOCK];
   rq_own_codes(own, block, r, codes);
+  if (own->mixed) {
+    mixed_values(own, codes, r, values);
+    return;
+  }
   uint32_t before = 0;
   for (int32_t i = 0; i < r; i++) {
     uint32_t c = codes[i];

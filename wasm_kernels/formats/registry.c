@@ -50,6 +50,8 @@ DEFINE_OWN(pi_q2)
 DEFINE_OWN(pi_t3)
 DEFINE_OWN(pi_t2)
 DEFINE_OWN(ternary)
+DEFINE_OWN(pi_x3)
+DEFINE_OWN(pi_x2)
 
 #define DEFINE_FOREIGN(name)                                                                             \
   static void name##_decode(const uint8_t *row, int32_t width, float *out, int32_t variant) {            \
@@ -86,8 +88,8 @@ enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30, RUVLLM_Q3 = 40
    name##_check,                                     \
    true,                                             \
    PAIR(rq_##name##_pair_simd)}
-static const rq_format formats[RQ_GGML_FIRST] = {
-    /* those of ggml follow in ggml_entries.c */
+static const rq_format formats[RQ_FORMAT_COUNT - RQ_GGML_FORMATS] = {
+    /* those of ggml, ggml_entries.c, stand before the last two */
     {{RQ_FORMAT_F32, GGML_F32, 1, 1, 4, 0, 1, "f32"},
      f32_row_bytes,
      f32_decode,
@@ -136,11 +138,14 @@ static const rq_format formats[RQ_GGML_FIRST] = {
      rq_q2_ruvllm_check,
      true,
      NULL},
+    OWN(RQ_FORMAT_PI_X3, "pi-x3", pi_x3, sizeof(rq_block_3bit)),
+    OWN(RQ_FORMAT_PI_X2, "pi-x2", pi_x2, sizeof(rq_block_2bit)),
 };
 
 const rq_format *rq_format_get(int32_t format) {
   if (format < 0 || format >= RQ_FORMAT_COUNT) return NULL;
-  return format < RQ_GGML_FIRST ? &formats[format] : &rq_ggml_entries[format - RQ_GGML_FIRST];
+  if (rq_is_ggml(format)) return &rq_ggml_entries[format - RQ_GGML_FIRST];
+  return &formats[format < RQ_GGML_FIRST ? format : format - RQ_GGML_FORMATS];
 }
 
 int32_t rq_format_of_ggml(int32_t ggml_type) {

@@ -52,6 +52,8 @@ static const golden goldens[RQ_FORMAT_COUNT][2] = {
     {{256, 0x003e1887u, 0x4747d594u}, {512, 0x05d9e9f4u, 0x4707653au}}, /* iq2_s */
     {{256, 0x263a49e7u, 0x47a3d7a6u}, {512, 0xe0f1ccbfu, 0x473028c4u}}, /* iq3_xxs */
     {{256, 0x00c5106bu, 0x4727c62eu}, {512, 0x71b85936u, 0x47f6b4f6u}}, /* iq3_s */
+    {{300, 0xfc9ca178u, 0xbe9a58a8u}, {360, 0x10f9e179u, 0xbea9e2c4u}}, /* pi-x3 */
+    {{300, 0x7b1fee92u, 0x3e1ca007u}, {360, 0x94875acau, 0x3b272490u}}, /* pi-x2 */
 };
 static const uint32_t golden_hadamard = 0xc5f360a7u;
 

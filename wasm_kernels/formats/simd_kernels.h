@@ -15,7 +15,11 @@ enum { RQ_LANE_BLOCK_BYTES = RQ_LANES * RQ_STEP_BYTES };
 /* simd_own.c: ruvq's own formats. */
 void rq_own_decode_simd(const rq_own *own, const uint8_t *row, int32_t width, float *out);
 
-/* simd_rows.c: y[r] = row r . a; a dot is one row. */
+/* simd_mixed.c: bytes of a block's first `steps` steps less `offset`; beyond the last group untouched. */
+void rq_mixed_values_simd(const rq_own *own, const uint8_t *block, int32_t steps, int8_t offset,
+                          rq_vi *values /* (RQ_LANES) */);
+
+/* simd_rows.c, simd_mixed.c: y[r] = row r . a; a dot is one row. */
 #define RQ_DECLARE_ROWS(name)                                                                              \
   void rq_##name##_rows_simd(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, \
                              float *y);                                                                    \
@@ -25,6 +29,8 @@ RQ_DECLARE_ROWS(pi_q2)
 RQ_DECLARE_ROWS(pi_t3)
 RQ_DECLARE_ROWS(pi_t2)
 RQ_DECLARE_ROWS(ternary)
+RQ_DECLARE_ROWS(pi_x3)
+RQ_DECLARE_ROWS(pi_x2)
 
 /* simd_product.c: two rows (which may be the same) times up to RQ_PRODUCT_VECTORS vectors of activations,
  * y0[t * stride] = row0 . a[t] and y1 likewise. */
@@ -36,6 +42,8 @@ RQ_DECLARE_PAIR(pi_q2)
 RQ_DECLARE_PAIR(pi_t3)
 RQ_DECLARE_PAIR(pi_t2)
 RQ_DECLARE_PAIR(ternary)
+RQ_DECLARE_PAIR(pi_x3)
+RQ_DECLARE_PAIR(pi_x2)
 RQ_DECLARE_PAIR(f32) /* these in simd_foreign.c */
 RQ_DECLARE_PAIR(f16)
 RQ_DECLARE_PAIR(bf16)

@@ -17,6 +17,10 @@ RV_INLINE void scale_16(rq_vi values, rq_vf d, float *out) {
 static __attribute__((noinline)) void values_of(const rq_own *own, const uint8_t *block, int32_t steps,
                                                 rq_vi *values /* (RQ_LANES) */) {
   int8_t offset = own->trellis ? 64 : (int8_t)own->offset;
+  if (own->mixed) {
+    rq_mixed_values_simd(own, block, steps, offset, values);
+    return;
+  }
   masks m = masks_of();
   if (own->trellis && own->three_bits) {
     lookup tables = lookup_of(KIND_T3);

@@ -16,7 +16,10 @@ RV_INLINE void load_row(block_kind kind, const lookup *tables, const masks *m, c
                         const uint8_t *block, int32_t r, rq_vi *weights /* (BLOCK_VECTORS) */, rq_vf *d) {
   int32_t steps = rq_block_steps(r), padded = (steps + 3) / 4 * 4;
   rq_vi bytes[RQ_LANES];
-  block_values(kind, tables, m, block, steps, 0, bytes);
+  if (own->mixed)
+    rq_mixed_values_simd(own, block, steps, 0, bytes);
+  else
+    block_values(kind, tables, m, block, steps, 0, bytes);
   for (int32_t j = 0; j < padded; j++) rv_widen_step(bytes[j], weights + RQ_STEP_VECTORS * j);
   *d = scales_of(own, own->trellis, block + rq_own_block_bytes(own, r) - 2);
 }
@@ -82,6 +85,20 @@ DEFINE_PAIR(pi_q2, KIND_Q2)
 DEFINE_PAIR(pi_t3, KIND_T3)
 DEFINE_PAIR(pi_t2, KIND_T2)
 DEFINE_PAIR(ternary, KIND_Q2)
+
+/* Mixed trellises have a decoder that is a function, and one copy for both: pages download it. */
+static __attribute__((noinline)) void mixed_pair(const rq_own *own, const uint8_t *row0, const uint8_t *row1,
+                                                 const rq_activations *a, int32_t count, float *y0, float *y1,
+                                                 size_t stride) {
+  pair(KIND_T2, own, row0, row1, a, count, y0, y1, stride);
+}
+#define DEFINE_MIXED_PAIR(name)                                                                 \
+  void rq_##name##_pair_simd(const uint8_t *row0, const uint8_t *row1, const rq_activations *a, \
+                             int32_t count, float *y0, float *y1, size_t stride) {              \
+    mixed_pair(&rq_own_##name, row0, row1, a, count, y0, y1, stride);                           \
+  }
+DEFINE_MIXED_PAIR(pi_x3)
+DEFINE_MIXED_PAIR(pi_x2)
 
 #else
 typedef int rq_no_simd_product; /* a translation unit must not be empty */

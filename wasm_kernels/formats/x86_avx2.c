@@ -6,7 +6,7 @@
 #include <immintrin.h>
 
 #include "foreign.h"
-#include "simd_blocks.h"
+#include "simd_mixed.h"
 
 RQ_TARGET_BEGIN("avx2,f16c")
 
@@ -14,15 +14,26 @@ enum { ROWS = 2, PAIRS_OF_STEPS = 8 };
 
 /* ---- ruvq's own formats ---- */
 
-/* Tables for an index h << 2 | h before: unsigned weights with a lowest bit of 0, and how it changes them. */
+/* Tables for an index h << 2 | h before: unsigned weights with a lowest bit of 0, and how it changes them; of
+ * mixed trellises A + 64 and B, and what turns an index round. */
 typedef struct pair_tables {
-  __m256i value, change;
+  __m256i value, change, turn;
 } pair_tables;
 
+RV_INLINE __m256i twice(const void *table /* (16) */) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+}
+
 RV_INLINE pair_tables tables_of(const rq_own *own) {
-  uint8_t value[16], change[16];
+  uint8_t value[16], change[16], turn[16];
   for (int32_t i = 0; i < 16; i++) {
     int32_t h = i >> 2, before = i & 3;
+    turn[i] = (uint8_t)(before << 2 | h);
+    if (own->mixed) {
+      value[i] = (uint8_t)(own->mixed[0][i] + 64);
+      change[i] = (uint8_t)own->mixed[1][i];
+      continue;
+    }
     int32_t low = own->three_bits ? 2 * h : h, high = 2 * h + 1; /* codes */
     uint8_t first = (uint8_t)(own->trellis ? own->table[4 * low + before] + 64 : low);
     value[i] = first;
@@ -30,8 +41,7 @@ RV_INLINE pair_tables tables_of(const rq_own *own) {
     if (own->three_bits)
       change[i] = (uint8_t)((own->trellis ? own->table[4 * high + before] + 64 : high) ^ first);
   }
-  pair_tables t = {_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)value)),
-                   _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)change))};
+  pair_tables t = {twice(value), twice(change), twice(turn)};
   return t;
 }
 
@@ -71,6 +81,44 @@ RV_INLINE void decode_block(bool three_bits, bool trellis, const pair_tables *t,
   }
 }
 
+/* Of two registers of two steps each, the older first, the two steps that lie one before the newer. */
+RV_INLINE __m256i one_before(__m256i older, __m256i newer) {
+  return _mm256_permute2x128_si256(older, newer, 0x21);
+}
+
+/* The same of a mixed trellis. */
+RV_INLINE void decode_mixed(const rq_own *own, const pair_tables *t, const uint8_t *block, int32_t steps,
+                            __m256i *weights) {
+  const __m256i nibble = _mm256_set1_epi8(15), shift = _mm256_set_epi32(4, 4, 4, 4, 2, 2, 2, 2);
+  const __m256i places[2] = {_mm256_set_epi32(2, 2, 2, 2, 3, 3, 3, 3),
+                             _mm256_set_epi32(0, 0, 0, 0, 1, 1, 1, 1)};
+  int32_t groups = (steps + 3) / 4;
+  mixed_tables tables = mixed_tables_of(own);
+  mixed_past p = mixed_past_of(own->three_bits, own, &tables, block, steps);
+  __m256i before = _mm256_set_m128i(p.last, p.older); /* the indices of the two steps before */
+  for (int32_t g = 0; g < groups; g++) {
+    rq_vi bytes = rv_load(block + 16 * g);
+    rq_vi first = rv_and(rv_shr16(_mm256_extracti128_si256(before, 1), 2), tables.two);
+    first = rv_or(rv_and(rv_shl16(bytes, 2), tables.upper), first);
+    __m256i index[2] = {
+        _mm256_set_m128i(rv_and(bytes, tables.four), first),
+        _mm256_and_si256(_mm256_srlv_epi32(_mm256_broadcastsi128_si256(bytes), shift), nibble),
+    };
+    __m256i low = _mm256_setzero_si256();
+    if (own->three_bits)
+      low = _mm256_broadcastsi128_si256(mixed_low(&tables, block + 16 * groups, steps, g, &p));
+    for (int32_t i = 0; i < 2; i++) {
+      __m256i other = own->three_bits
+                          ? _mm256_xor_si256(_mm256_and_si256(_mm256_srlv_epi32(low, places[i]), nibble),
+                                             one_before(before, index[i]))
+                          : _mm256_xor_si256(_mm256_shuffle_epi8(t->turn, index[i]), before);
+      weights[2 * g + i] =
+          _mm256_add_epi8(_mm256_shuffle_epi8(t->value, index[i]), _mm256_shuffle_epi8(t->change, other));
+      before = index[i];
+    }
+  }
+}
+
 RV_INLINE void add_blocks(const rq_own *own, const pair_tables *t, const uint8_t *const *blocks, int32_t r,
                           int32_t steps, const rq_activations *a, int32_t count, int32_t number,
                           rq_vf (*acc)[RQ_KERNEL_VECTORS] /* (ROWS, count) */) {
@@ -78,7 +126,10 @@ RV_INLINE void add_blocks(const rq_own *own, const pair_tables *t, const uint8_t
   rq_vf d[ROWS];
   int32_t header = rq_own_block_bytes(own, r) - 2, pairs = (steps + 3) / 4 * 2;
   for (int32_t i = 0; i < ROWS; i++) {
-    decode_block(own->three_bits, own->trellis, t, blocks[i], steps, weights[i]);
+    if (own->mixed)
+      decode_mixed(own, t, blocks[i], steps, weights[i]);
+    else
+      decode_block(own->three_bits, own->trellis, t, blocks[i], steps, weights[i]);
     d[i] = scales_of(own, own->trellis, blocks[i] + header);
   }
   for (int32_t v = 0; v < count; v++) {
@@ -139,11 +190,13 @@ RV_INLINE void product(const rq_own *own, const uint8_t *data, size_t row_bytes,
     const rq_own own = {__VA_ARGS__};                          \
     product(&own, data, row_bytes, rows, a, count, y, stride); \
   }
-DEFINE_OWN(pi_q3, true, false, 4, NULL, NULL, NULL)
-DEFINE_OWN(pi_q2, false, false, 2, NULL, NULL, NULL)
-DEFINE_OWN(pi_t3, true, true, 0, rq_trellis_t3, rq_trellis_c3, rq_trellis_c3_pairs)
-DEFINE_OWN(pi_t2, false, true, 0, rq_trellis_t2, rq_trellis_c2, rq_trellis_c2_pairs)
-DEFINE_OWN(ternary, false, false, 1, NULL, NULL, NULL)
+DEFINE_OWN(pi_q3, true, false, 4, NULL, NULL, NULL, NULL)
+DEFINE_OWN(pi_q2, false, false, 2, NULL, NULL, NULL, NULL)
+DEFINE_OWN(pi_t3, true, true, 0, rq_trellis_t3, rq_trellis_c3, rq_trellis_c3_pairs, NULL)
+DEFINE_OWN(pi_t2, false, true, 0, rq_trellis_t2, rq_trellis_c2, rq_trellis_c2_pairs, NULL)
+DEFINE_OWN(ternary, false, false, 1, NULL, NULL, NULL, NULL)
+DEFINE_OWN(pi_x3, true, true, 0, NULL, rq_mixed_c3, rq_mixed_c3_pairs, rq_mixed_x3)
+DEFINE_OWN(pi_x2, false, true, 0, NULL, rq_mixed_c2, rq_mixed_c2_pairs, rq_mixed_x2)
 
 /* ---- Q8_0 ---- */
 

@@ -237,11 +237,11 @@ RV_INLINE void product(const rq_own *own, const uint8_t *data, size_t row_bytes,
     const rq_own own = {__VA_ARGS__};                                                                   \
     product(&own, data, row_bytes, rows, a, count, y, stride);                                          \
   }
-DEFINE_PRODUCT(pi_q3, true, false, 4, NULL, NULL, NULL)
-DEFINE_PRODUCT(pi_q2, false, false, 2, NULL, NULL, NULL)
-DEFINE_PRODUCT(pi_t3, true, true, 0, rq_trellis_t3, rq_trellis_c3, NULL)
-DEFINE_PRODUCT(pi_t2, false, true, 0, rq_trellis_t2, rq_trellis_c2, NULL)
-DEFINE_PRODUCT(ternary, false, false, 1, NULL, NULL, NULL)
+DEFINE_PRODUCT(pi_q3, true, false, 4, NULL, NULL, NULL, NULL)
+DEFINE_PRODUCT(pi_q2, false, false, 2, NULL, NULL, NULL, NULL)
+DEFINE_PRODUCT(pi_t3, true, true, 0, rq_trellis_t3, rq_trellis_c3, NULL, NULL)
+DEFINE_PRODUCT(pi_t2, false, true, 0, rq_trellis_t2, rq_trellis_c2, NULL, NULL)
+DEFINE_PRODUCT(ternary, false, false, 1, NULL, NULL, NULL, NULL)
 
 RQ_TARGET_END
 

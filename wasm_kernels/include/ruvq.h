@@ -128,7 +128,10 @@ enum {
   RQ_FORMAT_IQ2_S = 35,
   RQ_FORMAT_IQ3_XXS = 36,
   RQ_FORMAT_IQ3_S = 37,
-  RQ_FORMAT_COUNT = 38,
+  /* ruvq's own, younger than the above: numbers stay */
+  RQ_FORMAT_PI_X3 = 38,
+  RQ_FORMAT_PI_X2 = 39,
+  RQ_FORMAT_COUNT = 40,
   RQ_FORMAT_NONE = -1, /* a type that is stored and listed but not computed with */
 };
 

@@ -57,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats = parser.add_argument_group("formats")
     formats.add_argument(
         "--format",
-        help="format of the weight matrices (default pi-t3): pi-t3, pi-t2, pi-q3, pi-q2, ternary, "
-        "pi-ternary, q8_0, f16, bf16, f32; ggml's q6_k, q5_k, q4_k, q3_k, q2_k, q4_0, iq4_nl, iq4_xs, "
-        "iq3_xxs, iq2_xs, iq2_xxs, tq1_0, tq2_0, and the mixes q4_k_m and q5_k_m",
+        help="format of the weight matrices (default pi-t3): pi-t3, pi-t2, pi-x3, pi-x2 (better, slower), "
+        "pi-q3, pi-q2, ternary, pi-ternary, q8_0, f16, bf16, f32; ggml's q6_k, q5_k, q4_k, q3_k, q2_k, q4_0, "
+        "iq4_nl, iq4_xs, iq3_xxs, iq2_xs, iq2_xxs, tq1_0, tq2_0, and the mixes q4_k_m and q5_k_m",
     )
     formats.add_argument(
         "--embeddings", default="same", metavar="FORMAT", help="another format for token_embd"
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--incoherence",
         default="auto",
         choices=("auto", "none", "hadamard", "orthogonal"),
-        help="transform of the rows: randomised Hadamard (auto: for pi-t3 and pi-t2), or a dense rotation, "
+        help="transform of the rows: randomised Hadamard (auto: for pi-t and pi-x), or a dense rotation, "
         "for widths up to 256",
     )
     formats.add_argument(
@@ -122,7 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument(
         "--thorough",
         action="store_true",
-        help="pi-t3, pi-t2: search each block's scales longer; with --calibration six times as long",
+        help="pi-t, pi-x: search each block's scales longer; with --calibration several times as long",
     )
     size = parser.add_argument_group("a size instead of --format")
     size.add_argument(

@@ -56,7 +56,9 @@ CASES = (
     Case("uniform, searched", "pi-q2", "mse-unsigned"),
     Case("pi-q2", "pi-q2"),
     Case("pi-t2", "pi-t2"),
+    Case("pi-x2", "pi-x2"),
     Case("pi-t3", "pi-t3"),
+    Case("pi-x3", "pi-x3"),
 )
 PEER_SCHEMES = (
     Scheme("ggml q3_k", PEER, peer=True),

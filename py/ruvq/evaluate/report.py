@@ -24,7 +24,21 @@ from .metrics import mean, measure
 from .schemes import SUPERBLOCK, Matrices, Matrix, Scheme, apply, needs_flat
 
 SAMPLE_MATRICES, SAMPLE_ROWS = 12, 64  # that every format is tried on
-FORMATS = ("ternary", "pi-q2", "pi-t2", "pi-q3", "pi-t3", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_0")
+FORMATS = (
+    "ternary",
+    "pi-q2",
+    "pi-t2",
+    "pi-x2",
+    "pi-q3",
+    "pi-t3",
+    "pi-x3",
+    "q2_k",
+    "q3_k",
+    "q4_k",
+    "q5_k",
+    "q6_k",
+    "q8_0",
+)
 PEERS = ("iq2_xxs", "iq2_xs", "q2_k", "iq3_xxs", "q3_k", "iq4_xs", "q4_k", "q5_k", "q6_k")
 
 Progress = Callable[[int, int, str], None]

@@ -16,7 +16,7 @@ from .tensors import DEFAULT_K, SCALE_RULES
 HEADER_RESERVE = 1 << 20  # bytes beside tensor data and vocabulary that the space check allows for
 THOROUGH_EFFORT = 8  # of the trellis encoders, from which on they try headers thoroughly
 
-TAKES_K = (*DEFAULT_K, "pi-t3", "pi-t2")  # for the trellis: k of every group, instead of the best for each
+TAKES_K = (*DEFAULT_K, *TRELLIS)  # for the trellis: k of every group, instead of the best for each
 
 
 def encode_options(k: int | None, scale: str | None, thorough: bool) -> EncodeOptions:

@@ -19,7 +19,7 @@ from . import mixes
 from .mixes import EMBEDDING, OUTPUT
 
 FLOATS = ("f32", "f16", "bf16")
-TRELLIS = ("pi-t3", "pi-t2")  # without calibration they go with Hadamard (docs/formats.md)
+TRELLIS = ("pi-t3", "pi-t2", "pi-x3", "pi-x2")  # without calibration they go with Hadamard (docs/formats.md)
 INCOHERENCE = ("auto", "none", *CUTS)
 MIXED = "mixed"  # what a plan is called whose formats a target chose
 AUTO = "auto"  # a fallback that suits each tensor

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 SAMPLE_WEIGHTS = 1 << 16  # of a matrix
-# what a target chooses from unless told otherwise: of formats with equal bits the better one
+# what a target chooses from unless told otherwise: of formats with equal bits the better one that is fast
 CANDIDATES = ("pi-t2", "pi-t3", "iq4_xs", "iq4_nl", "q4_k", "q5_k", "q6_k", "q8_0", "f16")
 # the same for files that llama.cpp runs
 STOCK = ("iq2_xxs", "iq2_xs", "q2_k", "iq3_xxs", "q3_k", *CANDIDATES[2:])
-CANDIDATE_SETS = {"stock": STOCK}  # names for several formats at once
+# the same at any cost in speed
+BEST = ("pi-x2", "pi-x3", *CANDIDATES[2:])
+CANDIDATE_SETS = {"stock": STOCK, "best": BEST}  # names for several formats at once
 LAST_RESORT = "f16"  # where no candidate holds a width
 
 
