@@ -21,7 +21,7 @@ from pages import insert  # noqa: E402
 from ruvq.evaluate.perplexity import perplexity  # noqa: E402
 
 MODEL = ROOT / "web" / "model"
-FORMATS = ("f16", "q8_0", "pi-t3", "pi-t2", "pi-q3", "ternary")
+FORMATS = ("f16", "q8_0", "pi-x3", "pi-t3", "pi-x2", "pi-t2", "pi-q3", "ternary")
 
 
 def row(name: str, text: str, folder: Path) -> str:
