@@ -12,14 +12,13 @@ minutes.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import ruvq
-from data_folder import lacks
+from data_folder import add_data, lacks
 from pages import insert
 from quant_table import MARKER, MAX_TOKENS
 from ruvq.calibrate import calibrate
@@ -109,7 +108,7 @@ def table(args: argparse.Namespace) -> str:
 def main() -> int:
     """Prints the table or writes it into a page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("RUVQ_DATA", "data")))
+    add_data(parser)
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--formats", nargs="+", default=FORMATS)

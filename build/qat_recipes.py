@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+import journal
 from data_folder import add_data, lacks
 from pages import insert
 from ruvq.cli.qat_command import DEFAULTS
@@ -153,26 +154,17 @@ def main() -> int:
     if lacks(args.data, "stories260K"):
         return 3
     torch.set_num_threads(1)
-    args.journal.parent.mkdir(parents=True, exist_ok=True)
     for recipe in RECIPES if args.only is None else [" ".join(args.only)]:
-        done = {(line["recipe"], line["seconds"]) for line in journal(args.journal)}
+        done = {(line["recipe"], line["seconds"]) for line in journal.read(args.journal)}
         if (recipe, args.seconds) not in done:
             torch.manual_seed(0)
-            found = json.dumps(measure(recipe, args))
-            with args.journal.open("a") as file:
-                file.write(found + "\n")
-            print(found, file=sys.stderr, flush=True)
-    content = table(journal(args.journal), args)
+            journal.add(args.journal, measure(recipe, args))
+    content = table(journal.read(args.journal), args)
     if args.write:
         insert(args.write, MARKER, content)
     else:
         print(content)
     return 0
-
-
-def journal(path: Path) -> list[dict[str, Any]]:
-    """What was measured."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ docs/data.md) and the extra `train`.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import journal
 import ruvq
 from data_folder import add_data, lacks
 from pages import insert
@@ -88,27 +88,22 @@ def piece(name: str, args: argparse.Namespace, folder: Path, text: str) -> dict[
     return {**out, "bits": bits, "perplexity": float(found), "stderr": found.stderr, "of": args.max_tokens}
 
 
-def journal(path: Path) -> dict[str, dict[str, Any]]:
-    """Pieces that are done, the last of each name."""
-    if not path.is_file():
-        return {}
-    return {line["piece"]: line for line in map(json.loads, path.read_text().splitlines())}
+def pieces(path: Path) -> dict[str, dict[str, Any]]:
+    """Those that are done, the last of each name."""
+    return {line["piece"]: line for line in journal.read(path)}
 
 
 def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Does what the journal lacks, one line after the other."""
     text = (args.data / "text/tiny_stories_test.txt").read_text(encoding="utf-8")
-    done = journal(args.journal)
-    args.journal.parent.mkdir(parents=True, exist_ok=True)
+    done = pieces(args.journal)
     for name in args.pieces or PIECES:
         if name in done and not args.again:
             continue
         with tempfile.TemporaryDirectory(prefix="ruvq-table-") as folder:
             found = piece(name, args, Path(folder), text)
-        with args.journal.open("a") as file:
-            file.write(json.dumps(found) + "\n")
-        print(json.dumps(found), file=sys.stderr, flush=True)
-    return journal(args.journal)
+        journal.add(args.journal, found)
+    return pieces(args.journal)
 
 
 def cell(found: dict[str, Any] | None) -> str:

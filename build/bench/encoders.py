@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "py")]
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "build"), str(ROOT / "py")]
 
 import numpy as np  # noqa: E402
 
 import ruvq  # noqa: E402
+from data_folder import add_data  # noqa: E402
 from timing import interleaved, seconds, summary  # noqa: E402
 
 # (format, options): what is compared
@@ -82,8 +82,7 @@ def speeds(w: np.ndarray) -> list[float]:
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    data = Path(os.environ.get("RUVQ_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=data, help="folder of the test data")
+    add_data(parser)
     parser.add_argument("--rows", type=int, default=768, help="rows of each matrix")
     options = parser.parse_args()
     path = options.data / "gpt2_attention" / "layers_0_5.safetensors"

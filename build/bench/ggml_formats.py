@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -29,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "py")]
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "build"), str(ROOT / "py")]
 
 import numpy as np  # noqa: E402
 
 import ruvq  # noqa: E402
+from data_folder import add_data  # noqa: E402
 from encoders import read_matrices  # noqa: E402
 from padded_model import write_padded  # noqa: E402
 from peers import call_llama  # noqa: E402
@@ -233,8 +233,7 @@ def model_table(data: Path, folder: Path, names: Iterable[str]) -> list[dict[str
 def main() -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    data = Path(os.environ.get("RUVQ_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=data, help="folder of the test data")
+    add_data(parser)
     parser.add_argument("--rows", type=int, default=16, help="rows of each of GPT-2's matrices")
     options = parser.parse_args()
     try:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -21,9 +20,10 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "py")]
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "build"), str(ROOT / "py")]
 
 import ruvq  # noqa: E402
+from data_folder import add_data  # noqa: E402
 from encoders import read_matrices  # noqa: E402
 from ruvq import formats  # noqa: E402
 from ruvq.calibrate import calibrate  # noqa: E402
@@ -184,8 +184,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = Path(os.environ.get("RUVQ_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=data, help="folder of the test data")
+    add_data(parser)
     data = parser.parse_args().data
     model = data / "stories260K"
     gpt2 = list(read_matrices(data / "gpt2_attention" / "layers_0_5.safetensors", 768).values())

@@ -94,10 +94,10 @@ void rq_search_alpha(const rq_encode_settings *settings, int32_t start, int32_t 
 static inline float rq_cost_to_beat(const rq_encode_settings *settings, float energy) {
   return settings->rule == RQ_SCALE_GIVEN ? 0x1p120f : energy;
 }
-/* Where it begins: the alpha that is most often the best for such weights. */
-int32_t rq_first_alpha(const rq_encode_block *block, bool three_bits);
 /* Squared error of a block of zeros, weighted where the block is. */
 float rq_block_energy(const rq_encode_block *block);
+/* Where it begins: the alpha that is most often the best for weights of that energy. */
+int32_t rq_first_alpha(const rq_encode_block *block, float energy, bool three_bits);
 
 /* ---- error feedback inside a block ---- */
 

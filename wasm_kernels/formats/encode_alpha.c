@@ -14,8 +14,8 @@ float rq_block_energy(const rq_encode_block *block) {
   return sum;
 }
 
-int32_t rq_first_alpha(const rq_encode_block *block, bool three_bits) {
-  float energy = rq_block_energy(block), weight = 0.0f;
+int32_t rq_first_alpha(const rq_encode_block *block, float energy, bool three_bits) {
+  float weight = 0.0f;
   for (int32_t i = 0; i < block->r; i++) weight += block->weighted ? block->w[i] : 1.0f;
   float wanted = rq_sqrtf(energy / weight) * (three_bits ? ALPHA_OF_RMS_3 : ALPHA_OF_RMS_2);
   int32_t low = 1, high = RQ_ALPHA_BYTE_MAX; /* alpha grows with its byte */

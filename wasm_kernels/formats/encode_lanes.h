@@ -9,6 +9,8 @@
 
 typedef float rq_f4 __attribute__((vector_size(16)));
 
+static inline rq_f4 rq_splat(float x) { return (rq_f4){x, x, x, x}; }
+
 /* a < b ? a : b in every lane; no NaN comes here. */
 static inline rq_f4 rq_smaller(rq_f4 a, rq_f4 b) {
 #if defined(__SSE__)

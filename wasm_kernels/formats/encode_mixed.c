@@ -26,7 +26,6 @@ enum { ALL_WEIGHTED = 0 };
 #endif
 
 typedef rq_f4 f4;
-static inline f4 splat(float x) { return (f4){x, x, x, x}; }
 
 /* One block, and the best that has been found for it. */
 typedef struct search {
@@ -46,7 +45,7 @@ static int32_t k_of_lane(const search *s, int32_t lane) { return s->k ? s->k - 2
 
 static void set_values(search *s, uint8_t alpha) {
   bool three_bits = s->own->three_bits;
-  f4 d = splat(0.0f), *out = s->values;
+  f4 d = rq_splat(0.0f), *out = s->values;
   for (int32_t lane = 0; lane < KS; lane++) {
     uint8_t header[2] = {alpha, (uint8_t)k_of_lane(s, lane)};
     float all[RQ_GROUPS];
@@ -58,7 +57,7 @@ static void set_values(search *s, uint8_t alpha) {
       for (uint32_t way = 0; way < (three_bits ? 8u : 4u); way++) {
         uint32_t two[4] = {part, group >> 2, group & 3, way};
         uint32_t three[4] = {part << 1, group >> 1, (way & 3) << 1 | (group & 1), way >> 2};
-        *out++ = splat((float)rq_mixed_value(s->own, three_bits ? three : two)) * d;
+        *out++ = rq_splat((float)rq_mixed_value(s->own, three_bits ? three : two)) * d;
       }
 }
 
@@ -94,7 +93,7 @@ static inline __attribute__((always_inline)) void advance(const search *s, int32
   for (int32_t i = begin; i < end; i++) {
     const f4 *before = s->cost + states * i, *v = s->values;
     f4 *after = s->cost + states * (i + 1);
-    f4 x = splat(s->block->x[i]), w = splat(s->block->weighted ? s->block->w[i] : 1.0f);
+    f4 x = rq_splat(s->block->x[i]), w = rq_splat(s->block->weighted ? s->block->w[i] : 1.0f);
     ROLLED
     for (int32_t group = 0; group < GROUPS; group++) {
       f4 entered[8], costs[8];
@@ -125,7 +124,7 @@ static float choose_ks(f4 *cost, int32_t states, bool empty, uint8_t *k_lane /* 
       if ((*c)[other] < (*c)[lane]) lane = other;
     k_lane[state] = (uint8_t)lane;
     float best = (*c)[lane];
-    if (!empty) *c = splat(best);
+    if (!empty) *c = rq_splat(best);
     if (best < least) least = best;
   }
   return least;
@@ -137,7 +136,7 @@ static int32_t state_before(const search *s, int32_t i, int32_t state, int32_t l
   int32_t ways = three_bits ? 8 : 4, code = state / GROUPS, group = state % GROUPS, best_from = 0;
   int32_t part = three_bits ? code >> 1 : code, flip = three_bits ? code & 1 : 0;
   const f4 *v = s->values + (4 * group + part) * ways, *before = s->cost + states_of(s) * i;
-  f4 x = splat(s->block->x[i]), w = splat(s->block->w[i]);
+  f4 x = rq_splat(s->block->x[i]), w = rq_splat(s->block->w[i]);
   float best = 0.0f;
   for (int32_t n = 0; n < ways; n++) {
     int32_t from = state_from(three_bits, group, n);
@@ -178,7 +177,7 @@ static bool try_alpha(void *context, uint8_t alpha) {
   uint8_t k_lane[RQ_GROUPS][RQ_MIXED_STATES]; /* that each state at the end of a group came from */
   float least = 0.0f;
   set_values(s, alpha);
-  for (int32_t state = 0; state < states; state++) s->cost[state] = splat(state == 0 ? 0.0f : unreachable);
+  for (int32_t state = 0; state < states; state++) s->cost[state] = rq_splat(state == 0 ? 0.0f : unreachable);
   for (int32_t f = 0; f < RQ_GROUPS; f++) {
     int32_t begin = rq_group_begin(block->r, f), end = rq_group_begin(block->r, f + 1);
     bool weighted = ALL_WEIGHTED || block->weighted;
@@ -203,7 +202,7 @@ void rq_mixed_encode(const rq_encode_settings *settings, const rq_own *own, cons
   float energy = rq_block_energy(block);
   s.total = rq_cost_to_beat(settings, energy);
   if (energy > 0.0f) {
-    int32_t start = rq_first_alpha(block, own->three_bits);
+    int32_t start = rq_first_alpha(block, energy, own->three_bits);
     int32_t effort = block->r < RQ_BLOCK ? rq_max_i32(settings->effort, TAIL_EFFORT) : settings->effort;
     rq_search_alpha(settings, start, effort, try_alpha, &s);
   }

@@ -14,7 +14,6 @@ enum { STATES = 4, KS = 4 };
 typedef rq_f4 f4;
 typedef uint32_t u4 __attribute__((vector_size(16)));
 
-static inline f4 splat(float x) { return (f4){x, x, x, x}; }
 static inline f4 magnitude(f4 x) {
   return (f4)((u4)x & (u4){0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF});
 }
@@ -85,7 +84,7 @@ static inline __attribute__((always_inline)) void advance(const branches *b, con
   f4 c[STATES];
   for (int32_t s = 0; s < STATES; s++) c[s] = cost[STATES * begin + s];
   for (int32_t i = begin; i < end; i++) {
-    f4 x = splat(block->x[i]), w = weighted ? splat(block->w[i]) : x, next[STATES];
+    f4 x = rq_splat(block->x[i]), w = weighted ? rq_splat(block->w[i]) : x, next[STATES];
 #pragma GCC unroll 4
     for (int32_t to = 0; to < STATES; to++) {
       f4 t[STATES];
@@ -106,7 +105,7 @@ static void search_codes(const trellis *t, uint8_t alpha, survivors *out) {
   branches b;
   set_branches(t, alpha, &b);
   out->alpha = alpha;
-  for (int32_t s = 0; s < STATES; s++) out->cost[s] = splat(s == 0 ? 0.0f : unreachable);
+  for (int32_t s = 0; s < STATES; s++) out->cost[s] = rq_splat(s == 0 ? 0.0f : unreachable);
   for (int32_t f = 0; f < RQ_GROUPS; f++) {
     int32_t begin = rq_group_begin(block->r, f), end = rq_group_begin(block->r, f + 1);
     if (t->own->three_bits && block->weighted) advance(&b, block, begin, end, out->cost, true, true);
@@ -119,7 +118,7 @@ static void search_codes(const trellis *t, uint8_t alpha, survivors *out) {
       for (int32_t other = 1; other < KS; other++)
         if ((*cost)[other] < (*cost)[lane]) lane = other;
       out->k_lane[f][s] = (uint8_t)lane;
-      if (begin < end) *cost = splat((*cost)[lane]);
+      if (begin < end) *cost = rq_splat((*cost)[lane]);
     }
   }
   const f4 *last = out->cost + STATES * block->r;
@@ -204,7 +203,7 @@ void rq_trellis_encode(const rq_encode_settings *settings, const rq_own *own, co
   float energy = rq_block_energy(block);
   s.best.total = rq_cost_to_beat(settings, energy);
   if (energy > 0.0f) {
-    int32_t start = rq_first_alpha(block, own->three_bits);
+    int32_t start = rq_first_alpha(block, energy, own->three_bits);
     rq_search_alpha(settings, start, settings->effort, try_alpha, &s);
   }
   if (s.best.alpha == 0) {

@@ -331,6 +331,17 @@ RV_INLINE void rv_widen_step(rq_vi weights, rq_vi *out /* (RQ_STEP_VECTORS) */) 
 #endif
 }
 
+/* Adds a step's products to a sum, its weights below 128; `pairs`: rv_in_pairs(), a constant; `ones`: of 16
+ * bits. */
+RV_INLINE rq_vi rv_add_step(bool pairs, rq_vi ones, rq_vi sum, rq_vi weights,
+                            const rq_vi *x /* (RQ_STEP_VECTORS) */) {
+  if (pairs) return rv_add32(sum, rv_dot16(rv_pairs8(weights, x[0]), ones));
+  rq_vi wide[RQ_STEP_VECTORS];
+  rv_widen_step(weights, wide);
+  for (int32_t v = 0; v < RQ_STEP_VECTORS; v++) sum = rv_multiply_add(sum, wide[v], x[v]);
+  return sum;
+}
+
 /* A 16x16 matrix of bytes, rows in `rows`, turned over its diagonal. */
 RV_INLINE void rv_transpose8(rq_vi *rows /* (16) */) {
   rq_vi other[16];

@@ -29,14 +29,6 @@ void rq_mixed_values_simd(const rq_own *own, const uint8_t *block, int32_t steps
     values_of(false, own, block, steps, offset, values);
 }
 
-RV_INLINE rq_vi add_step(bool pairs, rq_vi ones, rq_vi sum, rq_vi weights, const rq_vi *x) {
-  if (pairs) return rv_add32(sum, rv_dot16(rv_pairs8(weights, x[0]), ones));
-  rq_vi wide[RQ_STEP_VECTORS];
-  rv_widen_step(weights, wide);
-  for (int32_t v = 0; v < RQ_STEP_VECTORS; v++) sum = rv_multiply_add(sum, wide[v], x[v]);
-  return sum;
-}
-
 /* Adds one block of r weights of each row to their sums. */
 RV_INLINE void add_blocks(bool three_bits, bool pairs, const rq_own *own, const mixed_tables *t, rq_vi ones,
                           const uint8_t *const *blocks /* (ROWS) */, int32_t r, const rq_activations *a,
@@ -62,7 +54,8 @@ RV_INLINE void add_blocks(bool three_bits, bool pairs, const rq_own *own, const 
       rq_vi x[RQ_STEP_VECTORS];
       for (int32_t v = 0; v < RQ_STEP_VECTORS; v++) x[v] = rv_load(q + RQ_STEP_BYTES * j + 16 * v);
       for (int32_t i = 0; i < ROWS; i++)
-        sums[i] = add_step(pairs, ones, sums[i], mixed_step(three_bits, t, bytes[i], low[i], &past[i], j), x);
+        sums[i] =
+            rv_add_step(pairs, ones, sums[i], mixed_step(three_bits, t, bytes[i], low[i], &past[i], j), x);
     }
   }
   rq_vi over = rv_shl32(rv_load(a->group_sum + RQ_GROUPS * number), SHIFT);

@@ -20,11 +20,7 @@ RV_INLINE bool sums_in_16(block_kind kind, bool pairs) { return pairs && !has_tr
 RV_INLINE rq_vi add_step(block_kind kind, bool pairs, const shared *s, rq_vi sum, rq_vi weights,
                          const rq_vi *x) {
   if (sums_in_16(kind, pairs)) return rv_add16(sum, rv_pairs8(weights, x[0]));
-  if (pairs) return rv_add32(sum, rv_dot16(rv_pairs8(weights, x[0]), s->ones));
-  rq_vi wide[RQ_STEP_VECTORS];
-  rv_widen_step(weights, wide);
-  for (int32_t v = 0; v < RQ_STEP_VECTORS; v++) sum = rv_multiply_add(sum, wide[v], x[v]);
-  return sum;
+  return rv_add_step(pairs, s->ones, sum, weights, x);
 }
 
 /* Adds one block of r weights of each of `rows` rows, a constant, to their sums. */

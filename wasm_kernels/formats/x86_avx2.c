@@ -15,9 +15,9 @@ enum { ROWS = 2, PAIRS_OF_STEPS = 8 };
 /* ---- ruvq's own formats ---- */
 
 /* Tables for an index h << 2 | h before: unsigned weights with a lowest bit of 0, and how it changes them; of
- * mixed trellises A + 64 and B, and what turns an index round. */
+ * mixed trellises A + 64 and B. */
 typedef struct pair_tables {
-  __m256i value, change, turn;
+  __m256i value, change;
 } pair_tables;
 
 RV_INLINE __m256i twice(const void *table /* (16) */) {
@@ -25,10 +25,9 @@ RV_INLINE __m256i twice(const void *table /* (16) */) {
 }
 
 RV_INLINE pair_tables tables_of(const rq_own *own) {
-  uint8_t value[16], change[16], turn[16];
+  uint8_t value[16], change[16];
   for (int32_t i = 0; i < 16; i++) {
     int32_t h = i >> 2, before = i & 3;
-    turn[i] = (uint8_t)(before << 2 | h);
     if (own->mixed) {
       value[i] = (uint8_t)(own->mixed[0][i] + 64);
       change[i] = (uint8_t)own->mixed[1][i];
@@ -41,7 +40,7 @@ RV_INLINE pair_tables tables_of(const rq_own *own) {
     if (own->three_bits)
       change[i] = (uint8_t)((own->trellis ? own->table[4 * high + before] + 64 : high) ^ first);
   }
-  pair_tables t = {twice(value), twice(change), twice(turn)};
+  pair_tables t = {twice(value), twice(change)};
   return t;
 }
 
@@ -94,6 +93,7 @@ RV_INLINE void decode_mixed(const rq_own *own, const pair_tables *t, const uint8
                              _mm256_set_epi32(0, 0, 0, 0, 1, 1, 1, 1)};
   int32_t groups = (steps + 3) / 4;
   mixed_tables tables = mixed_tables_of(own);
+  const __m256i turn = _mm256_broadcastsi128_si256(tables.turn);
   mixed_past p = mixed_past_of(own->three_bits, own, &tables, block, steps);
   __m256i before = _mm256_set_m128i(p.last, p.older); /* the indices of the two steps before */
   for (int32_t g = 0; g < groups; g++) {
@@ -111,7 +111,7 @@ RV_INLINE void decode_mixed(const rq_own *own, const pair_tables *t, const uint8
       __m256i other = own->three_bits
                           ? _mm256_xor_si256(_mm256_and_si256(_mm256_srlv_epi32(low, places[i]), nibble),
                                              one_before(before, index[i]))
-                          : _mm256_xor_si256(_mm256_shuffle_epi8(t->turn, index[i]), before);
+                          : _mm256_xor_si256(_mm256_shuffle_epi8(turn, index[i]), before);
       weights[2 * g + i] =
           _mm256_add_epi8(_mm256_shuffle_epi8(t->value, index[i]), _mm256_shuffle_epi8(t->change, other));
       before = index[i];

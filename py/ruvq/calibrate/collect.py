@@ -5,7 +5,6 @@ moments of one layer only, and a run that was killed goes on with the layer it w
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from .. import core
 from ..errors import DataError
 from ..gguf.journal import replace_text
 from ..quantize.calibration import LAYER_INPUTS, OUTPUT_INPUT
+from ..quantize.metadata import file_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 BATCH = 512  # tokens of a step: every matrix of second moments is read and written once a step
 OUTLIER = 20.0  # times the median window's energy a token
-_PIECE = 1 << 24
 
 
 def inputs_of(info: ModelInfo, layer: int) -> list[tuple[str, int]]:
@@ -58,7 +57,7 @@ class Collector:
         self._worst: list[tuple[float, str]] = [(0.0, "")] * len(windows)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            if _digest(self._stream(state["layer"])) == state["residual"]:
+            if file_digest(self._stream(state["layer"])) == state["residual"]:
                 self.layer, self._worst = state["layer"], [(ratio, name) for ratio, name in state["worst"]]
         self._tell(0, resumed=self.layer > 0)
 
@@ -139,7 +138,7 @@ class Collector:
         self.layer += 1
         if self.layer > self._engine.info.layers:
             return
-        state = {"layer": self.layer, "residual": _digest(self._stream(self.layer)), "worst": self._worst}
+        state = {"layer": self.layer, "residual": file_digest(self._stream(self.layer)), "worst": self._worst}
         replace_text(self._folder / "state.json", json.dumps(state))
         old.unlink(missing_ok=True)
 
@@ -167,11 +166,3 @@ class Collector:
     def outliers(self) -> list[tuple[int, str, float]]:
         """Windows so far with more than OUTLIER times the median energy, each with its worst input."""
         return [(at, name, ratio) for at, (ratio, name) in enumerate(self._worst) if ratio > OUTLIER]
-
-
-def _digest(path: Path) -> str:
-    sha = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(_PIECE):
-            sha.update(piece)
-    return sha.hexdigest()

@@ -6,6 +6,7 @@ import hashlib
 import sys
 from array import array
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import formats
@@ -104,6 +105,12 @@ def file_recipe(
         versions=versions,
         options=chosen,
     )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file. OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def source_digest(source: Source) -> str:

@@ -32,6 +32,7 @@ from ..gguf.journal import replace_text
 from ..runtime.engine import RESIDUAL, Engine
 from .calibration import INPUT_OF, LAYER_INPUTS
 from .feedback import Guide, factorise
+from .metadata import file_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,7 +133,7 @@ class Sequential:
         """The layer to begin with: that in which an earlier run was killed."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             state = json.loads((self._folder / "layers.json").read_text(encoding="utf-8"))
-            streams = [_digest(side.stream(state["layer"])) for side in (self._float, self._quantized)]
+            streams = [file_digest(side.stream(state["layer"])) for side in (self._float, self._quantized)]
             good = all(self._stored(name) == entry["digest"] for name, entry in state["done"].items())
             if streams == state["streams"] and good:
                 self.done = state["done"]
@@ -212,7 +213,7 @@ class Sequential:
     def _finish(self, layer: int) -> None:
         """All before `layer` is done: notes where to go on, and lets go of the streams before."""
         if layer < self.layers:
-            streams = [_digest(side.stream(layer)) for side in (self._float, self._quantized)]
+            streams = [file_digest(side.stream(layer)) for side in (self._float, self._quantized)]
             state = {"layer": layer, "streams": streams, "done": self.done}
             replace_text(self._folder / "layers.json", json.dumps(state))
         for side in (self._float, self._quantized):
@@ -229,8 +230,3 @@ class Sequential:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,6 @@ written down with them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StorageError
-from ..quantize.metadata import source_digest
+from ..quantize.metadata import file_digest, source_digest
 from ..sources import Source
 from ..version import __version__
 from .config import QatConfig
@@ -48,10 +47,9 @@ def kept_start(
     process makes it (`make(working folder)`). Processes that don't see it in their own `folder` are sent it.
     StorageError where it can't be written."""
     path = folder / KEPT
-    if processes.rank == 0 and _kept_digest(folder, wanted) is None:
-        _make(folder, wanted, make)
-    digest = processes.share(digest_of(path) if processes.rank == 0 else None)
-    lacks = processes.rank > 0 and not (path.is_file() and digest_of(path) == digest)
+    first = processes.rank == 0
+    digest = processes.share((_kept_digest(folder, wanted) or _make(folder, wanted, make)) if first else None)
+    lacks = not first and not (path.is_file() and digest_of(path) == digest)
     if processes.any(lacks):
         _send(path, lacks, processes)
     return path
@@ -60,8 +58,7 @@ def kept_start(
 def digest_of(path: Path) -> str:
     """SHA-256 of a file. StorageError."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         raise StorageError(
             "the file can't be read", subject=str(path), actual=error.strerror or str(error)
@@ -78,17 +75,17 @@ def _kept_digest(folder: Path, wanted: dict[str, Any]) -> str | None:
         return None
 
 
-def _make(folder: Path, wanted: dict[str, Any], make: Callable[[Path], Path]) -> None:
+def _make(folder: Path, wanted: dict[str, Any], make: Callable[[Path], Path]) -> str:
+    """Makes it and says what it was made of; its SHA-256."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".start-", dir=folder) as working:
             made = make(Path(working))
-            said = Path(working) / MADE_OF
-            said.write_text(
-                json.dumps({"made_of": wanted, "sha256": digest_of(made)}, indent=1), encoding="utf-8"
-            )
+            digest, said = digest_of(made), Path(working) / MADE_OF
+            said.write_text(json.dumps({"made_of": wanted, "sha256": digest}, indent=1), encoding="utf-8")
             os.replace(made, folder / KEPT)
             os.replace(said, folder / MADE_OF)
+            return digest
     except OSError as error:
         raise StorageError(
             "the start can't be kept", subject=str(folder), actual=error.strerror or str(error)
