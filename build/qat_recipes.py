@@ -7,7 +7,7 @@
 
 Every recipe has the same CPU time of training, on one thread, whatever else the machine does; the learning
 rate follows it. Perplexities are of windows of 256 tokens, whatever the recipe trains on. A recipe is `ruvq
-qat`'s with changes: fields of QatConfig, and `window`, `rate` (of each matrix's root mean square) and
+qat`'s with changes: fields of QatConfig, and `window`, `rate` (in place of `--learning-rate auto`'s 0.01) and
 `start`. Needs the data folder (RUVQ_DATA, docs/data.md) and the extra `train`.
 """
 
@@ -32,7 +32,7 @@ from ruvq.sources import open_source
 from ruvq.train import QatConfig, RunOptions, Trainer, load_model, prepare_qat
 from ruvq.train.data import Stream, read_records, tokenize, tokenizer_of
 from ruvq.train.lora import add_adapters
-from ruvq.train.run import split
+from ruvq.train.run import AUTO_RATE, split
 from ruvq.train.schedule import Budget
 from ruvq.train.start import make_start, start_model, take_codes
 from ruvq.train.teacher import ModelTeacher
@@ -45,15 +45,15 @@ WINDOW = 256  # of the evaluations
 RECIPES = {
     "stories260K": (
         "",
+        "refresh_every=1",
         "beta_kd=0.25",
         "beta_kd=4",
-        "beta_kd=4 alpha_task=0",
-        "beta_kd=4 refresh_every=2",
-        "beta_kd=4 batch_size=8",
-        "beta_kd=4 window=256",
+        "alpha_task=0",
+        "batch_size=8",
+        "window=256",
         "start=ptq",
     ),
-    "bundled": ("", "rate=0.001", "rate=0.005", "rate=0.01", "beta_kd=4", "refresh_every=4", "batch_size=8"),
+    "bundled": ("", "refresh_every=1", "rate=0.005", "rate=0.02", "alpha_task=0", "batch_size=8"),
 }
 
 
@@ -79,7 +79,7 @@ def measure(recipe: str, args: argparse.Namespace) -> dict[str, Any]:
     """Trains by one recipe; perplexities before and after, steps and tokens."""
     changes = changes_of(recipe)
     subject = subjects(args.data)[args.model]
-    window, rate = changes.pop("window", RunOptions.window), changes.pop("rate", subject.rate)
+    window, rate = changes.pop("window", RunOptions.window), changes.pop("rate", AUTO_RATE)
     start = changes.pop("start", "float")
     config = QatConfig.preset(FORMAT, **{**DEFAULTS, **changes})
     options = RunOptions(window=window, steps=10**9, max_seconds=args.seconds, auto_rate=rate)

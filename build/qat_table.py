@@ -32,6 +32,7 @@ from ruvq.cli.qat_command import DEFAULTS
 from ruvq.evaluate import perplexity
 from ruvq.quantize.pipeline import quantize_model
 from ruvq.train import QatConfig, RunOptions, Work, qat
+from ruvq.train.run import AUTO_RATE
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKER = "qat table"
@@ -80,7 +81,7 @@ def piece(name: str, args: argparse.Namespace, folder: Path, text: str) -> dict[
         seconds, began = None if args.steps else 60 * args.minutes, time.process_time()
         report = qat(
             subject.model, [str(args.data / TRAINED_ON)], folder / "model.gguf", config,
-            RunOptions(steps=args.steps or 10**9, max_seconds=seconds, auto_rate=args.rate or subject.rate),
+            RunOptions(steps=args.steps or 10**9, max_seconds=seconds, auto_rate=AUTO_RATE),
             Work(threads=args.threads, device=args.device), tokenizer=subject.tokenizer, overwrite=True,
         )  # fmt: skip
         out |= {"steps": report.steps, "tokens": report.tokens, "minutes": report.seconds / 60}
@@ -185,7 +186,6 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=0, help="so many steps instead")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rate", type=float, help="of each matrix's root mean square (default: the model's)")
     parser.add_argument("--pieces", nargs="*", choices=PIECES, metavar="PIECE", help="only these")
     parser.add_argument("--again", action="store_true", help="also those that are done")
     parser.add_argument("--journal", type=Path, default=ROOT / "out" / "qat_table.jsonl")

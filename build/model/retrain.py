@@ -3,7 +3,7 @@
     python build/model/retrain.py --data ../shared/data --minutes 30 --out web/model
     python build/model/retrain.py --data ../shared/data --steps 900 --out out/retrained    the same anywhere
 
-`ruvq qat` at --rate of each matrix's root mean square, on the real stories, the model itself as the teacher.
+As `ruvq qat` does it by default, on the real stories, with the model itself as the teacher.
 The codes are those that plain `ruvq quantize` finds for the trained weights, so the folder that comes out is
 a float model like any other, which loses less when it is quantized. It prints perplexities of
 `tiny_stories_test.txt` for the formats of the demo, before and after. --out may be the model's own folder:
@@ -30,6 +30,7 @@ from data_folder import add_data, lacks  # noqa: E402
 from ruvq.cli.qat_command import DEFAULTS  # noqa: E402
 from ruvq.evaluate.perplexity import perplexity  # noqa: E402
 from ruvq.train import QatConfig, RunOptions, Work, checkpoint, qat  # noqa: E402
+from ruvq.train.run import AUTO_RATE  # noqa: E402
 
 MODEL = ROOT / "web" / "model"
 WEIGHTS = "model.safetensors"
@@ -42,7 +43,7 @@ def train(args: argparse.Namespace, folder: Path) -> dict[str, torch.Tensor]:
     options = RunOptions(
         steps=args.steps or 10**9,
         max_seconds=None if args.steps else 60 * args.minutes,
-        auto_rate=args.rate,
+        auto_rate=AUTO_RATE,
         folder=folder / "checkpoint",
     )
     work = Work(threads=args.threads, device=args.device, events=args.events)
@@ -86,7 +87,6 @@ def main() -> int:
     parser.add_argument("--format", default="pi-t2")
     parser.add_argument("--minutes", type=float, default=30.0, help="of training")
     parser.add_argument("--steps", type=int, default=0, help="so many steps instead")
-    parser.add_argument("--rate", type=float, default=0.005, help="of each matrix's root mean square")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--events", metavar="FILE", help="as for `ruvq qat`")
