@@ -57,7 +57,7 @@ def test_the_forward_pass_is_what_the_core_decodes(format: str, ste: str) -> Non
 @pytest.mark.parametrize("format", FORMATS)
 def test_what_is_trained_is_what_the_encoder_of_files_would_write(format: str) -> None:
     """decode(encode(w)), encode being `ruvq.quantize`, where every assignment searches."""
-    for seed in range(3):
+    for seed in range(8):
         w = weights_of(seed=seed)
         q = WeightQuantizer(w, QatConfig.preset(format, search_every=1, seed=seed))
         train(q, w, 2, seed)
