@@ -29,8 +29,8 @@ def group_ends(weights: int) -> list[int]:
 
 
 def _middles(scale: Tensor, t: Tables) -> tuple[Tensor, Tensor | None]:
-    """(codes, groups, ways, *shape of scale): the value of each way; of pi-t3 (pairs of codes, ...) the mean of
-    two values, and half of their distance."""
+    """(codes, groups, ways, *shape of scale): the value of each way; of pi-t3 (pairs of codes, ...) the mean
+    of two values, and half of their distance."""
     values = t.values.reshape(*t.values.shape, *[1] * scale.dim())
     if not t.pairs:
         return values * scale, None
@@ -95,15 +95,15 @@ def _assign(x: Tensor, alpha: Tensor, ks: Tensor, t: Tables) -> Tensor:
     d = t.alphas[alpha.long()] * t.k_scale[ks.long().T]  # (4 groups, B)
     columns = x.T.contiguous()
     cost, begin = _start((count,), x, t), 0
-    ways = torch.empty((weights, t.states, count), dtype=torch.uint8, device=x.device)
+    ways: list[Tensor] = []  # into each state: (states, B) uint8
     for f, end in enumerate(group_ends(weights)):
         middle, half = _middles(d[f], t) if end > begin else (d, None)
         for i in range(begin, end):
             cost, way = _advance(cost, columns[i], middle, half, t)
-            ways[i] = way
+            ways.append(way.to(torch.uint8))
         begin = end
     state, states = _lowest(cost), []
-    for way in ways.flip(0):
+    for way in reversed(ways):
         states.append(state)
         state = t.before(state, way.gather(0, state[None])[0].long())
     groups = torch.arange(weights, device=x.device) // -(-weights // LANES) // GROUP_LANES

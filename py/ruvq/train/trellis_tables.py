@@ -39,8 +39,8 @@ _C = {
 @dataclass(frozen=True)
 class Tables:
     """One format on one device. A state is code * groups + group, the code of pi-t3 without its lowest bit;
-    all states of a group are entered from the same states, one for each way. So are both codes of pi-t3 that
-    lead to a state: `pairs`."""
+    all states of a group are entered from the same states, one for each way; where there is one group, ways are
+    numbered as those states. Both codes of pi-t3 that lead to a state have the same ways: `pairs`."""
 
     format: str
     integers: Tensor  # float32: the format's table, or its two
@@ -71,7 +71,9 @@ class Tables:
         return cost.index_select(0, self.origins.flatten()).unflatten(0, tuple(self.origins.shape))
 
     def before(self, state: Tensor, way: Tensor) -> Tensor:
-        """The states that a way into these states comes from; int64."""
+        """The states that a way (int64) into these states comes from; int64."""
+        if self.groups == 1:
+            return way
         return self.origins.flatten()[state % self.groups * self.origins.shape[1] + way]
 
 
