@@ -39,8 +39,8 @@ _C = {
 @dataclass(frozen=True)
 class Tables:
     """One format on one device. A state is code * groups + group, the code of pi-t3 without its lowest bit;
-    all states of a group are entered from the same states, one for each way; where there is one group, ways are
-    numbered as those states. Both codes of pi-t3 that lead to a state have the same ways: `pairs`."""
+    all states of a group are entered from the same states, one for each way; where there is one group, ways
+    are numbered as those states. Both codes of pi-t3 that lead to a state have the same ways: `pairs`."""
 
     format: str
     integers: Tensor  # float32: the format's table, or its two
