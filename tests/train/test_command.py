@@ -35,12 +35,14 @@ def report(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
     return out
 
 
-@pytest.mark.parametrize("format", ["pi-t2", pytest.param("pi-x2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("format", "steps"), [("pi-t2", "25"), pytest.param("pi-x2", "40", marks=pytest.mark.slow)]
+)
 def test_from_start_to_a_file_that_runs(
-    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str, steps: str
 ) -> None:
     path = tmp_path / "qat.gguf"
-    found = report(capsys, *arguments(data_dir, path, "--format", format, "--steps", "25"))
+    found = report(capsys, *arguments(data_dir, path, "--format", format, "--steps", steps))
     assert found["perplexity"] < 0.6 * found["perplexity_start"]
     assert found["perplexity_float"] < found["perplexity"]
     assert 2 < found["bits_per_weight_actual"] < 2.5
