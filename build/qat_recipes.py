@@ -1,4 +1,4 @@
-"""Recipes of quantization-aware training side by side, at pi-t2, as Markdown.
+"""Recipes of quantization-aware training side by side, at 2 bits, as Markdown.
 
     python build/qat_recipes.py                              measures what the journal lacks, prints the table
     python build/qat_recipes.py --seconds 60 --only window=64 batch_size=8
@@ -7,8 +7,8 @@
 
 Every recipe has the same CPU time of training, on one thread, whatever else the machine does; the learning
 rate follows it. Perplexities are of windows of 256 tokens, whatever the recipe trains on. A recipe is `ruvq
-qat`'s with changes: fields of QatConfig, and `window`, `rate` (in place of `--learning-rate auto`'s 0.01) and
-`start`. Needs the data folder (RUVQ_DATA, docs/data.md) and the extra `train`.
+qat`'s with changes: fields of QatConfig, and `window`, `rate` (in place of `--learning-rate auto`'s 0.01),
+`format` and `start`. Needs the data folder (RUVQ_DATA, docs/data.md) and the extra `train`.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ RECIPES = {
         "batch_size=8",
         "window=256",
         "start=ptq",
+        "format=pi-x2",
     ),
-    "bundled": ("", "refresh_every=1", "rate=0.005", "rate=0.02", "alpha_task=0", "batch_size=8"),
+    "bundled": ("", "refresh_every=1", "rate=0.005", "rate=0.02", "alpha_task=0", "format=pi-x2"),
 }
 
 
@@ -72,7 +73,7 @@ class CpuBudget(Budget):
 def changes_of(recipe: str) -> dict[str, Any]:
     """`name=value ...` as values."""
     pairs = (word.partition("=") for word in recipe.split())
-    return {name: value if name == "start" else json.loads(value) for name, _, value in pairs}
+    return {name: value if name in ("start", "format") else json.loads(value) for name, _, value in pairs}
 
 
 def measure(recipe: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def measure(recipe: str, args: argparse.Namespace) -> dict[str, Any]:
     subject = subjects(args.data)[args.model]
     window, rate = changes.pop("window", RunOptions.window), changes.pop("rate", AUTO_RATE)
     start = changes.pop("start", "float")
-    config = QatConfig.preset(FORMAT, **{**DEFAULTS, **changes})
+    config = QatConfig.preset(changes.pop("format", FORMAT), **{**DEFAULTS, **changes})
     options = RunOptions(window=window, steps=10**9, max_seconds=args.seconds, auto_rate=rate)
     model, tokenizer = subject.model, subject.tokenizer
     text, test = (args.data / f"text/tiny_stories_{part}.txt" for part in ("train", "test"))
