@@ -1,12 +1,13 @@
-"""Recipes of quantization-aware training side by side, on stories260K at pi-t2, as Markdown.
+"""Recipes of quantization-aware training side by side, at pi-t2, as Markdown.
 
     python build/qat_recipes.py                              measures what the journal lacks, prints the table
     python build/qat_recipes.py --seconds 60 --only window=64 batch_size=8
+    python build/qat_recipes.py --model bundled --seconds 180    on the demo's model instead of stories260K
     python build/qat_recipes.py --write docs/qat.md          puts it between the page's markers
 
 Every recipe has the same CPU time of training, on one thread, whatever else the machine does; the learning
 rate follows it. Perplexities are of windows of 256 tokens, whatever the recipe trains on. A recipe is `ruvq
-qat`'s with changes: fields of QatConfig, and `window`, `rate` (of each matrix's root mean square) and
+qat`'s with changes: fields of QatConfig, and `window`, `rate` (in place of `--learning-rate auto`'s 0.01) and
 `start`. Needs the data folder (RUVQ_DATA, docs/data.md) and the extra `train`.
 """
 
@@ -25,6 +26,7 @@ import torch
 import journal
 from data_folder import add_data, lacks
 from pages import insert
+from qat_models import subjects
 from ruvq.cli.qat_command import DEFAULTS
 from ruvq.sources import open_source
 from ruvq.train import QatConfig, RunOptions, Trainer, load_model, prepare_qat
@@ -36,20 +38,23 @@ from ruvq.train.start import make_start, start_model, take_codes
 from ruvq.train.teacher import ModelTeacher
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKER = "qat recipes"
+MARKERS = {"stories260K": "qat recipes", "bundled": "qat recipes bundled"}
 FORMAT = "pi-t2"
 TEST_PIECES = 40
 WINDOW = 256  # of the evaluations
-RECIPES = (
-    "",
-    "beta_kd=0.25",
-    "beta_kd=4",
-    "beta_kd=4 alpha_task=0",
-    "beta_kd=4 refresh_every=2",
-    "beta_kd=4 batch_size=8",
-    "beta_kd=4 window=256",
-    "start=ptq",
-)
+RECIPES = {
+    "stories260K": (
+        "",
+        "refresh_every=1",
+        "beta_kd=0.25",
+        "beta_kd=4",
+        "alpha_task=0",
+        "batch_size=8",
+        "window=256",
+        "start=ptq",
+    ),
+    "bundled": ("", "refresh_every=1", "rate=0.005", "rate=0.02", "alpha_task=0", "batch_size=8"),
+}
 
 
 class CpuBudget(Budget):
@@ -73,11 +78,12 @@ def changes_of(recipe: str) -> dict[str, Any]:
 def measure(recipe: str, args: argparse.Namespace) -> dict[str, Any]:
     """Trains by one recipe; perplexities before and after, steps and tokens."""
     changes = changes_of(recipe)
+    subject = subjects(args.data)[args.model]
     window, rate = changes.pop("window", RunOptions.window), changes.pop("rate", AUTO_RATE)
     start = changes.pop("start", "float")
     config = QatConfig.preset(FORMAT, **{**DEFAULTS, **changes})
     options = RunOptions(window=window, steps=10**9, max_seconds=args.seconds, auto_rate=rate)
-    model, tokenizer = args.data / "stories260K/stories260K.bin", args.data / "stories260K/tok512.bin"
+    model, tokenizer = subject.model, subject.tokenizer
     text, test = (args.data / f"text/tiny_stories_{part}.txt" for part in ("train", "test"))
     with open_source(model, tokenizer) as source, tempfile.TemporaryDirectory(prefix="ruvq-recipe-") as name:
         reader, vocab = tokenizer_of(source), source.parameters.vocab_size
@@ -96,6 +102,7 @@ def measure(recipe: str, args: argparse.Namespace) -> dict[str, Any]:
         add_adapters(student, config)
     trainer = Trainer(student, config, options, streams[0], streams[1], teacher)
     out = {
+        "model": args.model,
         "recipe": recipe,
         "seconds": args.seconds,
         "prepared": prepared,
@@ -122,17 +129,22 @@ def test_of(trainer: Trainer, streams: list[Stream]) -> list[float]:
 
 def table(lines: list[dict[str, Any]], args: argparse.Namespace) -> str:
     """What the journal has of this budget."""
-    done = {line["recipe"]: line for line in lines if line["seconds"] == args.seconds}
+    done = {
+        line["recipe"]: line
+        for line in lines
+        if (line["model"], line["seconds"]) == (args.model, args.seconds)
+    }
+    known = RECIPES[args.model]
     rows = [
-        f"`python build/qat_recipes.py --seconds {args.seconds:g} --write docs/qat.md`: one run of each, one "
-        "thread, on a CPU that was",
-        "busy with other work too. Before: the perplexity of the test text when training starts; prepared:",
-        "CPU seconds until then, which aren't among those of training.",
+        f"`python build/qat_recipes.py --model {args.model} --seconds {args.seconds:g} --write docs/qat.md`:",
+        "one run of each, one thread, on a CPU that was busy with other work too. Before: the perplexity",
+        "of the test text when training starts; prepared: CPU seconds until then, which aren't among those",
+        "of training.",
         "",
         "| changed from the default | prepared, s | before | steps | tokens | held-out | test |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for recipe in [r for r in RECIPES if r in done] + [r for r in done if r not in RECIPES]:
+    for recipe in [r for r in known if r in done] + [r for r in done if r not in known]:
         found = done[recipe]
         name = f"`{recipe}`" if recipe else "nothing"
         cells = [name, f"{found['prepared']:.0f}", f"{found['start'][1]:.2f}", f"{found['steps']}"]
@@ -146,6 +158,7 @@ def main() -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     add_data(parser)
+    parser.add_argument("--model", choices=sorted(RECIPES), default="stories260K")
     parser.add_argument("--seconds", type=float, default=60.0, help="CPU time of training for each recipe")
     parser.add_argument("--only", nargs="*", metavar="CHANGE", help="one recipe, by its changes")
     parser.add_argument("--journal", type=Path, default=ROOT / "out" / "qat_recipes.jsonl")
@@ -154,14 +167,14 @@ def main() -> int:
     if lacks(args.data, "stories260K"):
         return 3
     torch.set_num_threads(1)
-    for recipe in RECIPES if args.only is None else [" ".join(args.only)]:
-        done = {(line["recipe"], line["seconds"]) for line in journal.read(args.journal)}
-        if (recipe, args.seconds) not in done:
+    for recipe in RECIPES[args.model] if args.only is None else [" ".join(args.only)]:
+        done = {(line["model"], line["recipe"], line["seconds"]) for line in journal.read(args.journal)}
+        if (args.model, recipe, args.seconds) not in done:
             torch.manual_seed(0)
             journal.add(args.journal, measure(recipe, args))
     content = table(journal.read(args.journal), args)
     if args.write:
-        insert(args.write, MARKER, content)
+        insert(args.write, MARKERS[args.model], content)
     else:
         print(content)
     return 0

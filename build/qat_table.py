@@ -1,9 +1,10 @@
-"""The table of quantization-aware training on stories260K, as Markdown.
+"""The table of quantization-aware training on stories260K and on the bundled model, as Markdown.
 
-    python build/qat_table.py --minutes 3                           measures what the journal lacks, prints it
-    python build/qat_table.py --minutes 8 --pieces pi-t2/qat --again one run again, with another budget
-    python build/qat_table.py --write docs/qat.md                   and puts it between the page's markers
-    python build/qat_table.py --steps 200                           the same number of steps on any machine
+    python build/qat_table.py --minutes 3                    measures what the journal lacks, prints it
+    python build/qat_table.py --minutes 8 --pieces stories260K/pi-t2/qat --again
+                                                             one run again, with another budget
+    python build/qat_table.py --write docs/qat.md            and puts it between the page's markers
+    python build/qat_table.py --steps 200                    the same number of steps on any machine
 
 Each piece is one quantization or one run of `ruvq qat`, and `ruvq eval` of its file on a text that was not
 trained on (protocol of docs/formats.md). A piece that is done is a line of the journal, so that the table can
@@ -25,6 +26,7 @@ import journal
 import ruvq
 from data_folder import add_data, lacks
 from pages import insert
+from qat_models import Subject, subjects
 from ruvq.calibrate import calibrate
 from ruvq.cli.qat_command import DEFAULTS
 from ruvq.evaluate import perplexity
@@ -36,56 +38,62 @@ ROOT = Path(__file__).resolve().parent.parent
 MARKER = "qat table"
 FORMATS = ("pi-t3", "pi-t2", "ternary")
 WAYS = ("ptq", "calibrated", "thorough", "qat", "lora")
-PIECES = ("float", *(f"{format}/{way}" for format in FORMATS for way in WAYS))
+MODELS = ("stories260K", "bundled")
+PIECES = tuple(
+    f"{model}/{piece}"
+    for model in MODELS
+    for piece in ("float", *(f"{format}/{way}" for format in FORMATS for way in WAYS))
+)
+NAMES = {"stories260K": "stories260K", "bundled": "The bundled model"}
+TRAINED_ON = "text/tiny_stories_train.txt"
 CALIBRATED = 16384  # tokens of the training text
 
 
-def measured(path: Path, text: str, tokens: int, kv: str) -> Any:
+def measured(path: Path, text: str, tokens: int | None, kv: str) -> Any:
     """The engine's perplexity of a file."""
     with ruvq.Model.open(path, kv=kv) as model:
         return perplexity(model, text, max_tokens=tokens)
 
 
-def quantized(args: argparse.Namespace, folder: Path, format: str, way: str) -> Any:
+def quantized(subject: Subject, data: Path, folder: Path, format: str, way: str) -> Any:
     """The file of one format without training: `calibrated` and `thorough` with a calibration."""
-    model, tokenizer = source(args)
     options: dict[str, Any] = {}
     if way in ("calibrated", "thorough"):
-        artifact, texts = folder / "calibration.gguf", [str(args.data / "text/tiny_stories_train.txt")]
-        calibrate(model, texts, artifact, tokenizer=tokenizer, max_tokens=CALIBRATED)
+        artifact, texts = folder / "calibration.gguf", [str(data / TRAINED_ON)]
+        calibrate(subject.model, texts, artifact, tokenizer=subject.tokenizer, max_tokens=CALIBRATED)
         options = {"calibration": artifact, "incoherence": "hadamard"}
     if way == "thorough":
         options |= {"sequential": True, "thorough": format.startswith("pi-t")}
     return quantize_model(
-        model, folder / "model.gguf", format, tokenizer=tokenizer, progress=False, overwrite=True, **options
-    )
-
-
-def source(args: argparse.Namespace) -> tuple[Path, Path]:
-    """Model and tokenizer."""
-    return args.data / "stories260K/stories260K.bin", args.data / "stories260K/tok512.bin"
+        subject.model, folder / "model.gguf", format, tokenizer=subject.tokenizer, progress=False,
+        overwrite=True, **options,
+    )  # fmt: skip
 
 
 def piece(name: str, args: argparse.Namespace, folder: Path, text: str) -> dict[str, Any]:
     """Makes one file and measures it."""
-    format, _, way = name.partition("/")
+    model, _, rest = name.partition("/")
+    format, _, way = rest.partition("/")
+    subject = subjects(args.data)[model]
     out: dict[str, Any] = {"piece": name}
     if way in ("qat", "lora"):
         config = QatConfig.preset(format, use_lora=way == "lora", **DEFAULTS)
         seconds, began = None if args.steps else 60 * args.minutes, time.process_time()
         report = qat(
-            source(args)[0], [str(args.data / "text/tiny_stories_train.txt")], folder / "model.gguf", config,
+            subject.model, [str(args.data / TRAINED_ON)], folder / "model.gguf", config,
             RunOptions(steps=args.steps or 10**9, max_seconds=seconds, auto_rate=AUTO_RATE),
-            Work(threads=args.threads, device=args.device), tokenizer=source(args)[1], overwrite=True,
+            Work(threads=args.threads, device=args.device), tokenizer=subject.tokenizer, overwrite=True,
         )  # fmt: skip
         out |= {"steps": report.steps, "tokens": report.tokens, "minutes": report.seconds / 60}
         out["cpu_minutes"] = (time.process_time() - began) / 60
         out["device"] = f"{report.device}, {args.threads} threads"
         bits = report.bits_per_weight_actual
     else:
-        bits = quantized(args, folder, "f32" if name == "float" else format, way).bits_per_weight_actual
-    found = measured(folder / "model.gguf", text, args.max_tokens, "f32" if name == "float" else "f16")
-    return {**out, "bits": bits, "perplexity": float(found), "stderr": found.stderr, "of": args.max_tokens}
+        bits = quantized(
+            subject, args.data, folder, "f32" if format == "float" else format, way
+        ).bits_per_weight_actual
+    found = measured(folder / "model.gguf", text, subject.evaluated, "f32" if format == "float" else "f16")
+    return {**out, "bits": bits, "perplexity": float(found), "stderr": found.stderr, "of": found.tokens}
 
 
 def pieces(path: Path) -> dict[str, dict[str, Any]]:
@@ -121,15 +129,26 @@ def cell(found: dict[str, Any] | None) -> str:
 
 def table(done: dict[str, dict[str, Any]]) -> str:
     """What the journal has."""
+    rows = [
+        "Embeddings quantized too; perplexity on `tiny_stories_test.txt`. One run of each, on a CPU that was",
+        "busy with other work too; made by `python build/qat_table.py --write docs/qat.md`. PTQ is the best",
+        f"of `ruvq quantize` without `--calibration`, with it ({CALIBRATED:,} tokens) and with `--sequential",
+        "--thorough`, chosen on the same text. Taken back: of the loss in nats that PTQ adds to the floats',",
+        "what training undoes.",
+    ]
+    for model in MODELS:
+        if f"{model}/float" in done:
+            prefix = f"{model}/"
+            own = {name.removeprefix(prefix): done[name] for name in done if name.startswith(prefix)}
+            rows += ["", *table_of(model, own)]
+    return "\n".join(rows)
+
+
+def table_of(model: str, done: dict[str, dict[str, Any]]) -> list[str]:
+    """The rows of one model."""
     whole = done["float"]
     rows = [
-        "stories260K, embeddings quantized too; perplexity on `tiny_stories_test.txt`, "
-        f"{whole['of']:,} tokens at least;",
-        f"float: {whole['perplexity']:.2f} ± {whole['stderr']:.2f}. One run of each, on a CPU "
-        "that was busy with other work too; made by",
-        "`python build/qat_table.py --write docs/qat.md`. PTQ is the best of `ruvq quantize` without",
-        f"`--calibration`, with it ({CALIBRATED:,} tokens) and with `--sequential --thorough`, chosen on",
-        "the same text. Taken back: of the loss in nats that PTQ adds to the floats', what training undoes.",
+        f"**{NAMES[model]}**, {whole['of']:,} tokens; floats: {cell(whole)}.",
         "",
         "| format | bits | PTQ | QAT | of float | taken back | LoRA-QAT, rank 16 | taken back |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -141,12 +160,12 @@ def table(done: dict[str, dict[str, Any]]) -> str:
         bits = best or trained or lora
         if bits is None:
             continue
-        way = f", {best['piece'].partition('/')[2]}" if best else ""
+        way = f", {best['piece'].rpartition('/')[2]}" if best else ""
         ratio = f"{trained['perplexity'] / whole['perplexity']:.2f}" if trained else ""
         cells = [format, f"{bits['bits']:.2f}", cell(best) + way, cell(trained), ratio,
                  back(whole, best, trained), cell(lora), back(whole, best, lora)]  # fmt: skip
         rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+    return rows
 
 
 def back(whole: dict[str, Any], ptq: dict[str, Any] | None, trained: dict[str, Any] | None) -> str:
@@ -167,7 +186,6 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=0, help="so many steps instead")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--max-tokens", type=int, default=8000, help="of the evaluation")
     parser.add_argument("--pieces", nargs="*", choices=PIECES, metavar="PIECE", help="only these")
     parser.add_argument("--again", action="store_true", help="also those that are done")
     parser.add_argument("--journal", type=Path, default=ROOT / "out" / "qat_table.jsonl")
@@ -176,8 +194,6 @@ def main() -> int:
     if lacks(args.data, "stories260K"):
         return 3
     done = measure(args)
-    if "float" not in done:
-        return 0
     content = table(done)
     if args.write:
         insert(args.write, MARKER, content)

@@ -52,7 +52,13 @@ SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
 )
 HAS_SETTINGS = True
 # what a run starts from, beside the preset of the format (measured: docs/qat.md)
-DEFAULTS = {"batch_size": 4, "gradient_accumulation": 1, "beta_kd": 1.0, "temperature": 1.0}
+DEFAULTS = {
+    "batch_size": 4,
+    "gradient_accumulation": 1,
+    "refresh_every": 4,
+    "beta_kd": 1.0,
+    "temperature": 1.0,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +144,8 @@ def _add_settings(group: Any) -> None:
     group.add_argument("--format", help="pi-t2, pi-t3, pi-q2, pi-q3, ternary, pi-ternary, uniform, stretched")
     group.add_argument(
         "--learning-rate", metavar="RATE",
-        help="of the weights: a number, or auto (the default): 1 %% of each matrix's root mean square",
+        help="of the weights: a number, or auto (the default): 1 %% of each matrix's root mean square, less "
+        "for rows wider than 64",
     )  # fmt: skip
     group.add_argument(
         "--embeddings", choices=("same", "f16"), help="f16: embedding and output stay floats (default same)"

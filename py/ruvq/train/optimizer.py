@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -9,13 +11,15 @@ from .config import QatConfig
 
 BETAS = (0.9, 0.98)
 ADAPTER_RATE = 2e-3  # of adapters where the rate is automatic: B begins at 0
+NARROW = 64  # rows up to this width learn at the whole automatic rate
 
 
 def make_optimizer(model: nn.Module, config: QatConfig, auto_rate: float | None = None) -> torch.optim.AdamW:
     """Groups have their full learning rate as `rate`.
 
-    `auto_rate`: matrices take that share of their own root mean square instead of `config.learning_rate`, so
-    that one number suits models of all sizes: the steps of a quantizer are as wide as the weights are large.
+    `auto_rate`: parameters take that share of their own root mean square instead of `config.learning_rate`,
+    so that one number suits models of all sizes: the steps of a quantizer are as wide as the weights are
+    large. Rows that are wider than NARROW take less, by the root of the ratio: more weights move each sum.
     """
     groups = []
     for name, parameter in model.named_parameters():
@@ -27,9 +31,15 @@ def make_optimizer(model: nn.Module, config: QatConfig, auto_rate: float | None 
         elif ".adapter." in name:
             rate = config.learning_rate if auto_rate is None else ADAPTER_RATE
         elif auto_rate is not None:
-            rate = auto_rate * max(float(parameter.detach().float().square().mean().sqrt()), 1e-4)
+            rate = auto_rate * _size(parameter)
             decay = config.weight_decay if parameter.dim() > 1 else 0.0
         else:
             rate, decay = config.learning_rate, config.weight_decay if parameter.dim() > 1 else 0.0
         groups.append({"params": [parameter], "lr": rate, "rate": rate, "weight_decay": decay})
     return torch.optim.AdamW(groups, betas=BETAS)
+
+
+def _size(parameter: nn.Parameter) -> float:
+    """What the automatic rate is a share of."""
+    size = max(float(parameter.detach().float().square().mean().sqrt()), 1e-4)
+    return size * math.sqrt(min(1.0, NARROW / parameter.shape[-1])) if parameter.dim() > 1 else size

@@ -39,7 +39,7 @@ from .start import FLOAT, PTQ, make_start, start_model, take_codes
 from .teacher import CachedTeacher, ModelTeacher, Teacher, open_teacher
 
 HELD_OUT = 0.04  # share of the pieces that is evaluated on where no text is given for it
-AUTO_RATE = 0.01  # of each matrix's root mean square, where no learning rate is given
+AUTO_RATE = 0.01  # of each matrix's size (optimizer.py), where no learning rate is given
 SELF, NONE = "self", "none"
 EVALUATED = 1024  # windows of held-out text that a cache of logits has room for
 
