@@ -4,7 +4,8 @@ It is one folder that any static server can serve, and the page asks no other se
 
     python build/site_folder.py [--to out/site] [--model FILE.gguf ...] [--no-pyodide]
 
-Without --model the bundled model is quantized. Quick when nothing has changed: only newer files are copied.
+Without --model it has the bundled model, quantized here, or as it was trained with its bits in the loop where
+web/model has such a file. Quick when nothing has changed: only newer files are copied.
 Needs `make wasm`, and `make wheel` for Pyodide.
 """
 
@@ -27,6 +28,7 @@ SOURCE = ROOT / "web" / "model"  # the bundled model: a Hugging Face folder in f
 FORMATS = ("pi-t3", "pi-t2")  # of the bundled model; the first is what the page opens with
 PAGE_SUFFIXES = (".html", ".css", ".js", ".wasm")
 VIEW_SUFFIXES = (*PAGE_SUFFIXES, ".py", ".json")  # in web/site/
+TRAINED = "trained-{kind}.gguf"  # in the bundled model's folder: what `ruvq qat` made of it (its README.md)
 SOURCE_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
 PYODIDE = ("314.0.7",)  # the page's own; tests and notebooks have another as well
 
@@ -53,7 +55,7 @@ def newest(paths: list[Path]) -> float:
 
 
 def quantize_models(source: Path, tokenizer: Path | None, folder: Path) -> list[Path]:
-    """The page's GGUF files, made where they are missing or stale."""
+    """The page's GGUF files, made where they are missing or stale; trained ones are copied."""
     with alone("models"):
         return _quantize_models(source, tokenizer, folder)
 
@@ -68,8 +70,10 @@ def _quantize_models(source: Path, tokenizer: Path | None, folder: Path) -> list
     folder.mkdir(parents=True, exist_ok=True)
     models = []
     for kind in FORMATS:
-        target = folder / f"{name}-{kind}.gguf"
-        if not target.exists() or target.stat().st_mtime < changed:
+        target, trained = folder / f"{name}-{kind}.gguf", source / TRAINED.format(kind=kind)
+        if trained.is_file():
+            copy_if_changed(trained, target)
+        elif not target.exists() or target.stat().st_mtime < changed:
             from ruvq.quantize.pipeline import quantize_model
 
             print(f"quantizing {source.name} to {kind}", file=sys.stderr, flush=True)

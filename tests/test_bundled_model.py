@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from ruvq.gguf import GGUFFile
+from ruvq.gguf.recipe import RECIPE_KEY
+from ruvq.quantize.metadata import source_digest
+from ruvq.sources import open_source
+
 FOLDER = Path(__file__).resolve().parents[1] / "web" / "model"
 SIZE_BUDGET = 12_000_000  # bytes, the whole folder
 F16_EXPONENT = 0x7C00  # all ones: infinity or NaN
@@ -111,6 +116,18 @@ def test_tokenizer_config_asks_for_bos() -> None:
     config = read_json("tokenizer_config.json")
     assert config["add_bos_token"] is True
     assert config["bos_token"] == config["eos_token"] == "<|endoftext|>"
+
+
+def test_trained_files_are_of_these_weights() -> None:
+    """What was trained from other weights must be trained anew."""
+    paths = list(FOLDER.glob("trained-*.gguf"))
+    assert paths
+    with open_source(FOLDER) as source:
+        digest = source_digest(source)
+    for path in paths:
+        with GGUFFile.open(path) as file:
+            recipe = json.loads(file.metadata[RECIPE_KEY])
+        assert recipe["options"]["source"] == digest
 
 
 def test_card_names_data_licences_and_commands() -> None:

@@ -24,15 +24,20 @@ MODEL = ROOT / "web" / "model"
 FORMATS = ("f16", "q8_0", "pi-x3", "pi-t3", "pi-x2", "pi-t2", "pi-q3", "ternary")
 
 
-def row(name: str, text: str, folder: Path) -> str:
-    """One line of the table."""
-    path = folder / f"{name}.gguf"
+def rows(name: str, text: str, folder: Path) -> list[str]:
+    """The line of a format, and that of the file that training in it made of the model, if there is one."""
+    path, trained = folder / f"{name}.gguf", MODEL / f"trained-{name}.gguf"
     report = ruvq.quantize_model(MODEL, path, name, progress=False)
+    bits = f"{report.bits_per_weight:.2f} | {report.bits_per_weight_actual:.2f}"
+    found = [measured(name, bits, path, text)]
+    return [*found, measured(f"{name}, trained", bits, trained, text)] if trained.is_file() else found
+
+
+def measured(name: str, bits: str, path: Path, text: str) -> str:
+    """The line of a file."""
     with ruvq.Model.open(path, kv="f32" if name == "f16" else "f16") as model:
         found = perplexity(model, text)
-    bits = f"{report.bits_per_weight:.2f} | {report.bits_per_weight_actual:.2f}"
-    size = f"{path.stat().st_size / 1e6:.2f}"
-    return f"| {name} | {bits} | {size} | {float(found):.2f} ± {found.stderr:.2f} |"
+    return f"| {name} | {bits} | {path.stat().st_size / 1e6:.2f} | {float(found):.2f} ± {found.stderr:.2f} |"
 
 
 def main() -> int:
@@ -46,8 +51,9 @@ def main() -> int:
     ]
     with tempfile.TemporaryDirectory() as folder:
         for name in FORMATS:
-            lines.append(row(name, text, Path(folder)))
-            print(lines[-1], file=sys.stderr)
+            found = rows(name, text, Path(folder))
+            print(*found, sep="\n", file=sys.stderr)
+            lines += found
     insert(MODEL / "README.md", "quantized", "\n".join(lines))
     return 0
 

@@ -35,17 +35,20 @@ def report(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
     return out
 
 
+@pytest.mark.parametrize(
+    ("format", "steps"), [("pi-t2", "25"), pytest.param("pi-x2", "40", marks=pytest.mark.slow)]
+)
 def test_from_start_to_a_file_that_runs(
-    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str, steps: str
 ) -> None:
     path = tmp_path / "qat.gguf"
-    found = report(capsys, *arguments(data_dir, path, "--format", "pi-t2", "--steps", "25"))
+    found = report(capsys, *arguments(data_dir, path, "--format", format, "--steps", steps))
     assert found["perplexity"] < 0.6 * found["perplexity_start"]
     assert found["perplexity_float"] < found["perplexity"]
     assert 2 < found["bits_per_weight_actual"] < 2.5
     text = (data_dir / "text/tiny_stories_test.txt").read_text()
     ruvq.quantize_model(
-        data_dir / "stories260K/stories260K.bin", tmp_path / "ptq.gguf", "pi-t2",
+        data_dir / "stories260K/stories260K.bin", tmp_path / "ptq.gguf", format,
         tokenizer=data_dir / "stories260K/tok512.bin", progress=False,
     )  # fmt: skip
     with ruvq.Model.open(path) as trained, ruvq.Model.open(tmp_path / "ptq.gguf") as plain:

@@ -25,6 +25,8 @@ def test_the_defaults_are_those_that_were_asked_for() -> None:
         (QatConfig.piq2, "pi-q2", 2, 3, False),
         (QatConfig.pit3, "pi-t3", 3, None, True),
         (QatConfig.pit2, "pi-t2", 2, None, True),
+        (QatConfig.pix3, "pi-x3", 3, None, True),
+        (QatConfig.pix2, "pi-x2", 2, None, True),
         (QatConfig.ternary, "ternary", 2, None, False),
     ],
 )

@@ -63,6 +63,7 @@ def run(make: Callable[[Source, QatConfig], Any], source: Source, config: QatCon
         ({"ste": "lsq", "format": "pi-q3", "lora_init": "error"}, replace(TINY, tied=False)),
         ({"format": "ternary", "ste": "clipped", "activation_bits": 8}, QWEN),
         ({"format": "pi-t3", "embeddings": False, "activation_bits": 8}, QWEN),
+        ({"format": "pi-x2", "ste": "lsq", "lora_init": "error"}, TINY),
     ],
 )
 def test_losses_and_file_are_those_of_a_base_in_floats(

@@ -47,7 +47,7 @@ def assert_file_holds(path: Path, model: Any) -> None:
 
 @pytest.mark.parametrize("config", [
     QatConfig.pit2(seed=7), QatConfig.pit3(ste="lsq"), QatConfig.piq3(ste="clipped"), QatConfig.ternary(),
-    QatConfig(bits=5),
+    QatConfig.pix2(ste="ewgs"), QatConfig.pix3(ste="lsq"), QatConfig(bits=5),
 ], ids=lambda c: f"{c.format}-{c.ste}")  # fmt: skip
 def test_the_file_holds_what_was_trained(data_dir: Path, tmp_path: Path, config: QatConfig) -> None:
     with source_of(data_dir) as source:
@@ -63,11 +63,16 @@ def test_the_file_holds_what_was_trained(data_dir: Path, tmp_path: Path, config:
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.999  # activations are int8 in the engine
 
 
-def test_an_untrained_model_is_exported_as_quantize_writes_it(data_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [QatConfig.pit2(), QatConfig.pix2(), QatConfig.pix3(k=3)])
+def test_an_untrained_model_is_exported_as_quantize_writes_it(
+    data_dir: Path, tmp_path: Path, config: QatConfig
+) -> None:
     with source_of(data_dir) as source:
-        export_gguf(prepare_qat(story_model(source), QatConfig.pit2()), tmp_path / "qat.gguf", source)
-        tokenizer = data_dir / "stories260K/tok512.bin"
-        ruvq.quantize_model(source.path, tmp_path / "ptq.gguf", "pi-t2", tokenizer=tokenizer, progress=False)
+        export_gguf(prepare_qat(story_model(source), config), tmp_path / "qat.gguf", source)
+        ruvq.quantize_model(
+            source.path, tmp_path / "ptq.gguf", config.format, k=config.k,
+            tokenizer=data_dir / "stories260K/tok512.bin", progress=False,
+        )  # fmt: skip
     with GGUFFile.open(tmp_path / "qat.gguf") as a, GGUFFile.open(tmp_path / "ptq.gguf") as b:
         assert [t.name for t in a.tensors] == [t.name for t in b.tensors]
         for tensor in a.tensors:

@@ -16,7 +16,7 @@ ROWS, WIDTH = 50, 300
 Matrix = tuple[PackedRows, torch.Tensor]  # packed, and what it decodes to
 
 
-@pytest.fixture(params=["pi-t2", "pi-q3", "ternary"])
+@pytest.fixture(params=["pi-t2", "pi-x2", "pi-x3", "pi-q3", "ternary"])
 def matrix(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Matrix:
     monkeypatch.setattr(packed_rows, "CHUNK", 7 * WIDTH)  # 50 rows in eight parts, the last one short
     torch.manual_seed(3)

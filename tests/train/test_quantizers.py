@@ -14,12 +14,12 @@ import ruvq
 from ruvq.errors import UsageError
 from ruvq.quantize.tensors import turn_rows
 from ruvq.train import QatConfig, codecs, quantizer
+from ruvq.train.config import GRIDS, STES, TRELLIS
 from ruvq.train.hadamard import transform_in_torch
 from ruvq.train.quantizer import WeightQuantizer
 from ruvq.train.reference import ReferenceQuantizer, quantize_activations
 
-FORMATS = ("pi-t2", "pi-t3", "pi-q2", "pi-q3", "ternary", "pi-ternary")
-STES = ("standard", "clipped", "ewgs", "lsq")
+FORMATS = (*TRELLIS, *GRIDS)
 
 
 def weights_of(rows: int = 12, width: int = 172, seed: int = 0) -> torch.nn.Parameter:
@@ -57,7 +57,7 @@ def test_the_forward_pass_is_what_the_core_decodes(format: str, ste: str) -> Non
 @pytest.mark.parametrize("format", FORMATS)
 def test_what_is_trained_is_what_the_encoder_of_files_would_write(format: str) -> None:
     """decode(encode(w)), encode being `ruvq.quantize`, where every assignment searches."""
-    for seed in range(3):
+    for seed in range(8):
         w = weights_of(seed=seed)
         q = WeightQuantizer(w, QatConfig.preset(format, search_every=1, seed=seed))
         train(q, w, 2, seed)
@@ -67,7 +67,7 @@ def test_what_is_trained_is_what_the_encoder_of_files_would_write(format: str) -
         assert q.data() == ruvq.quantize(x, format).data
 
 
-@pytest.mark.parametrize("format", ["pi-t2", "pi-t3"])
+@pytest.mark.parametrize("format", TRELLIS)
 @pytest.mark.parametrize("k", [{}, {"k": 3}, {"k_per_layer": True}])
 def test_devices_without_the_core_train_the_same_codes(
     format: str, k: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -110,7 +110,7 @@ def test_inv_3_the_step_is_alpha_pi_over_k(format: str, k: int) -> None:
     torch.testing.assert_close(step, q.alpha * math.pi / k, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("format", ["pi-t2", "pi-t3"])
+@pytest.mark.parametrize("format", TRELLIS)
 @pytest.mark.parametrize("ste", ["standard", "lsq"])
 def test_one_k_for_each_matrix_is_the_best_one(format: str, ste: str) -> None:
     w = weights_of(20, 300)

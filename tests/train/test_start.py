@@ -32,7 +32,7 @@ def started(floats: Path, quantized: Path, config: QatConfig) -> Any:
         return model.eval()
 
 
-@pytest.mark.parametrize("format", ["pi-t2", "pi-t3", "pi-q3", "ternary"])
+@pytest.mark.parametrize("format", ["pi-t2", "pi-t3", "pi-x2", "pi-x3", "pi-q3", "ternary"])
 @pytest.mark.parametrize("incoherence", ["hadamard", "orthogonal", "none"])
 def test_what_is_exported_before_training_is_the_file(
     floats: Path, tmp_path: Path, format: str, incoherence: str

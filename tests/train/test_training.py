@@ -50,7 +50,9 @@ def test_training_brings_the_student_nearer_to_its_teacher() -> None:
 
 
 @pytest.mark.parametrize("killed", [3, 4])  # after an evaluation, and between two
-@pytest.mark.parametrize("changes", [{}, {"ste": "lsq"}, {"k_per_layer": True, "search_every": 2}])
+@pytest.mark.parametrize("changes", [
+    {}, {"ste": "lsq"}, {"k_per_layer": True, "search_every": 2}, {"format": "pi-x2"},
+])  # fmt: skip
 def test_a_run_that_was_killed_ends_as_one_that_was_not(
     tmp_path: Path, changes: dict[str, Any], killed: int
 ) -> None:

@@ -141,7 +141,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_settings(group: Any) -> None:
-    group.add_argument("--format", help="pi-t2, pi-t3, pi-q2, pi-q3, ternary, pi-ternary, uniform, stretched")
+    group.add_argument(
+        "--format",
+        help="pi-t2 (default), pi-t3, pi-x2, pi-x3, pi-q2, pi-q3, ternary, pi-ternary, uniform, stretched",
+    )
     group.add_argument(
         "--learning-rate", metavar="RATE",
         help="of the weights: a number, or auto (the default): 1 %% of each matrix's root mean square, less "
@@ -152,7 +155,7 @@ def _add_settings(group: Any) -> None:
     )
     group.add_argument(
         "--k-per-layer", action="store_true", default=None,
-        help="pi-t2, pi-t3: one k for each matrix, searched with the scales, instead of one for 64 weights",
+        help="pi-t and pi-x: one k for each matrix, searched with the scales, instead of one for 64 weights",
     )  # fmt: skip
     group.add_argument("--use-lora", action="store_true", default=None, help="train only adapters")
     group.add_argument("--target-modules", metavar="LIST", help="layers with adapters (default: q, k, v, o)")

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..quantize import QuantizedTensor, dequantize, quantize
 from ..quantize.tensors import DEFAULT_K
-from . import trellis
+from . import trellis, trellis_tables
 from .config import BITS, TRELLIS
 from .packing import block_of, blocks_of, group_of, pack, unpack
 from .ste import RoundTo
@@ -149,7 +149,7 @@ class GridCodec(Codec):
 
 
 class TrellisCodec(Codec):
-    """pi-t3 and pi-t2: a level that depends on two codes, times alpha C[k] for each group of lanes."""
+    """The trellis: a level that depends on two codes or four, times alpha C[k] for each group of lanes."""
 
     def _places(self) -> np.ndarray:
         return block_of(self.width) * trellis.GROUPS + group_of(self.width)
@@ -158,18 +158,18 @@ class TrellisCodec(Codec):
         shifts = torch.tensor([0, 2, 4, 6], dtype=torch.uint8, device=headers.device)
         return headers[..., 1:] >> shifts & 3
 
-    def _tables(self, like: Tensor) -> trellis.Tables:
-        return trellis.tables_like(self.bits, like)
+    def _tables(self, like: Tensor) -> trellis_tables.Tables:
+        return trellis_tables.tables_like(self.format, like)
 
     def levels(self, codes: Tensor) -> Tensor:
         parts = [codes[:, b.start : b.start + b.weights] for b in self.blocks]
-        return torch.cat([trellis.levels(part, self.bits) for part in parts], 1)
+        return torch.cat([trellis_tables.levels(part, self.format) for part in parts], 1)
 
     def alpha(self, headers: Tensor) -> Tensor:
         return self._tables(headers).alphas[headers[..., 0].long()]
 
     def with_alpha(self, headers: Tensor, alpha: Tensor) -> Tensor:
-        byte = trellis.nearest_alpha_bytes(alpha)
+        byte = trellis_tables.nearest_alpha_bytes(alpha)
         byte = torch.where(headers[..., 0] == 0, 0, byte)
         return torch.stack((byte, headers[..., 1]), -1)
 
@@ -179,14 +179,14 @@ class TrellisCodec(Codec):
 
     @property
     def highest(self) -> float:
-        return 63.0
+        return trellis_tables.LARGEST
 
     @property
     def search_is_cheap(self) -> bool:
         return True
 
     def inside(self, weights: Tensor, step: Tensor) -> Tensor:
-        return weights.abs() <= 63 * step
+        return weights.abs() <= trellis_tables.LARGEST * step
 
     def assign(self, weights: Tensor, headers: Tensor) -> Tensor:
         ks = self._ks(headers)
@@ -194,7 +194,7 @@ class TrellisCodec(Codec):
         for number, rows in self._of_blocks(weights):
             first, last = number[0], number[-1] + 1
             alpha, k = headers[:, first:last, 0].reshape(-1), ks[:, first:last].reshape(-1, trellis.GROUPS)
-            parts.append(trellis.assign(rows, alpha, k, self.bits).reshape(weights.shape[0], -1))
+            parts.append(trellis.assign(rows, alpha, k, self.format).reshape(weights.shape[0], -1))
         return torch.cat(parts, 1)
 
     def search(self, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,7 +204,7 @@ class TrellisCodec(Codec):
             raise DataError("weights are not finite", expected="finite weights", actual="NaN or infinity")
         headers = []
         for number, rows in self._of_blocks(weights):
-            alpha, ks = trellis.search(rows, self.bits, self.asked_k)
+            alpha, ks = trellis.search(rows, self.format, self.asked_k)
             byte = ks[:, 0] | ks[:, 1] << 2 | ks[:, 2] << 4 | ks[:, 3] << 6
             headers.append(torch.stack((alpha, byte), -1).reshape(weights.shape[0], len(number), 2))
         found = torch.cat(headers, 1)

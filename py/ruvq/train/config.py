@@ -14,12 +14,15 @@ from ..settings_file import SECTIONS, VERSION, Sections, parse, read, to_toml
 
 STES = ("standard", "clipped", "lsq", "ewgs")
 GRANULARITIES = ("tensor", "channel", "block")
-TRELLIS = ("pi-t3", "pi-t2")
+MIXED = ("pi-x3", "pi-x2")  # 128 and 64 states, where the others have 4
+TRELLIS = ("pi-t3", "pi-t2", *MIXED)
 GRIDS = ("pi-q3", "pi-q2", "ternary", "pi-ternary")
 REFERENCES = ("uniform", "stretched")  # no format of their own: the trained values are stored as floats
 FORMATS = (*TRELLIS, *GRIDS, *REFERENCES)
 KS = (2, 5)  # the least and the largest divisor of pi
-BITS = {"pi-t3": 3, "pi-t2": 2, "pi-q3": 3, "pi-q2": 2, "ternary": 2, "pi-ternary": 2}
+BITS = {
+    "pi-t3": 3, "pi-t2": 2, "pi-x3": 3, "pi-x2": 2, "pi-q3": 3, "pi-q2": 2, "ternary": 2, "pi-ternary": 2,
+}  # fmt: skip
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 # what the presets set beside the format
@@ -103,7 +106,7 @@ class QatConfig:
         if self.k_per_layer and (self.k is not None or self.format not in TRELLIS):
             raise UsageError(
                 "there is no k to choose for each layer", subject="k_per_layer",
-                expected="pi-t2 or pi-t3, and no k", actual=f"{self.format}, k = {self.k}",
+                expected=f"{', '.join(TRELLIS)}, and no k", actual=f"{self.format}, k = {self.k}",
                 hint="in a grid the step, alpha pi / k, is one number: any k gives the same file",
             )  # fmt: skip
         _within("seed", self.seed, 0, 2**64 - 1)
@@ -178,6 +181,16 @@ class QatConfig:
     def pit2(cls, **changes: Any) -> QatConfig:
         """2 bits, the trellis after Hadamard."""
         return cls.preset("pi-t2", **changes)
+
+    @classmethod
+    def pix3(cls, **changes: Any) -> QatConfig:
+        """3 bits, the mixed trellis of 128 states after Hadamard."""
+        return cls.preset("pi-x3", **changes)
+
+    @classmethod
+    def pix2(cls, **changes: Any) -> QatConfig:
+        """2 bits, the mixed trellis of 64 states after Hadamard."""
+        return cls.preset("pi-x2", **changes)
 
     @classmethod
     def ternary(cls, **changes: Any) -> QatConfig:

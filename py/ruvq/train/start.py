@@ -21,7 +21,7 @@ from ..gguf import GGUFFile
 from ..quantize.pipeline import quantize_model
 from ..sources import LlamaParameters, open_source
 from ..sources.gguf_source import FLOATS
-from .config import REFERENCES, TRELLIS, QatConfig
+from .config import MIXED, REFERENCES, TRELLIS, QatConfig
 from .layers import QuantEmbedding, QuantLinear, quantized_layers
 from .models import gguf_rows, load_model
 from .packing import unpack
@@ -41,8 +41,8 @@ def make_start(
     calibration: str | os.PathLike[str] | None = None,
     threads: int | None = None,
 ) -> Path:
-    """The best quantization without training, made in `folder`: `ruvq quantize --sequential`, for the trellis
-    `--thorough`. `calibration`: an artifact; without one `texts` are calibrated on."""
+    """The best quantization without training, made in `folder`: `ruvq quantize --sequential`, and where that
+    gains something `--thorough`. `calibration`: an artifact; without one `texts` are calibrated on."""
     if config.format in REFERENCES:
         raise _unusable("one of ruvq's own formats", config.format, "--start float")
     if calibration is None:
@@ -53,12 +53,13 @@ def make_start(
             model, texts, calibration, tokenizer=tokenizer, max_tokens=CALIBRATED, seed=config.seed,
             allow_outliers=True, threads=threads,
         )  # fmt: skip
+    thorough = config.format in TRELLIS and config.format not in MIXED and config.k is None
     rest = "same" if config.embeddings else "f16"
     path, method = folder / "start.gguf", config.turn.method if config.turn else "none"
     quantize_model(
         model, path, config.format, incoherence=method, seed=config.seed,
         tokenizer=tokenizer, embeddings=rest, output_tensor=rest, k=config.k, calibration=calibration,
-        sequential=True, thorough=config.format in TRELLIS and config.k is None, threads=threads,
+        sequential=True, thorough=thorough, threads=threads,
         progress=False, allow_requantize=True,
     )  # fmt: skip
     return path

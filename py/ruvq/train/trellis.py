@@ -1,74 +1,25 @@
-"""pi-t3 and pi-t2 in torch: decoding, and Viterbi searches over many blocks at once.
+"""Viterbi searches for the trellis formats in torch, over many blocks at once.
 
-The same elementwise float32 operations as in wasm_kernels/formats/encode_trellis.c, in the same order, so
-that codes and headers are those of the core, on a CPU and on a GPU. Blocks lie in the last dimension.
+The same elementwise float32 operations as in wasm_kernels/formats/encode_trellis.c and encode_mixed.c, in the
+same order, so that codes and headers are those of the core, on a CPU and on a GPU. Blocks lie in the last
+dimension, states (trellis_tables.py) in the first.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from .packing import GROUP_LANES, LANES
+from .config import BITS, MIXED
+from .packing import BLOCK, GROUP_LANES, LANES
+from .trellis_tables import ALPHA_BYTE_MAX, KS, Tables, tables_like
 
-STATES, KS, GROUPS = 4, 4, 4
-ALPHA_BYTE_MAX = 247
-T3 = (-11, 26, -4, 3, -34, 43, 14, -20, 33, -27, -14, -48, 8, -4, 63, 20,
-      -20, -63, 4, -8, 48, 14, 27, -33, 20, -14, -43, 34, -3, 4, -26, 11)  # fmt: skip
-T2 = (9, 39, -14, -41, -21, -1, 26, 63, -63, -26, 1, 21, 41, 14, -39, -9)
-C3 = ("0x1.1046b0p-4", "0x1.6b08ecp-5", "0x1.1046b0p-5", "0x1.b3a44ep-6")
-C2 = ("0x1.b1d814p-5", "0x1.213ab8p-5", "0x1.b1d814p-6", "0x1.5b1342p-6")
+GROUPS = 4  # of lanes, each with a k of its own
 _UNREACHABLE = float(2**100)
 # where the search of alpha begins, in root mean squares of the block, and how far around the best it goes
 _ALPHA_OF_RMS = {3: 1.3, 2: 1.4}
-EFFORT = 4
-_SEARCH_BYTES = 1 << 28  # of costs held at a time by `search`
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The tables of one of the two formats on one device."""
-
-    bits: int
-    values: Tensor  # (codes, 4 states before) float32
-    k_scale: Tensor  # (4,) float32: pi u / k
-    alphas: Tensor  # (248,) float32 by alpha byte
-
-
-@cache
-def tables(bits: int, device: str) -> Tables:
-    """Tables of pi-t3 (3) or pi-t2 (2)."""
-    values = torch.tensor(T3 if bits == 3 else T2, dtype=torch.float32, device=device)
-    scale = torch.tensor([float.fromhex(c) for c in (C3 if bits == 3 else C2)], device=device)
-    halves = (np.arange(ALPHA_BYTE_MAX + 1, dtype=np.uint16) << 7).view(np.float16).astype(np.float32)
-    alphas = torch.from_numpy(halves * np.float32(2**-10)).to(device)
-    return Tables(bits, values.reshape(-1, STATES), scale, alphas)
-
-
-def tables_like(bits: int, like: Tensor) -> Tables:
-    """Tables where `like` is."""
-    return tables(bits, str(like.device))
-
-
-def levels(codes: Tensor, bits: int) -> Tensor:
-    """(rows, weights of a block) uint8 codes to the table's integers as float32."""
-    table = tables_like(bits, codes).values
-    wide = codes.long()
-    before = torch.nn.functional.pad(wide[:, :-1], (1, 0))
-    state = before >> 1 if bits == 3 else before
-    return table.reshape(-1)[wide * STATES + state]
-
-
-def nearest_alpha_bytes(alpha: Tensor) -> Tensor:
-    """The alpha byte, 1 to 247, whose value is nearest to each alpha > 0; the lower on a tie."""
-    alphas = tables_like(2, alpha).alphas
-    above = torch.searchsorted(alphas, alpha.contiguous()).clamp(2, ALPHA_BYTE_MAX)
-    nearer_below = alpha.double() - alphas[above - 1].double() <= alphas[above].double() - alpha.double()
-    return torch.where(nearer_below, above - 1, above).to(torch.uint8)
+EFFORT, MIXED_EFFORT = 4, 1
+_BYTES = 1 << 28  # held at a time: costs by `search`, ways by `assign`
 
 
 def group_ends(weights: int) -> list[int]:
@@ -77,80 +28,86 @@ def group_ends(weights: int) -> list[int]:
     return [min(weights, (f + 1) * GROUP_LANES * steps) for f in range(GROUPS)]
 
 
-def _middles(scale: Tensor, bits: int) -> tuple[Tensor, Tensor | None]:
-    """(4 to, 4 from, *shape of scale): the mean of the two values of pi-t3 (the value of pi-t2), and half of
-    their distance (pi-t3)."""
-    table = tables_like(bits, scale).values
-    if bits == 2:
-        return table.reshape(STATES, STATES, *[1] * scale.dim()) * scale, None
-    pairs = table.reshape(STATES, 2, STATES)
-    low, high = (pairs[:, i].reshape(STATES, STATES, *[1] * scale.dim()) * scale for i in (0, 1))
+def _middles(scale: Tensor, t: Tables) -> tuple[Tensor, Tensor | None]:
+    """(codes, groups, ways, *shape of scale): the value of each way; of pi-t3 (pairs of codes, ...) the mean
+    of two values, and half of their distance."""
+    values = t.values.reshape(*t.values.shape, *[1] * scale.dim())
+    if not t.pairs:
+        return values * scale, None
+    low, high = values[0::2] * scale, values[1::2] * scale
     return (low + high) * 0.5, (low - high).abs() * 0.5
 
 
-def _advance(cost: Tensor, x: Tensor, middle: Tensor, half: Tensor | None) -> tuple[Tensor, Tensor]:
-    """One weight: costs (4, ...) to the costs after it, and the state that each came from, int64.
-
-    Of equal costs torch's minimum takes the first, as the core does.
-    """
+def _totals_of(cost: Tensor, x: Tensor, middle: Tensor, half: Tensor | None, t: Tables) -> Tensor:
+    """One weight: costs (states, ...) to those of all ways into all states, (codes, groups, ways, ...)."""
     e = x - middle
     if half is not None:
         e = e.abs_().sub_(half)
-    least = e.mul_(e).add_(cost).min(1)  # over (to, from, ...)
-    return least.values, least.indices
+    return e.mul_(e).add_(t.entered(cost))
 
 
-def _start(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    cost = torch.full((STATES, *shape), _UNREACHABLE, device=like.device)
+def _advance(
+    cost: Tensor, x: Tensor, middle: Tensor, half: Tensor | None, t: Tables
+) -> tuple[Tensor, Tensor]:
+    """One weight: costs (states, ...) to the costs after it, and the way into each, int64.
+
+    Of equal costs torch's minimum takes the first, as the core does.
+    """
+    least = _totals_of(cost, x, middle, half, t).min(2)
+    return least.values.flatten(0, 1), least.indices.flatten(0, 1)
+
+
+def _start(shape: tuple[int, ...], like: Tensor, t: Tables) -> Tensor:
+    cost = torch.full((t.states, *shape), _UNREACHABLE, device=like.device)
     cost[0] = 0
     return cost
 
 
 def _lowest(cost: Tensor) -> Tensor:
     """Index of the least along the first dimension, the lower on a tie."""
-    best, at = cost[0], torch.zeros(cost.shape[1:], dtype=torch.long, device=cost.device)
-    for i in range(1, cost.shape[0]):
-        less = cost[i] < best
-        at = torch.where(less, i, at)
-        best = torch.where(less, cost[i], best)
-    return at
+    return cost.min(0).indices
 
 
-def _codes_of(states: Tensor, x: Tensor, scale: Tensor, bits: int) -> Tensor:
+def _codes_of(states: Tensor, x: Tensor, scale: Tensor, t: Tables) -> Tensor:
     """States (weights, B) along the cheapest way to codes: pi-t3 takes the nearer of two values."""
-    if bits == 2:
-        return states.to(torch.uint8)
+    if not t.pairs:
+        return (states // t.groups).to(torch.uint8)
     before = torch.cat((torch.zeros_like(states[:1]), states[:-1]))
-    table = tables_like(bits, x).values
-    e0 = x - table[states * 2, before] * scale
-    e1 = x - table[states * 2 + 1, before] * scale
+    e0 = x - t.values[states * 2, 0, before] * scale
+    e1 = x - t.values[states * 2 + 1, 0, before] * scale
     return (states * 2 + (e1 * e1 < e0 * e0)).to(torch.uint8)
 
 
-def assign(x: Tensor, alpha: Tensor, ks: Tensor, bits: int) -> Tensor:
+def assign(x: Tensor, alpha: Tensor, ks: Tensor, format: str) -> Tensor:
     """The best codes of blocks under given headers.
 
     x: (B, weights) float32; alpha: (B,) uint8; ks: (B, 4) uint8, k - 2 of each group. Returns (B, weights)
     uint8; zeros where alpha is 0.
     """
+    t = tables_like(format, x)
+    most = max(1, _BYTES // (t.states * x.shape[1]))
+    parts = zip(x.split(most), alpha.split(most), ks.split(most), strict=True)
+    return torch.cat([_assign(*part, t) for part in parts])
+
+
+def _assign(x: Tensor, alpha: Tensor, ks: Tensor, t: Tables) -> Tensor:
     count, weights = x.shape
-    t = tables_like(bits, x)
     d = t.alphas[alpha.long()] * t.k_scale[ks.long().T]  # (4 groups, B)
     columns = x.T.contiguous()
-    cost, origins, begin = _start((count,), x), [], 0
+    cost, begin = _start((count,), x, t), 0
+    ways: list[Tensor] = []  # into each state: (states, B) uint8
     for f, end in enumerate(group_ends(weights)):
-        middle, half = _middles(d[f], bits) if end > begin else (d, None)
+        middle, half = _middles(d[f], t) if end > begin else (d, None)
         for i in range(begin, end):
-            cost, origin = _advance(cost, columns[i], middle, half)
-            origins.append(origin)
+            cost, way = _advance(cost, columns[i], middle, half, t)
+            ways.append(way.to(torch.uint8))
         begin = end
     state, states = _lowest(cost), []
-    for origin in reversed(origins):
+    for way in reversed(ways):
         states.append(state)
-        state = origin.gather(0, state[None])[0]
-    way = torch.stack(states[::-1])
+        state = t.before(state, way.gather(0, state[None])[0].long())
     groups = torch.arange(weights, device=x.device) // -(-weights // LANES) // GROUP_LANES
-    codes = _codes_of(way, columns, d[groups], bits)
+    codes = _codes_of(torch.stack(states[::-1]), columns, d[groups], t)
     return codes.T * (alpha > 0)[:, None]
 
 
@@ -165,11 +122,10 @@ def _energy(x: Tensor) -> Tensor:
     return total
 
 
-def _first_alpha(rms: Tensor, bits: int) -> Tensor:
+def _first_alpha(rms: Tensor, t: Tables) -> Tensor:
     """The largest alpha byte whose alpha is at most what suits a Gaussian block; int64."""
-    factor = torch.tensor(_ALPHA_OF_RMS[bits], dtype=torch.float32, device=rms.device)
-    alphas = tables_like(bits, rms).alphas
-    return (torch.searchsorted(alphas, rms * factor, right=True) - 1).clamp(1, ALPHA_BYTE_MAX)
+    factor = torch.tensor(_ALPHA_OF_RMS[BITS[t.format]], dtype=torch.float32, device=rms.device)
+    return (torch.searchsorted(t.alphas, rms * factor, right=True) - 1).clamp(1, ALPHA_BYTE_MAX)
 
 
 def _k_scale(t: Tables, k: int | None) -> Tensor:
@@ -177,26 +133,22 @@ def _k_scale(t: Tables, k: int | None) -> Tensor:
     return t.k_scale if k is None else t.k_scale[k - 2 : k - 1]
 
 
-def _totals(x: Tensor, alpha: Tensor, bits: int, k: int | None) -> Tensor:
+def _totals(x: Tensor, alpha: Tensor, t: Tables, k: int | None) -> Tensor:
     """Least cost of each block for each of its alphas: x (B, weights), alpha (A, B) int64 → (A, B)."""
-    t = tables_like(bits, x)
     scale = t.alphas[alpha] * _k_scale(t, k)[:, None, None]  # (k, A, B)
-    middle, half = _middles(scale, bits)
-    cost, begin = _start(tuple(scale.shape), x), 0
+    middle, half = _middles(scale, t)
+    cost, begin = _start(tuple(scale.shape), x, t), 0
     columns = x.T.contiguous()
     for end in group_ends(x.shape[1]):
         for i in range(begin, end):
-            e = columns[i] - middle
-            if half is not None:
-                e = e.abs_().sub_(half)
-            cost = e.mul_(e).add_(cost).amin(1)
+            cost = _totals_of(cost, columns[i], middle, half, t).amin(2).flatten(0, 1)
         if end > begin:
             cost = cost.amin(1, keepdim=True).expand(-1, len(scale), -1, -1)
         begin = end
     return cost[:, 0].amin(0)
 
 
-def _best_alpha(x: Tensor, start: Tensor, least: Tensor, bits: int, k: int | None, effort: int) -> Tensor:
+def _best_alpha(x: Tensor, start: Tensor, least: Tensor, t: Tables, k: int | None, effort: int) -> Tensor:
     """The core's search: outwards from `start` until `effort` bytes on either side of the best were tried.
 
     `least`: (B,) the cost of alpha byte 0. Totals are computed for windows of bytes; what is looked at,
@@ -211,7 +163,7 @@ def _best_alpha(x: Tensor, start: Tensor, least: Tensor, bits: int, k: int | Non
 
     def totals_at(offsets: list[int]) -> None:
         alphas = torch.stack([(start + o).clamp(1, ALPHA_BYTE_MAX) for o in offsets])
-        found = _totals(x, alphas, bits, k)
+        found = _totals(x, alphas, t, k)
         known.update(zip(offsets, found, strict=True))
 
     totals_at(list(range(-2 * effort, 2 * effort + 1)))
@@ -235,25 +187,25 @@ def _best_alpha(x: Tensor, start: Tensor, least: Tensor, bits: int, k: int | Non
         best_at, chosen = torch.where(better, at, best_at), torch.where(better, at, chosen)
 
 
-def _best_ks(x: Tensor, alpha: Tensor, bits: int) -> Tensor:
+def _best_ks(x: Tensor, alpha: Tensor, t: Tables) -> Tensor:
     """k - 2 of each group along the cheapest way for the alphas (B,) int64: (B, 4) uint8."""
     count, weights = x.shape
-    t = tables_like(bits, x)
     scale = t.alphas[alpha] * t.k_scale[:, None]  # (k, B)
-    middle, half = _middles(scale, bits)
-    cost, begin = _start((KS, count), x), 0
-    entered: list[Tensor] = []  # state at the group's beginning, by (state at its end, k): (4, KS, B)
-    picked: list[Tensor] = []  # k of each state at the group's end: (4, B)
+    middle, half = _middles(scale, t)
+    cost, begin = _start((KS, count), x, t), 0
+    entered: list[Tensor] = []  # state at the group's beginning, by (state at its end, k): (states, KS, B)
+    picked: list[Tensor] = []  # k of each state at the group's end: (states, B)
+    every_state = torch.arange(t.states, device=x.device)[:, None, None]
     columns = x.T.contiguous()
     for end in group_ends(weights):
-        origin_of_group = torch.arange(STATES, device=x.device)[:, None, None].expand(STATES, KS, count)
+        origin = every_state.expand(t.states, KS, count)
         for i in range(begin, end):
-            cost, origin = _advance(cost, columns[i], middle, half)
-            origin_of_group = origin_of_group.gather(0, origin)
+            cost, way = _advance(cost, columns[i], middle, half, t)
+            origin = origin.gather(0, t.before(every_state, way))
         k = _lowest(cost.transpose(0, 1))
         if end > begin:
             cost = cost.gather(1, k[:, None]).expand(-1, KS, -1)
-        entered.append(origin_of_group)
+        entered.append(origin)
         picked.append(k)
         begin = end
     state = _lowest(cost[:, 0])
@@ -271,17 +223,23 @@ def _filled(x: Tensor) -> Tensor:
     return torch.tensor([e > b for b, e in zip([0, *ends], ends, strict=False)], device=x.device)
 
 
-def search(x: Tensor, bits: int, k: int | None = None, effort: int = EFFORT) -> tuple[Tensor, Tensor]:
+def effort_of(format: str, weights: int) -> int:
+    """The core's, where none is asked for: few weights share the scales of a tail."""
+    return MIXED_EFFORT if format in MIXED and weights == BLOCK else EFFORT
+
+
+def search(x: Tensor, format: str, k: int | None = None) -> tuple[Tensor, Tensor]:
     """alpha (B,) and ks (B, 4), uint8, as the core's encoder finds them for blocks x (B, weights); with `k`
     that k in all groups."""
-    held = STATES * STATES * KS * (4 * effort + 1) * 4
+    t, effort = tables_like(format, x), effort_of(format, x.shape[1])
+    held = t.states * t.origins.shape[1] * KS * (4 * effort + 1) * 4
     alphas, ks = [], []
-    for part in x.split(max(1, _SEARCH_BYTES // held)):
+    for part in x.split(max(1, _BYTES // held)):
         energy = _energy(part)
         mean = energy / part.shape[1]
-        start = _first_alpha(mean.sqrt(), bits)
-        alpha = _best_alpha(part, start, energy, bits, k, effort)
-        found = _best_ks(part, alpha.clamp(min=1), bits) if k is None else (k - 2) * _filled(part)
+        start = _first_alpha(mean.sqrt(), t)
+        alpha = _best_alpha(part, start, energy, t, k, effort)
+        found = _best_ks(part, alpha.clamp(min=1), t) if k is None else (k - 2) * _filled(part)
         alphas.append(alpha.to(torch.uint8))
         ks.append((found * (alpha > 0)[:, None]).to(torch.uint8))
     return torch.cat(alphas), torch.cat(ks)
