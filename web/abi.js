@@ -1052,6 +1052,10 @@ export const FUNCTIONS = {
   "i",
   "eppipiiiii"
  ],
+ "rq_moment_energy": [
+  "i",
+  "eppiip"
+ ],
  "rq_moment_solve": [
   "i",
   "epppiipp"

@@ -106,3 +106,17 @@ def test_what_can_t_be_summed_or_solved_is_refused() -> None:
             backend.call("rq_moment_solve", at, at, at, 1, 0, at, memory.end)
         with pytest.raises(MemoryLimitError, match="scratch of least squares"):
             backend.call("rq_moment_solve", at, at, at, 1, 4, at, memory.end)
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (7, 33), (100, 130)])
+def test_energies_are_those_of_the_whole_matrix(rows: int, width: int) -> None:
+    rng = np.random.default_rng(rows)
+    x = rng.normal(size=(width, width)).astype(np.float32)
+    moment, errors = x @ x.T, rng.normal(size=(rows, width)).astype(np.float32)
+    moment = np.triu(moment) + np.triu(moment, 1).T
+    backend = core.get()
+    with backend.place(moment) as h, backend.place(errors) as r, backend.alloc(8) as out:
+        backend.call("rq_moment_energy", h.address, r.address, rows, width, out.address)
+        found = float(np.frombuffer(backend.read(out.address, 8), np.float64)[0])
+    expected = np.sum((errors.astype(float) @ moment.astype(float)) * errors)
+    assert found == pytest.approx(expected, rel=1e-5)

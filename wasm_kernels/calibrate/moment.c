@@ -77,22 +77,31 @@ static inline __attribute__((always_inline)) void add_tile(const sums *s, const 
   }
 }
 
+typedef union column_block {
+  f8 vectors[TOKENS * EIGHTS];
+  float numbers[TOKENS * COLUMNS];
+} column_block;
+
+/* COLUMNS columns of b (tokens, width) from j on, with zeros beyond the end. */
+static inline __attribute__((always_inline)) void pack_columns(const float *b, int32_t tokens, int32_t width,
+                                                               int32_t j, column_block *columns) {
+  int32_t count = rq_min_i32(COLUMNS, width - j);
+  for (int32_t t = 0; t < tokens; t++) {
+    const float *from = b + (size_t)t * (size_t)width + (size_t)j;
+    float *to = columns->numbers + t * COLUMNS;
+    if (count == COLUMNS)
+      __builtin_memcpy(to, from, COLUMNS * sizeof *to);
+    else
+      for (int32_t c = 0; c < COLUMNS; c++) to[c] = c < count ? from[c] : 0.0f;
+  }
+}
+
 static inline __attribute__((always_inline)) void add_block(const sums *s, const row_block *block,
                                                             int32_t half) {
-  union {
-    f8 vectors[TOKENS * EIGHTS];
-    float numbers[TOKENS * COLUMNS];
-  } columns;
+  column_block columns;
   for (int32_t j = s->upper ? block->first - block->first % COLUMNS : 0; j < s->b_width; j += COLUMNS) {
     int32_t count = rq_min_i32(COLUMNS, s->b_width - j);
-    for (int32_t t = 0; t < s->tokens; t++) {
-      const float *from = s->b + (size_t)t * (size_t)s->b_width + (size_t)j;
-      float *to = columns.numbers + t * COLUMNS;
-      if (count == COLUMNS)
-        __builtin_memcpy(to, from, COLUMNS * sizeof *to);
-      else
-        for (int32_t c = 0; c < COLUMNS; c++) to[c] = c < count ? from[c] : 0.0f;
-    }
+    pack_columns(s->b, s->tokens, s->b_width, j, &columns);
     for (int32_t n = 0; n * TILE < block->rows; n++)
       if (!s->upper || block->first + n * TILE < j + count) /* below the diagonal there is nothing */
         add_tile(s, block, n, half, j, columns.vectors);
@@ -108,10 +117,16 @@ static void add_avx2(const sums *s, const row_block *block) { add_block(s, block
 RQ_TARGET_END
 #endif
 
+#if RQ_HAVE_X86
+static bool has_avx2(void) {
+  int32_t variant = rq_variant(RQ_SIMD);
+  return variant == RQ_AVX512 || variant == RQ_AVX2;
+}
+#endif
+
 static add_kernel *kernel(void) {
 #if RQ_HAVE_X86
-  int32_t variant = rq_variant(RQ_SIMD);
-  if (variant == RQ_AVX512 || variant == RQ_AVX2) return add_avx2;
+  if (has_avx2()) return add_avx2;
 #endif
   return add_plain;
 }
@@ -160,6 +175,88 @@ int32_t RQ_EXPORT rq_moment_cross(rq_error *error, float *out, const float *a, i
   if (code < 0) return code;
   uint32_t saved = rq_fp_enter();
   add_all(s, first, last);
+  rq_fp_leave(saved);
+  return RQ_OK;
+}
+
+/* ---- what errors in rows cost: r H r^T ---- */
+
+typedef struct energy {
+  const float *moment, *rows; /* (width, width), (count, width) */
+  int32_t count, width;
+} energy;
+
+/* Rows of the block with rows [begin, begin + tokens) of H: the square on the diagonal, and twice what lies
+ * right of it. */
+static inline __attribute__((always_inline)) double block_energy(const energy *e, const row_block *block,
+                                                                 int32_t begin, int32_t tokens,
+                                                                 int32_t half) {
+  column_block columns;
+  double total = 0.0;
+  for (int32_t j = begin; j < e->width; j += COLUMNS) {
+    int32_t count = rq_min_i32(COLUMNS, e->width - j);
+    pack_columns(e->moment + (size_t)begin * (size_t)e->width, tokens, e->width, j, &columns);
+    for (int32_t n = 0; n * TILE < block->rows; n++) {
+      float sum[TILE][COLUMNS];
+      for (int32_t at = 0; at < TILE; at += half) sum_tile(block, n, at, half, columns.vectors, tokens, sum);
+      double twice = j < begin + tokens ? 1.0 : 2.0;
+      for (int32_t r = 0; r < rq_min_i32(TILE, block->rows - n * TILE); r++) {
+        const float *row = e->rows + (size_t)(block->first + n * TILE + r) * (size_t)e->width + (size_t)j;
+        float part = 0.0f;
+        for (int32_t c = 0; c < count; c++) part = part + sum[r][c] * row[c];
+        total += twice * (double)part;
+      }
+    }
+  }
+  return total;
+}
+
+typedef double energy_kernel(const energy *e, const row_block *block, int32_t begin, int32_t tokens);
+
+static double energy_plain(const energy *e, const row_block *block, int32_t begin, int32_t tokens) {
+  return block_energy(e, block, begin, tokens, 2);
+}
+#if RQ_HAVE_X86
+RQ_TARGET_BEGIN("avx2")
+static double energy_avx2(const energy *e, const row_block *block, int32_t begin, int32_t tokens) {
+  return block_energy(e, block, begin, tokens, 6);
+}
+RQ_TARGET_END
+#endif
+
+static RQ_NOINLINE double energy_of(const energy *e) {
+  row_block block;
+  double total = 0.0;
+  energy_kernel *add = energy_plain;
+#if RQ_HAVE_X86
+  if (has_avx2()) add = energy_avx2;
+#endif
+  for (block.first = 0; block.first < e->count; block.first += ROWS) {
+    block.rows = rq_min_i32(ROWS, e->count - block.first);
+    const float *rows = e->rows + (size_t)block.first * (size_t)e->width;
+    for (int32_t begin = 0; begin < e->width; begin += TOKENS) {
+      int32_t tokens = rq_min_i32(TOKENS, e->width - begin);
+      for (int32_t r = 0; r < ROWS; r++)
+        for (int32_t t = 0; t < tokens; t++)
+          block.packed[r / TILE][t][r % TILE] =
+              r < block.rows ? rows[(size_t)r * (size_t)e->width + (size_t)(begin + t)] : 0.0f;
+      total += add(e, &block, begin, tokens);
+    }
+  }
+  return total;
+}
+
+int32_t RQ_EXPORT rq_moment_energy(rq_error *error, const float *moment, const float *rows, int32_t count,
+                                   int32_t width, double *out) {
+  const energy e = {moment, rows, count, width};
+  if (width < 1 || count < 0) {
+    rq_fail(error, RQ_E_ARGUMENT, "energy of rows");
+    rq_expected(error, "a width of at least 1 and at least 0 rows");
+    rq_actual(error, "width %d, %d rows", width, count);
+    return RQ_E_ARGUMENT;
+  }
+  uint32_t saved = rq_fp_enter();
+  *out = energy_of(&e);
   rq_fp_leave(saved);
   return RQ_OK;
 }

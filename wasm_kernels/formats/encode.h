@@ -108,6 +108,7 @@ typedef struct rq_feedback_block {
   const float *factor;  /* row of the block's first weight, at its first column */
   size_t stride;        /* from row to row */
   int32_t r;
+  int32_t variant; /* what this machine has: asking for every block takes long */
 } rq_feedback_block;
 /* What rounding weight i to `decoded` does to the corrected weights that follow it in the block. */
 static inline void rq_feed_back(const rq_feedback_block *b, int32_t i, float decoded, float *x /* (r) */) {

@@ -16,7 +16,7 @@ typedef struct feedback {
   rq_encode_settings settings;
   const float *factor, *pivots; /* (width, width), (width) */
   const float *importance;      /* (width): pivots, scaled */
-  int32_t width;
+  int32_t width, variant;
   float *scaled; /* (width) */
   float *errors; /* (ROWS, width) */
   float (*x)[RQ_BLOCK];
@@ -192,7 +192,7 @@ static void encode_rows(feedback *f, const float *weights, int32_t rows, uint8_t
     for (int32_t row = 0; row < rows; row++) {
       const float *w = weights + (size_t)row * (size_t)f->width + start;
       const float *factor = f->factor + (size_t)start * (size_t)f->width + start;
-      rq_feedback_block b = {w, f->importance + start, factor, (size_t)f->width, r};
+      rq_feedback_block b = {w, f->importance + start, factor, (size_t)f->width, r, f->variant};
       uint8_t *target = out + (size_t)row * (size_t)row_bytes + at;
       rq_encode_set_block(&f->block, f->x[row], f->importance + start, r);
       bytes = round_block(f, &b, f->x[row], target);
@@ -227,6 +227,7 @@ int32_t RQ_EXPORT rq_encode_feedback_scratch(int32_t format, int32_t width) {
 static int32_t prepare(rq_error *error, feedback *f, const rq_format *entry, const rq_encode_options *options,
                        const float *factor, const float *pivots) {
   f->entry = entry;
+  f->variant = rq_variant(RQ_SIMD);
   f->own = rq_own_of(entry->info.format);
   f->factor = factor;
   f->pivots = pivots;

@@ -1,5 +1,5 @@
 /* x86_avx2.c: products with AVX2: ruvq's own formats two rows and two steps of all lanes at a time, Q8_0 by
- * blocks of 32 weights, floats in two registers of 8 sums. */
+ * blocks of 32 weights. */
 #include "x86.h"
 
 #if RQ_HAVE_X86
@@ -237,100 +237,6 @@ DEFINE_PRODUCT(q8_0) {
     for (int32_t v = 0; v < count; v++) y[stride * (size_t)v + (size_t)r] = rf_sum4(acc[v]);
   }
 }
-
-/* ---- floats ---- */
-
-typedef enum { FLOAT_32, FLOAT_16, BRAIN_16 } float_kind;
-
-RV_INLINE __m256 load_8(float_kind kind, const uint8_t *p) {
-  if (kind == FLOAT_32) return _mm256_loadu_ps((const float *)(const void *)p);
-  __m128i halves = _mm_loadu_si128((const __m128i *)(const void *)p);
-  if (kind == FLOAT_16) return _mm256_cvtph_ps(halves);
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
-}
-
-enum { MOST_ROWS = 4, MOST_VECTORS = 2 };
-
-/* The sums of `rows` rows and `count` vectors, both constants: (rows, count, 2) registers of eight. */
-RV_INLINE void add_16(float_kind kind, int32_t rows, int32_t count, const uint8_t *const *at,
-                      const float *const *x, __m256 (*acc)[MOST_VECTORS][2]) {
-  size_t half = kind == FLOAT_32 ? 32 : 16;
-  for (int32_t i = 0; i < rows; i++) {
-    __m256 low = load_8(kind, at[i]), high = load_8(kind, at[i] + half);
-    for (int32_t v = 0; v < count; v++) {
-      acc[i][v][0] = _mm256_add_ps(acc[i][v][0], _mm256_mul_ps(_mm256_loadu_ps(x[v]), low));
-      acc[i][v][1] = _mm256_add_ps(acc[i][v][1], _mm256_mul_ps(_mm256_loadu_ps(x[v] + 8), high));
-    }
-  }
-}
-
-RV_INLINE void float_tile(float_kind kind, int32_t rows, int32_t count, const uint8_t *data, size_t row_bytes,
-                          const rq_activations *a, float *y, size_t stride) {
-  __m256 acc[MOST_ROWS][MOST_VECTORS][2];
-  for (int32_t i = 0; i < rows; i++)
-    for (int32_t v = 0; v < count; v++) acc[i][v][0] = acc[i][v][1] = _mm256_setzero_ps();
-  int32_t width = a->width, n = 0;
-  size_t size = kind == FLOAT_32 ? 4 : 2;
-  const uint8_t *at[MOST_ROWS];
-  const float *x[MOST_VECTORS];
-  for (; n + RQ_LANES <= width; n += RQ_LANES) {
-    for (int32_t i = 0; i < rows; i++) at[i] = data + row_bytes * (size_t)i + size * (size_t)n;
-    for (int32_t v = 0; v < count; v++) x[v] = a[v].x + n;
-    add_16(kind, rows, count, at, x, acc);
-  }
-  if (n < width) { /* zeros beyond the end add +0, which changes no sum */
-    uint8_t last[MOST_ROWS][4 * RQ_LANES] = {{0}};
-    float last_x[MOST_VECTORS][RQ_LANES] = {{0.0f}};
-    for (int32_t i = 0; i < rows; i++) {
-      rq_copy(last[i], data + row_bytes * (size_t)i + size * (size_t)n, size * (size_t)(width - n));
-      at[i] = last[i];
-    }
-    for (int32_t v = 0; v < count; v++) {
-      rq_copy(last_x[v], a[v].x + n, sizeof(float) * (size_t)(width - n));
-      x[v] = last_x[v];
-    }
-    add_16(kind, rows, count, at, x, acc);
-  }
-  for (int32_t i = 0; i < rows; i++)
-    for (int32_t v = 0; v < count; v++) {
-      __m256 eight = _mm256_add_ps(acc[i][v][0], acc[i][v][1]);
-      rq_vf sum = rf_add(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-      sum = rf_add(sum, rf_swap_halves(sum));
-      y[stride * (size_t)v + (size_t)i] = _mm_cvtss_f32(rf_add(sum, rf_swap_pairs(sum)));
-    }
-}
-
-RV_INLINE void float_rows(float_kind kind, int32_t count, const uint8_t *data, size_t row_bytes, int32_t rows,
-                          const rq_activations *a, float *y, size_t stride) {
-  int32_t r = 0;
-  if (count == 1)
-    for (; r + 4 <= rows; r += 4)
-      float_tile(kind, 4, 1, data + row_bytes * (size_t)r, row_bytes, a, y + r, stride);
-  for (; r + 2 <= rows; r += 2)
-    float_tile(kind, 2, count, data + row_bytes * (size_t)r, row_bytes, a, y + r, stride);
-  if (r < rows) float_tile(kind, 1, count, data + row_bytes * (size_t)r, row_bytes, a, y + r, stride);
-}
-
-enum { FLOAT_PIECE = 32 }; /* rows that stay in the cache while they meet every vector */
-
-RV_INLINE void float_product(float_kind kind, const uint8_t *data, size_t row_bytes, int32_t rows,
-                             const rq_activations *a, int32_t count, float *y, size_t stride) {
-  if (count == 1) {
-    float_rows(kind, 1, data, row_bytes, rows, a, y, stride);
-    return;
-  }
-  for (int32_t r = 0; r < rows; r += FLOAT_PIECE) {
-    int32_t n = rq_min_i32(FLOAT_PIECE, rows - r), v = 0;
-    const uint8_t *piece = data + row_bytes * (size_t)r;
-    for (; v + 2 <= count; v += 2)
-      float_rows(kind, 2, piece, row_bytes, n, a + v, y + stride * (size_t)v + r, stride);
-    if (v < count) float_rows(kind, 1, piece, row_bytes, n, a + v, y + stride * (size_t)v + r, stride);
-  }
-}
-
-DEFINE_PRODUCT(f32) { float_product(FLOAT_32, data, row_bytes, rows, a, count, y, stride); }
-DEFINE_PRODUCT(f16) { float_product(FLOAT_16, data, row_bytes, rows, a, count, y, stride); }
-DEFINE_PRODUCT(bf16) { float_product(BRAIN_16, data, row_bytes, rows, a, count, y, stride); }
 
 RQ_TARGET_END
 

@@ -218,6 +218,10 @@ int32_t rq_moment_cross(rq_error *error, float *out /* (a_width, b_width) */,
                         const float *a /* (tokens, a_width) */, int32_t a_width,
                         const float *b /* (tokens, b_width) */, int32_t b_width, int32_t tokens,
                         int32_t first, int32_t last, int32_t upper);
+/* The sum over rows of r H r^T: H is symmetric, and its upper half and some of the other are read. */
+int32_t rq_moment_energy(rq_error *error, const float *moment /* (width, width) */,
+                         const float *rows /* (count, width) */, int32_t count, int32_t width,
+                         double *out /* (1) */);
 /* rows <- rows H^-1, with H as rq_moment_factor has factorised it. */
 int32_t rq_moment_solve(rq_error *error, const float *factor /* (width, width) */,
                         const float *pivots /* (width) */, float *rows /* (count, width) */, int32_t count,

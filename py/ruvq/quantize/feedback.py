@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
 from .. import core
@@ -155,13 +158,50 @@ class Moments(Protocol):
         """Mean square of each column's input: float32 (width,)."""
 
 
+Key = tuple[str, "Transform | None", int]  # an input, what it goes through, its width
+
+
 class Guides:
     """The guide of each matrix of a model; query, key and value share one, so the last is kept."""
 
     def __init__(self, calibration: Moments, damping: float, weights: Calibration | None = None) -> None:
         """`weights`: whose Fisher information weighs errors, in place of the moments."""
         self._calibration, self._damping, self._weights = calibration, damping, weights
-        self._last: tuple[tuple[str, Transform | None], Factor] | None = None
+        self._last: tuple[Key, Factor] | None = None
+        self._pool: Executor | None = None
+        self._order: list[Key] = []
+        self._next: tuple[Key, Future[Factor]] | None = None
+
+    def expect(self, tensors: Iterable[tuple[PlannedTensor, Transform | None]], pool: Executor) -> None:
+        """What `of` will be asked for, in order: `pool` makes the next factor while one is used."""
+        keys = (self._key(tensor, transform) for tensor, transform in tensors)
+        self._order = [key for key, _ in groupby(keys) if key is not None]
+        self._pool = pool
+
+    def _key(self, tensor: PlannedTensor, transform: Transform | None) -> Key | None:
+        """None where no factor of moments is needed."""
+        name = input_of(tensor.name)
+        if name is None or not tensor.is_matrix or tensor.format in FLOATS or self._weights is not None:
+            return None
+        return (name, transform, tensor.shape[-1]) if self._calibration.has_moment(name) else None
+
+    def _make(self, key: Key) -> Factor:
+        name, transform, width = key
+        return factorise(self._calibration.moment(name, width), transform, self._damping, name)
+
+    def _factor(self, key: Key) -> Factor:
+        """The last one, or the one that was begun, or a new one; begins the one after it."""
+        if self._last is not None and self._last[0] == key:
+            return self._last[1]
+        begun = self._next[1] if self._next is not None and self._next[0] == key else None
+        self._last = self._next = None  # their memory first
+        factor = begun.result() if begun is not None else self._make(key)
+        self._last = key, factor
+        if key in self._order:
+            del self._order[: self._order.index(key) + 1]
+        if self._pool is not None and self._order:
+            self._next = self._order[0], self._pool.submit(self._make, self._order[0])
+        return factor
 
     def of(self, tensor: PlannedTensor, transform: Transform | None) -> Guide:
         """Empty for vectors, floats, and what calibration doesn't cover. An importance matrix says nothing
@@ -171,14 +211,11 @@ class Guides:
             return Guide()
         if self._weights is not None:
             return self._by_gradients(self._weights, tensor, transform)
-        if not self._calibration.has_moment(name):
+        key = self._key(tensor, transform)
+        if key is None:
             usable = transform is None
             return Guide(importance=self._calibration.importance(tensor.name, width) if usable else None)
-        key = (name, transform)
-        if self._last is None or self._last[0] != key:
-            moment = self._calibration.moment(name, width)
-            self._last = key, factorise(moment, transform, self._damping, name)
-        return Guide(factor=self._last[1])
+        return Guide(factor=self._factor(key))
 
     def _by_gradients(
         self, weights: Calibration, tensor: PlannedTensor, transform: Transform | None

@@ -11,6 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -197,6 +198,9 @@ def quantize_model(
         elif timestamp is None:
             recipe = replace(recipe, timestamp=timestamp_now())
         pool = stack.enter_context(encoders(threads))
+        if guides is not None and not sequential:
+            ahead = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="ruvq-factor"))
+            guides.expect(((planned, planned.transform(seed)) for planned in plan.tensors), ahead)
         encode = partial(encode_tensor, source, options, seed, pool, 2 * threads, observe)
 
         def make(planned: PlannedTensor) -> Encoded:

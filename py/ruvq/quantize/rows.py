@@ -149,17 +149,17 @@ class RowEncoder:
             return 0.0, 0.0
         import numpy as np
 
-        moment = self.factor.moment
-        nbytes = rows * self.width * 4
-        w, d = (
-            np.frombuffer(self._core.read(at, nbytes), np.float32).reshape(rows, self.width)
-            for at in (weights, decoded)
-        )
+        backend, nbytes = self._core, rows * self.width * 4
+        w, d = (np.frombuffer(backend.read(at, nbytes), np.float32) for at in (weights, decoded))
+        with backend.place(self.factor.moment) as moment, backend.alloc(8) as out:
 
-        def output(r: np.ndarray) -> float:
-            return float(np.sum((r @ moment) * r, dtype=np.float64))
+            def output(r: np.ndarray) -> float:
+                with backend.place(r) as errors:
+                    where = (moment.address, errors.address, rows, self.width, out.address)
+                    backend.call("rq_moment_energy", *where)
+                return float(np.frombuffer(backend.read(out.address, 8), np.float64)[0])
 
-        return output(w), output(w - d)
+            return output(w), output(w - d)
 
     def _sums(self, weights: int, decoded: int, rows: int) -> tuple[float, float]:
         """sum w^2 and sum (w - decoded)^2, from the core's comparison."""
