@@ -25,7 +25,7 @@ from alone import alone
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "out" / "site"
 SOURCE = ROOT / "web" / "model"  # the bundled model: a Hugging Face folder in floats
-FORMATS = ("pi-t3", "pi-t2")  # of the bundled model; the first is what the page opens with
+FORMATS = ("pi-t2", "pi-t3")  # of the bundled model; the first is what the page opens with
 PAGE_SUFFIXES = (".html", ".css", ".js", ".wasm")
 VIEW_SUFFIXES = (*PAGE_SUFFIXES, ".py", ".json")  # in web/site/
 TRAINED = "trained-{kind}.gguf"  # in the bundled model's folder: what `ruvq qat` made of it (its README.md)

@@ -52,12 +52,12 @@ def test_stopping_keeps_the_text(either: Any, way: str) -> None:
 def test_another_model_of_the_site_is_loaded_kept_verified_and_deleted(either: Any) -> None:
     either.click("nav a[href='#models']")
     names = either.evaluate("[...document.querySelectorAll('#library li')].map((li) => li.innerText)")
-    assert any("stories pi-t3" in name for name in names)
-    either.click("#library [aria-label='Load stories pi-t2']")
-    either.wait_for_function("document.getElementById('now-facts').textContent.startsWith('pi-t2')")
-    either.click("#library [aria-label='Verify stories pi-t2']")
+    assert any("stories pi-t2" in name for name in names)
+    either.click("#library [aria-label='Load stories pi-t3']")
+    either.wait_for_function("document.getElementById('now-facts').textContent.startsWith('pi-t3')")
+    either.click("#library [aria-label='Verify stories pi-t3']")
     either.wait_for_function("document.getElementById('library').textContent.includes('whole, SHA-256')")
-    either.click("#library [aria-label='Delete stories pi-t2']")
+    either.click("#library [aria-label='Delete stories pi-t3']")
     either.wait_for_function("document.getElementById('library').textContent.includes('deleted from this')")
 
 

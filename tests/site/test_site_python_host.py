@@ -39,7 +39,7 @@ def test_python_writes_what_javascript_writes(python_page: Any) -> None:
     assert python_page.javascript_text
     assert write(python_page, seed=4) == python_page.javascript_text
     assert "await ruvq.Model.fetch" in python_page.evaluate("document.getElementById('code').textContent")
-    assert python_page.inner_text("#now-facts").startswith("pi-t3")
+    assert python_page.inner_text("#now-facts").startswith("pi-t2")
     assert float(python_page.inner_text("#stat-speed")) > 0
     assert python_page.inner_text("#stat-tokens").startswith("40 ")
 
