@@ -29,12 +29,11 @@ from pages import insert
 from qat_models import subjects
 from ruvq.cli.qat_command import DEFAULTS
 from ruvq.sources import open_source
-from ruvq.train import QatConfig, RunOptions, Trainer, load_model, prepare_qat
+from ruvq.train import QatConfig, RunOptions, Trainer, Work, load_model
 from ruvq.train.data import Stream, read_records, tokenize, tokenizer_of
-from ruvq.train.lora import add_adapters
-from ruvq.train.run import AUTO_RATE, split
+from ruvq.train.run import AUTO_RATE, split, student_of
 from ruvq.train.schedule import Budget
-from ruvq.train.start import make_start, start_model, take_codes
+from ruvq.train.start import make_start
 from ruvq.train.teacher import ModelTeacher
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,15 +91,11 @@ def measure(recipe: str, args: argparse.Namespace) -> dict[str, Any]:
         streams = [tokenize(r, reader, vocab) for r in (train, held_out, read_records([test])[:TEST_PIECES])]
         teacher = ModelTeacher(load_model(source), vocab)
         began = time.process_time()
+        file = None
         if start == "ptq":
             file = make_start(model, [str(text)], Path(name), config, tokenizer=tokenizer, threads=1)
-            student = prepare_qat(start_model(file, source.parameters), config)
-            take_codes(student, file, config, source.parameters)
-        else:
-            student = prepare_qat(load_model(source), config)
+        student = student_of(source, file, config, Work(), torch.device("cpu"))
         prepared = time.process_time() - began
-    if config.use_lora:
-        add_adapters(student, config)
     trainer = Trainer(student, config, options, streams[0], streams[1], teacher)
     out = {
         "model": args.model,

@@ -159,7 +159,7 @@ def qat(
         source = stack.enter_context(open_source(os.fspath(model), tokenizer, allow_requantize=True))  # type: ignore[arg-type]
         train, held_out = _streams(source, texts, work)
         start_file = _start_file(work, texts, config, options, source, tokenizer, stack)
-        student = _student(source, start_file, config, work, device)
+        student = student_of(source, start_file, config, work, device)
         floats = _floats(source, config, device)
         teacher = _teacher(work, source, floats, train, options, device, tokenizer)
         events = stack.enter_context(Events(work.events, work.tensorboard))
@@ -210,10 +210,10 @@ def qat(
     return trainer.processes.share(result)
 
 
-def _student(
+def student_of(
     source: Source, start_file: Path | None, config: QatConfig, work: Work, device: torch.device
 ) -> nn.Module:
-    """The model that is trained, prepared."""
+    """The model that is trained, prepared; from `start_file`, a quantized file of it, if there is one."""
     halves = _halves(config) and start_file is None
     model = start_model(start_file, source.parameters) if start_file else load_model(source, halves=halves)
     model.to(device)
