@@ -51,9 +51,8 @@ RECIPES = {
         "batch_size=8",
         "window=256",
         "start=ptq",
-        "format=pi-x2",
     ),
-    "bundled": ("", "refresh_every=1", "rate=0.005", "rate=0.02", "alpha_task=0", "format=pi-x2"),
+    "bundled": ("", "refresh_every=1", "format=pi-x2", "format=uniform bits=8"),
 }
 
 
