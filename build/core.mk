@@ -79,8 +79,8 @@ endif
 # code that reads files or is the plain reference runs seldom, and every page downloads it: small before fast
 SMALL_SOURCES := $(filter-out %/sha256.c,$(wildcard wasm_kernels/container/*.c)) \
   $(wildcard wasm_kernels/tokenizer/*.c wasm_kernels/formats/ggml*.c) \
-  $(addprefix wasm_kernels/,base/base.c formats/compare.c formats/encode.c formats/encode_alpha.c \
-    formats/encode_pack.c formats/foreign.c formats/orthogonal.c formats/own.c formats/registry.c formats/self_test.c model/adapter.c model/architecture.c \
+  $(addprefix wasm_kernels/,base/base.c formats/compare.c formats/encode.c formats/encode_alpha.c formats/encode_pack.c formats/foreign.c \
+    formats/orthogonal.c formats/own.c formats/registry.c formats/self_test.c model/adapter.c model/architecture.c \
     model/hadamard.c model/hyper.c model/model.c model/weights.c)
 size_flag = $(if $(filter $(1),$(SMALL_SOURCES)),-Oz)
 

@@ -38,13 +38,12 @@ ROOT = Path(__file__).resolve().parent.parent
 MARKER = "qat table"
 FORMATS = ("pi-t3", "pi-t2", "ternary")
 WAYS = ("ptq", "calibrated", "thorough", "qat", "lora")
-MODELS = ("stories260K", "bundled")
+NAMES = {"stories260K": "stories260K", "bundled": "The bundled model"}
 PIECES = tuple(
     f"{model}/{piece}"
-    for model in MODELS
+    for model in NAMES
     for piece in ("float", *(f"{format}/{way}" for format in FORMATS for way in WAYS))
 )
-NAMES = {"stories260K": "stories260K", "bundled": "The bundled model"}
 TRAINED_ON = "text/tiny_stories_train.txt"
 CALIBRATED = 16384  # tokens of the training text
 
@@ -136,7 +135,7 @@ def table(done: dict[str, dict[str, Any]]) -> str:
         "--thorough`, chosen on the same text. Taken back: of the loss in nats that PTQ adds to the floats',",
         "what training undoes.",
     ]
-    for model in MODELS:
+    for model in NAMES:
         if f"{model}/float" in done:
             prefix = f"{model}/"
             own = {name.removeprefix(prefix): done[name] for name in done if name.startswith(prefix)}

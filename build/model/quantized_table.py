@@ -19,6 +19,7 @@ sys.path[:0] = [str(ROOT / "build"), str(ROOT / "py")]
 import ruvq  # noqa: E402
 from pages import insert  # noqa: E402
 from ruvq.evaluate.perplexity import perplexity  # noqa: E402
+from site_folder import TRAINED  # noqa: E402
 
 MODEL = ROOT / "web" / "model"
 FORMATS = ("f16", "q8_0", "pi-x3", "pi-t3", "pi-x2", "pi-t2", "pi-q3", "ternary")
@@ -26,7 +27,7 @@ FORMATS = ("f16", "q8_0", "pi-x3", "pi-t3", "pi-x2", "pi-t2", "pi-q3", "ternary"
 
 def rows(name: str, text: str, folder: Path) -> list[str]:
     """The line of a format, and that of the file that training in it made of the model, if there is one."""
-    path, trained = folder / f"{name}.gguf", MODEL / f"trained-{name}.gguf"
+    path, trained = folder / f"{name}.gguf", MODEL / TRAINED.format(kind=name)
     report = ruvq.quantize_model(MODEL, path, name, progress=False)
     bits = f"{report.bits_per_weight:.2f} | {report.bits_per_weight_actual:.2f}"
     found = [measured(name, bits, path, text)]

@@ -83,8 +83,7 @@ RQ_TARGET_END
 
 static update_kernel *kernel(void) {
 #if RQ_HAVE_X86
-  int32_t variant = rq_variant(RQ_SIMD);
-  if (variant == RQ_AVX512 || variant == RQ_AVX2) return update_avx2;
+  if (rq_has_avx2(rq_variant(RQ_SIMD))) return update_avx2;
 #endif
   return update_plain;
 }
@@ -174,7 +173,7 @@ RQ_TARGET_END
 
 static solve_kernel *solve_kernel_of(int32_t variant) {
 #if RQ_HAVE_X86
-  if (variant == RQ_AVX512 || variant == RQ_AVX2) return solve_avx2;
+  if (rq_has_avx2(variant)) return solve_avx2;
 #endif
   (void)variant;
   return solve_plain;

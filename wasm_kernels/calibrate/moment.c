@@ -117,16 +117,9 @@ static void add_avx2(const sums *s, const row_block *block) { add_block(s, block
 RQ_TARGET_END
 #endif
 
-#if RQ_HAVE_X86
-static bool has_avx2(void) {
-  int32_t variant = rq_variant(RQ_SIMD);
-  return variant == RQ_AVX512 || variant == RQ_AVX2;
-}
-#endif
-
 static add_kernel *kernel(void) {
 #if RQ_HAVE_X86
-  if (has_avx2()) return add_avx2;
+  if (rq_has_avx2(rq_variant(RQ_SIMD))) return add_avx2;
 #endif
   return add_plain;
 }
@@ -229,7 +222,7 @@ static RQ_NOINLINE double energy_of(const energy *e) {
   double total = 0.0;
   energy_kernel *add = energy_plain;
 #if RQ_HAVE_X86
-  if (has_avx2()) add = energy_avx2;
+  if (rq_has_avx2(rq_variant(RQ_SIMD))) add = energy_avx2;
 #endif
   for (block.first = 0; block.first < e->count; block.first += ROWS) {
     block.rows = rq_min_i32(ROWS, e->count - block.first);

@@ -168,7 +168,7 @@ rq_product_kernel rq_product_kernel_of(int32_t format, int32_t variant) {
     rq_product_kernel kernel = kernel_avx512(format);
     if (kernel) return kernel;
   }
-  if (variant == RQ_AVX512 || variant == RQ_AVX2) {
+  if (rq_has_avx2(variant)) {
     rq_product_kernel kernel = kernel_avx2(format);
     if (kernel) return kernel;
   }

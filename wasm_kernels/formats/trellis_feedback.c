@@ -277,7 +277,7 @@ RQ_TARGET_END
 
 static void run_best(search *s, const float *d, int32_t ways) {
 #if RQ_HAVE_X86
-  if (s->block->variant == RQ_AVX512 || s->block->variant == RQ_AVX2) {
+  if (rq_has_avx2(s->block->variant)) {
     run_avx2(s, d, ways);
     return;
   }

@@ -8,9 +8,14 @@
 #if defined(__x86_64__) && defined(__SSE4_1__)
 #define RQ_HAVE_X86 1
 
-#define RQ_DECLARE_PRODUCT(name)                                                               \
+/* Whether a variant has AVX2. */
+static inline bool rq_has_avx2(int32_t variant) { return variant == RQ_AVX512 || variant == RQ_AVX2; }
+
+/* The head of a product, an rq_product_kernel. */
+#define RQ_PRODUCT(name)                                                                       \
   void rq_##name(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, \
-                 int32_t count, float *y, size_t stride);
+                 int32_t count, float *y, size_t stride)
+#define RQ_DECLARE_PRODUCT(name) RQ_PRODUCT(name);
 /* x86_avx512.c: needs AVX-512 F, BW, VL, DQ, VBMI and VNNI. */
 RQ_DECLARE_PRODUCT(pi_q3_avx512)
 RQ_DECLARE_PRODUCT(pi_q2_avx512)

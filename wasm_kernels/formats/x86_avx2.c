@@ -181,12 +181,9 @@ RV_INLINE void product(const rq_own *own, const uint8_t *data, size_t row_bytes,
   }
 }
 
-#define DEFINE_PRODUCT(name)                                                                          \
-  void rq_##name##_avx2(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, \
-                        int32_t count, float *y, size_t stride)
 /* The constants of `own` are spelled out, so that the compiler sees them. */
 #define DEFINE_OWN(name, ...)                                  \
-  DEFINE_PRODUCT(name) {                                       \
+  RQ_PRODUCT(name##_avx2) {                                    \
     const rq_own own = {__VA_ARGS__};                          \
     product(&own, data, row_bytes, rows, a, count, y, stride); \
   }
@@ -206,7 +203,7 @@ RV_INLINE __m256i dot_32(__m256i w, const int8_t *q) {
   return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), x), _mm256_set1_epi16(1));
 }
 
-DEFINE_PRODUCT(q8_0) {
+RQ_PRODUCT(q8_0_avx2) {
   int32_t blocks = a->width / RQ_Q8_0_WEIGHTS;
   for (int32_t r = 0; r < rows; r++) {
     const rq_block_q8_0 *row = (const rq_block_q8_0 *)(const void *)(data + row_bytes * (size_t)r);

@@ -191,11 +191,8 @@ RV_INLINE void product(float_kind kind, const uint8_t *data, size_t row_bytes, i
     }
 }
 
-#define DEFINE_PRODUCT(name, kind)                                                                    \
-  void rq_##name##_avx2(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, \
-                        int32_t count, float *y, size_t stride) {                                     \
-    product(kind, data, row_bytes, rows, a, count, y, stride);                                        \
-  }
+#define DEFINE_PRODUCT(name, kind) \
+  RQ_PRODUCT(name##_avx2) { product(kind, data, row_bytes, rows, a, count, y, stride); }
 DEFINE_PRODUCT(f32, FLOAT_32)
 DEFINE_PRODUCT(f16, FLOAT_16)
 DEFINE_PRODUCT(bf16, BRAIN_16)

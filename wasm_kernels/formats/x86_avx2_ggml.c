@@ -192,11 +192,8 @@ RV_INLINE void product(ggml_kind kind, const uint8_t *data, size_t row_bytes, in
   }
 }
 
-#define DEFINE_PRODUCT(name, kind)                                                                    \
-  void rq_##name##_avx2(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, \
-                        int32_t count, float *y, size_t stride) {                                     \
-    product(kind, data, row_bytes, rows, a, count, y, stride);                                        \
-  }
+#define DEFINE_PRODUCT(name, kind) \
+  RQ_PRODUCT(name##_avx2) { product(kind, data, row_bytes, rows, a, count, y, stride); }
 DEFINE_PRODUCT(q4_0, KIND_Q4_0)
 DEFINE_PRODUCT(q4_1, KIND_Q4_1)
 DEFINE_PRODUCT(q5_0, KIND_Q5_0)

@@ -231,11 +231,10 @@ RV_INLINE void product(const rq_own *own, const uint8_t *data, size_t row_bytes,
 }
 
 /* The constants of `own` are spelled out, so that the compiler sees them. */
-#define DEFINE_PRODUCT(name, ...)                                                                       \
-  void rq_##name##_avx512(const uint8_t *data, size_t row_bytes, int32_t rows, const rq_activations *a, \
-                          int32_t count, float *y, size_t stride) {                                     \
-    const rq_own own = {__VA_ARGS__};                                                                   \
-    product(&own, data, row_bytes, rows, a, count, y, stride);                                          \
+#define DEFINE_PRODUCT(name, ...)                              \
+  RQ_PRODUCT(name##_avx512) {                                  \
+    const rq_own own = {__VA_ARGS__};                          \
+    product(&own, data, row_bytes, rows, a, count, y, stride); \
   }
 DEFINE_PRODUCT(pi_q3, true, false, 4, NULL, NULL, NULL, NULL)
 DEFINE_PRODUCT(pi_q2, false, false, 2, NULL, NULL, NULL, NULL)

@@ -97,7 +97,7 @@ static float widen(uint16_t h) {
 #if RQ_HAVE_X86
 /* Whether the loops for AVX2 run: they take whole vectors only. */
 static bool wide_loops(const rq_model *model, int32_t width) {
-  return (model->variant == RQ_AVX2 || model->variant == RQ_AVX512) && width % 16 == 0;
+  return rq_has_avx2(model->variant) && width % 16 == 0;
 }
 #endif
 
